@@ -1,0 +1,143 @@
+//! The record a hook leaves behind: a fixed header, then the texts it names, back to back.
+//!
+//! The kernel writes, the daemon reads. Native byte order. Texts are raw bytes without NUL, in the
+//! order of [`Text`]; lengths are in [`Header::text`].
+
+use crate::limits::{COMM_BYTES, TTY_BYTES};
+
+/// Which hook saw the access. The value is [`Header::hook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Hook {
+    /// `bprm_check_security`
+    Exec = 0,
+    /// `mmap_file`
+    Mmap = 1,
+    /// `file_open`
+    Open = 2,
+    /// `path_mknod`
+    Mknod = 3,
+    /// `path_mkdir`
+    Mkdir = 4,
+    /// `path_rmdir`
+    Rmdir = 5,
+    /// `path_unlink`
+    Unlink = 6,
+    /// `path_symlink`
+    Symlink = 7,
+    /// `path_link`
+    Link = 8,
+    /// `path_rename`
+    Rename = 9,
+    /// `path_chmod`
+    Chmod = 10,
+    /// `path_chown`
+    Chown = 11,
+    /// `path_truncate` and `file_truncate`
+    Truncate = 12,
+    /// `inode_setxattr`
+    Setxattr = 13,
+}
+
+impl Hook {
+    /// All hooks, in discriminant order.
+    pub const ALL: [Self; 14] = [
+        Self::Exec,
+        Self::Mmap,
+        Self::Open,
+        Self::Mknod,
+        Self::Mkdir,
+        Self::Rmdir,
+        Self::Unlink,
+        Self::Symlink,
+        Self::Link,
+        Self::Rename,
+        Self::Chmod,
+        Self::Chown,
+        Self::Truncate,
+        Self::Setxattr,
+    ];
+}
+
+/// The texts behind the header, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Text {
+    /// Path of the object. For an object without one, what could be read of it.
+    Path = 0,
+    /// Path of the acting task's image.
+    Exe = 1,
+    /// Path of its parent's image.
+    ParentExe = 2,
+    /// Arguments, each ended by NUL: of the new program for an exec, else of the acting task.
+    Args = 3,
+    /// Working directory of the acting task.
+    Cwd = 4,
+}
+
+/// Number of texts.
+pub const TEXTS: usize = 5;
+
+/// [`Header::object`] of an object with a path.
+pub const OBJECT_PATH: u8 = u8::MAX;
+
+/// Fixed part of an event. 144 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub time_ns: u64,
+    /// Number of this event within its CPU and class, from 1, without gaps but for lost ones.
+    pub sequence: u64,
+    /// The verdict as decided ([`crate::verdict::Verdict`]).
+    pub verdict: u64,
+    /// [`crate::label::Label::exec_id`] of the acting task.
+    pub exec_id: u64,
+    /// CPU the event was written on.
+    pub cpu: u32,
+    /// Workload the acting task belongs to.
+    pub workload: u32,
+    /// Identity of the table that decided ([`crate::label::Handle::uid`]).
+    pub table: u32,
+    /// Set of patterns the object matched.
+    pub set: u32,
+    /// Class of the acting task's image.
+    pub source: u32,
+    /// Class of the image that forked it.
+    pub parent: u32,
+    /// Process id (thread group) in the initial pid namespace.
+    pub host_pid: u32,
+    /// Parent's process id in the initial pid namespace.
+    pub host_ppid: u32,
+    /// Process id in the task's own pid namespace.
+    pub pid: u32,
+    /// Parent's process id there, or 0 when the parent is outside.
+    pub ppid: u32,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
+    pub owner: u32,
+    /// `open` flags for [`Hook::Open`], protection bits for [`Hook::Mmap`], else 0.
+    pub flags: u32,
+    /// [`Hook`].
+    pub hook: u8,
+    /// [`crate::op::Op`].
+    pub op: u8,
+    /// [`crate::op::Object`], or [`OBJECT_PATH`].
+    pub object: u8,
+    /// [`crate::counters::Class`].
+    pub class: u8,
+    /// `comm` of the acting task, NUL padded.
+    pub comm: [u8; COMM_BYTES],
+    /// Controlling terminal, NUL padded; empty when there is none.
+    pub tty: [u8; TTY_BYTES],
+    /// Bytes of each text, by [`Text`].
+    pub text: [u16; TEXTS],
+    /// Zero.
+    pub reserved: [u16; 7],
+}
+
+/// Most bytes of one event.
+pub const MAX_BYTES: usize = size_of::<Header>() + 4 * 4096 + crate::limits::ARGS_BYTES;
+
+const _: () = assert!(size_of::<Header>() == 144 && align_of::<Header>() == 8);

@@ -1,0 +1,87 @@
+//! Who asks: the label every task carries, and the entry its workload number leads to.
+
+/// Workload number of the host: every process outside a known container.
+pub const HOST: u32 = 0;
+
+/// What the kernel remembers of a task. 32 bytes, one a live task.
+///
+/// Written by the task itself (at fork for its child, at exec, when stale), read by its hooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Label {
+    /// Number of the workload, or [`HOST`]. A container's number sticks: nothing the task does to
+    /// its namespaces, cgroups or parents changes it.
+    pub workload: u32,
+    /// Value of the registry's epoch when a host label was last resolved from the cgroup; a host
+    /// label with an older one is resolved again.
+    pub epoch: u32,
+    /// Identity of the table `source` and `parent` were computed with ([`Handle::uid`]); another
+    /// table, or 0 after exec, makes them stale.
+    pub table: u32,
+    /// Class of the task's own image.
+    pub source: u32,
+    /// Class of the image that forked the task.
+    pub parent: u32,
+    /// Zero; keeps the next field aligned.
+    pub reserved: u32,
+    /// Number of the exec session that brought the task into its container from outside
+    /// (`kubectl exec`), or 0 for the container's own processes.
+    pub exec_id: u64,
+}
+
+/// Where a workload's compiled table is: one word, so that a switch is one store.
+///
+/// Bits, from the lowest: 8 size class, 24 slot in that class's array of tables, 32 table identity.
+/// All zero: no policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Handle(pub u64);
+
+impl Handle {
+    /// No policy.
+    pub const NONE: Self = Self(0);
+
+    /// Packs a handle. `uid` must not be 0, `slot` must fit 24 bits.
+    #[must_use]
+    pub const fn new(class: u8, slot: u32, uid: u32) -> Self {
+        Self(class as u64 | (slot as u64) << 8 | (uid as u64) << 32)
+    }
+
+    /// Index into [`crate::table::CLASS_WORDS_LOG2`].
+    #[must_use]
+    pub const fn class(self) -> u32 {
+        (self.0 & 0xff) as u32
+    }
+
+    /// Slot in the class's array of tables.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        (self.0 >> 8 & 0xff_ffff) as u32
+    }
+
+    /// Identity of the table, never reused while the kernel half is loaded.
+    #[must_use]
+    pub const fn uid(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// What applies to a workload. 24 bytes; user space writes, hooks read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Workload {
+    /// The compiled table.
+    pub handle: Handle,
+    /// Operations that the table may not allow; the others are not even looked up.
+    pub ops: u32,
+    /// Number of the workload this entry belongs to: entries are reused, numbers are not, and a
+    /// task left over from an earlier holder must not be judged by this one's policies.
+    pub workload: u32,
+    /// Zero, for later families.
+    pub reserved: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
+    assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
+};

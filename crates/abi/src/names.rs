@@ -1,0 +1,31 @@
+//! Names of maps and programs, shared so that neither side spells them.
+//!
+//! The kernel keeps 15 bytes of a map's name; these are unique in their first 15.
+
+/// Directory under the BPF filesystem that holds everything pinned.
+pub const PIN_DIR: &str = "karmor";
+
+/// `HASH`: `task_struct` address → [`crate::label::Label`].
+pub const LABELS: &str = "LABELS";
+/// `HASH`: cgroup id → workload number.
+pub const CGROUPS: &str = "CGROUPS";
+/// `ARRAY`: workload number modulo [`crate::limits::WORKLOADS`] → [`crate::label::Workload`].
+pub const WORKLOADS: &str = "WORKLOADS";
+/// `ARRAY` of one [`u32`]: epoch of the workload registry.
+pub const EPOCH: &str = "EPOCH";
+/// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
+pub const TABLES: [&str; 5] = ["TABLES_16K", "TABLES_128K", "TABLES_512K", "TABLES_2M", "TABLES_8M"];
+/// `INODE_STORAGE`: inode → mark number of a protected object.
+pub const INODE_MARKS: &str = "INODE_MARKS";
+/// `HASH`: [`crate::label::Handle::uid`] and mark number → set.
+pub const MARK_SETS: &str = "MARK_SETS";
+/// `ARRAY` of path scratch, claimed by hooks.
+pub const SCRATCH: &str = "SCRATCH";
+/// `ARRAY` of event scratch, claimed by hooks.
+pub const EVENT_SCRATCH: &str = "EVENT_SCRATCH";
+/// `RINGBUF` of refusals.
+pub const DENIALS: &str = "DENIALS";
+/// `RINGBUF` of audited accesses.
+pub const AUDITS: &str = "AUDITS";
+/// `PERCPU_ARRAY` of one [`crate::counters::Counters`].
+pub const COUNTERS: &str = "COUNTERS";

@@ -1,0 +1,14 @@
+//! `aya::Pod` for what crosses the kernel line.
+
+use crate::{
+    counters::Counters,
+    label::{Label, Workload},
+};
+
+// SAFETY: `repr(C)`, only integers, no padding (asserted by the size checks beside each type), and
+// every bit pattern is valid.
+unsafe impl aya::Pod for Label {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Workload {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Counters {}

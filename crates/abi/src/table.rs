@@ -1,0 +1,371 @@
+//! The compiled table and the one function that reads it.
+//!
+//! A table is a flat array of 64-bit words, native byte order, the same bytes on the host and in a
+//! kernel map:
+//!
+//! ```text
+//! ┌────────┬──────────────────────────┬──────────────┬───────────────────────┐
+//! │ header │ cells: the automaton     │ sets         │ rows: the decisions   │
+//! │ 8 words│ check:32 next:32 a cell  │ one a set    │ Op::COLUMNS words each│
+//! └────────┴──────────────────────────┴──────────────┴───────────────────────┘
+//! ```
+//!
+//! The automaton is a DFA over path bytes in row-displacement form. A state *is* the offset of its
+//! row: its transition on byte `b` is `cells[state + b]`, valid when that cell's check half names
+//! the state. Byte 0 never occurs in a path, so `cells[state + 0]` holds the transition taken by
+//! every byte without a cell of its own, and `cells[state + ACCEPT]` the set of patterns matched
+//! when the path ends here. A missing default leads to [`DEAD`]; a missing accept cell is set 0.
+//!
+//! A set names a group of decision rows; a row holds one [`Verdict`] an operation. Rows exist once
+//! for all sources unless a rule with `fromSource` takes part ([`SET_BY_SOURCE`]), and once for
+//! owner and others unless a rule with `ownerOnly` does ([`SET_BY_OWNER`]).
+
+use crate::{
+    op::{Object, Op},
+    verdict::Verdict,
+};
+
+/// First word of every table: format name and version.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KARMOR\x01\x00");
+
+/// Words of the header; cells start right behind it.
+pub const HEADER_WORDS: u32 = 8;
+
+/// Offset of a state's accept cell from the state; one past the largest byte.
+pub const ACCEPT: u32 = 256;
+
+/// State flag: every byte leads back to this state, so the walk may stop.
+pub const ABSORBING: u32 = 1 << 31;
+
+/// The state from which nothing matches any more. Absorbing; its set is 0.
+pub const DEAD: u32 = ABSORBING;
+
+/// Set flag: one row group for every source class, class 0 first.
+pub const SET_BY_SOURCE: u32 = 1;
+
+/// Set flag: two rows in a group, first for others, then for the object's owner.
+pub const SET_BY_OWNER: u32 = 2;
+
+/// Table sizes, as powers of two of words: 16 KiB, 128 KiB, 512 KiB, 2 MiB, 8 MiB.
+///
+/// A kernel map value has a fixed size, and a masked index needs a constant power of two; a table
+/// goes into the smallest class that holds it.
+pub const CLASS_WORDS_LOG2: [u32; 5] = [11, 14, 16, 18, 20];
+
+/// Words that a table is read from.
+///
+/// Implementations return 0 for an index outside the table: no check half is 0 for a live state,
+/// so such a word never matches.
+pub trait Words {
+    /// The word at `index`.
+    fn word(&self, index: u32) -> u64;
+}
+
+/// Low half of a word.
+#[inline(always)]
+const fn lo(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
+
+/// High half of a word.
+#[inline(always)]
+const fn hi(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// Word 1, low half: the state before the first byte.
+#[inline(always)]
+pub fn start<T: Words>(table: &T) -> u32 {
+    lo(table.word(1))
+}
+
+/// The set that stands for an object without a decidable path (words 4 and 5).
+#[inline(always)]
+pub fn object_set<T: Words>(table: &T, object: Object) -> u32 {
+    match object {
+        Object::Anonymous => lo(table.word(4)),
+        Object::Unreachable => hi(table.word(4)),
+        Object::TooLong => lo(table.word(5)),
+    }
+}
+
+/// The state after `byte` in `state`. `byte` must not be 0.
+#[inline(always)]
+pub fn step<T: Words>(table: &T, state: u32, byte: u8) -> u32 {
+    let base = HEADER_WORDS + (state & !ABSORBING);
+    let cell = table.word(base + byte as u32);
+    if hi(cell) == state {
+        return lo(cell);
+    }
+    let default = table.word(base);
+    if hi(default) == state { lo(default) } else { DEAD }
+}
+
+/// The set of patterns matched when the path ends in `state`.
+#[inline(always)]
+pub fn accept<T: Words>(table: &T, state: u32) -> u32 {
+    if state == DEAD {
+        return 0;
+    }
+    let cell = table.word(HEADER_WORDS + (state & !ABSORBING) + ACCEPT);
+    if hi(cell) == state { lo(cell) } else { 0 }
+}
+
+/// A decoded set word: bits from the lowest 32 row, 8 flags, 24 source class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Set(pub u64);
+
+impl Set {
+    /// Packs a set. `source` must fit 24 bits.
+    #[must_use]
+    pub const fn new(row: u32, flags: u32, source: u32) -> Self {
+        Self(row as u64 | ((flags & 0xff) as u64) << 32 | (source as u64) << 40)
+    }
+
+    /// Index of the first row of the group, in rows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn row(self) -> u32 {
+        lo(self.0)
+    }
+
+    /// [`SET_BY_SOURCE`] and [`SET_BY_OWNER`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn flags(self) -> u32 {
+        hi(self.0) & 0xff
+    }
+
+    /// The source class of an executable with this path: what `fromSource` rules see. 0 is an
+    /// executable that no rule names.
+    #[must_use]
+    #[inline(always)]
+    pub const fn source(self) -> u32 {
+        hi(self.0) >> 8
+    }
+}
+
+/// Loads a set.
+#[inline(always)]
+pub fn set<T: Words>(table: &T, set: u32) -> Set {
+    Set(table.word(lo(table.word(2)) + set))
+}
+
+/// The verdict about `op` on an object in `set`, asked by an executable of class `source`, whose
+/// user owns the object or not.
+#[inline(always)]
+pub fn verdict<T: Words>(table: &T, set: Set, op: Op, source: u32, owner: bool) -> Verdict {
+    let by_owner = (set.flags() & SET_BY_OWNER != 0) as u32;
+    let mut row = set.row();
+    if set.flags() & SET_BY_SOURCE != 0 {
+        row += source << by_owner;
+    }
+    row += by_owner & owner as u32;
+    Verdict(table.word(lo(table.word(3)) + row * Op::COLUMNS + op as u32))
+}
+
+/// The verdict of the process family, where the image that acts and its parent's both count as
+/// source.
+#[inline(always)]
+pub fn verdict_with_parent<T: Words>(
+    table: &T,
+    set: Set,
+    op: Op,
+    source: u32,
+    parent: u32,
+    owner: bool,
+) -> Verdict {
+    let own = verdict(table, set, op, source, owner);
+    if set.flags() & SET_BY_SOURCE == 0 || source == parent {
+        return own;
+    }
+    own.more_specific(verdict(table, set, op, parent, owner))
+}
+
+/// The set of patterns that the whole of `path` matches.
+///
+/// The kernel feeds [`step`] a component at a time instead and stops early on [`ABSORBING`]; the
+/// result is the same.
+pub fn walk<T: Words>(table: &T, path: &[u8]) -> u32 {
+    let mut state = start(table);
+    for &byte in path {
+        if state & ABSORBING != 0 {
+            break;
+        }
+        state = step(table, state, byte);
+    }
+    accept(table, state)
+}
+
+/// A table whose every offset has been checked, on the host.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    words: &'a [u64],
+    header: Header,
+}
+
+/// The decoded header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Word 1, low: start state. High: words in use.
+    pub start: u32,
+    /// Words in use, header included; what follows is padding.
+    pub len: u32,
+    /// Word 2: offset of the sets, and their number.
+    pub sets: (u32, u32),
+    /// Word 3: offset of the rows, and their number.
+    pub rows: (u32, u32),
+    /// Words 4 and 5: sets of the objects without a path.
+    pub class_sets: [u32; 3],
+    /// Word 5, high: number of source classes, class 0 included.
+    pub sources: u32,
+    /// Word 6, low: mask of the operations that some row does not allow ([`Op::bit`]).
+    pub ops: u32,
+    /// Word 6, high: number of rules that rows may name.
+    pub rules: u32,
+}
+
+impl Header {
+    /// The header as its eight words.
+    #[must_use]
+    pub const fn to_words(&self) -> [u64; HEADER_WORDS as usize] {
+        const fn pair(low: u32, high: u32) -> u64 {
+            low as u64 | (high as u64) << 32
+        }
+        [
+            MAGIC,
+            pair(self.start, self.len),
+            pair(self.sets.0, self.sets.1),
+            pair(self.rows.0, self.rows.1),
+            pair(self.class_sets[0], self.class_sets[1]),
+            pair(self.class_sets[2], self.sources),
+            pair(self.ops, self.rules),
+            0,
+        ]
+    }
+}
+
+/// Why words are not a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableError {
+    /// Shorter than a header, or longer than the largest class.
+    Size,
+    /// Another format or version.
+    Magic,
+    /// A region does not lie inside the words in use.
+    Bounds,
+    /// A cell leads to a state outside the cells, or names a set that does not exist.
+    Cell(u32),
+    /// A set's rows lie outside the rows.
+    Set(u32),
+}
+
+impl core::fmt::Display for TableError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Size => f.write_str("compiled table has an impossible size"),
+            Self::Magic => f.write_str("not a compiled table of this version"),
+            Self::Bounds => f.write_str("compiled table has a region outside its words"),
+            Self::Cell(i) => write!(f, "compiled table: cell {i} leads outside the automaton"),
+            Self::Set(i) => write!(f, "compiled table: set {i} names rows that do not exist"),
+        }
+    }
+}
+
+impl core::error::Error for TableError {}
+
+impl<'a> View<'a> {
+    /// Checks untrusted words.
+    ///
+    /// # Errors
+    /// The first thing found wrong; a returned view never reads outside `words`.
+    pub fn parse(words: &'a [u64]) -> Result<Self, TableError> {
+        let largest = 1usize << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
+        if words.len() < HEADER_WORDS as usize || words.len() > largest {
+            return Err(TableError::Size);
+        }
+        if words[0] != MAGIC {
+            return Err(TableError::Magic);
+        }
+        let header = Header {
+            start: lo(words[1]),
+            len: hi(words[1]),
+            sets: (lo(words[2]), hi(words[2])),
+            rows: (lo(words[3]), hi(words[3])),
+            class_sets: [lo(words[4]), hi(words[4]), lo(words[5])],
+            sources: hi(words[5]),
+            ops: lo(words[6]),
+            rules: hi(words[6]),
+        };
+        let len = u64::from(header.len);
+        let region = |offset: u32, count: u64| {
+            offset >= HEADER_WORDS && u64::from(offset) + count <= len
+        };
+        let row_words = u64::from(header.rows.1) * u64::from(Op::COLUMNS);
+        if len > words.len() as u64
+            || header.sets.1 == 0
+            || header.sources == 0
+            || header.rows.0 < header.sets.0
+            || !region(header.sets.0, u64::from(header.sets.1))
+            || !region(header.rows.0, row_words)
+            || header.class_sets.iter().any(|&s| s >= header.sets.1)
+        {
+            return Err(TableError::Bounds);
+        }
+        let view = Self { words, header };
+        view.check_cells()?;
+        view.check_sets()?;
+        Ok(view)
+    }
+
+    fn check_cells(&self) -> Result<(), TableError> {
+        let cells = self.header.sets.0 - HEADER_WORDS;
+        let inside = |state: u32| state == DEAD || (state & !ABSORBING) < cells;
+        if !inside(self.header.start) {
+            return Err(TableError::Bounds);
+        }
+        for index in 0..cells {
+            let cell = self.words[(HEADER_WORDS + index) as usize];
+            if cell == 0 {
+                continue;
+            }
+            let column = index.wrapping_sub(hi(cell) & !ABSORBING);
+            let ok = match column {
+                ACCEPT => lo(cell) < self.header.sets.1,
+                0..ACCEPT => inside(lo(cell)),
+                _ => false,
+            };
+            if !ok {
+                return Err(TableError::Cell(index));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sets(&self) -> Result<(), TableError> {
+        for index in 0..self.header.sets.1 {
+            let set = Set(self.words[(self.header.sets.0 + index) as usize]);
+            let owners = if set.flags() & SET_BY_OWNER != 0 { 2u32 } else { 1 };
+            let sources = if set.flags() & SET_BY_SOURCE != 0 { self.header.sources } else { 1 };
+            let end = u64::from(set.row()) + u64::from(owners) * u64::from(sources);
+            if end > u64::from(self.header.rows.1) || set.source() >= self.header.sources {
+                return Err(TableError::Set(index));
+            }
+        }
+        Ok(())
+    }
+
+    /// The header.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+impl Words for View<'_> {
+    #[inline]
+    fn word(&self, index: u32) -> u64 {
+        self.words.get(index as usize).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,123 @@
+//! What the daemon asks of whatever enforces: the kernel, or its in-memory twin in tests.
+//!
+//! Nothing above this trait knows about maps, programs or offsets; nothing below it knows about
+//! policies, containers or alerts.
+
+use std::sync::Arc;
+
+use karmor_abi::counters::Counters;
+use karmor_policy::compiled::Compiled;
+use tokio::sync::mpsc;
+
+/// Enforces compiled tables on numbered workloads and reports events.
+///
+/// Calls block for as long as a few system calls take; none waits for another process.
+pub trait Backend: Send {
+    /// What this node can enforce, found by trying.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Makes tasks in the cgroup with this id (and below) belong to a workload.
+    ///
+    /// The number is chosen by the caller, is never 0, and is never reused while the backend's
+    /// state lives.
+    ///
+    /// # Errors
+    /// When the kernel refuses; nothing changed then.
+    fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
+
+    /// Forgets a workload. Tasks that still carry its label keep it, without policy.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn remove_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
+
+    /// Switches workloads to a table, each in one step, or to none. The table is shared by all of
+    /// them. Returns once every check that starts later sees the new table.
+    ///
+    /// # Errors
+    /// When the table could not be built; every workload keeps what it had.
+    fn apply(&mut self, workloads: &[u32], table: Option<&Arc<Compiled>>) -> Result<(), BackendError>;
+
+    /// Marks an object of the workload's files as protected whatever name it is reached by: `set`
+    /// is the set its proper path has in the table applied last.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn mark(&mut self, table: &Arc<Compiled>, file: std::os::fd::BorrowedFd<'_>, set: u32) -> Result<(), BackendError>;
+
+    /// Takes the stream of raw events ([`karmor_abi::event`]), once.
+    fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>>;
+
+    /// Sums of the per-CPU counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn counters(&self) -> Result<Counters, BackendError>;
+}
+
+/// One event as the kernel wrote it, with the table it names resolved.
+#[derive(Clone, Debug)]
+pub struct RawEvent {
+    /// Header and texts ([`karmor_abi::event`]).
+    pub bytes: Box<[u8]>,
+    /// The table that decided, when it is still known.
+    pub table: Option<Arc<Compiled>>,
+}
+
+/// What the node can enforce, and what not and why. Printed by `karmor probe`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `/sys/kernel/btf/vmlinux` is readable.
+    pub btf: bool,
+    /// Active LSMs, as the kernel lists them.
+    pub lsms: Vec<String>,
+    /// Hooks, in [`karmor_abi::event::Hook`] order, with what loading each showed.
+    pub hooks: Vec<HookSupport>,
+    /// Nothing is enforced, by request or by necessity; the reason.
+    pub observe_only: Option<String>,
+}
+
+/// What one hook's program did when it was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookSupport {
+    /// The LSM hook.
+    pub hook: String,
+    /// It loads here.
+    pub loads: bool,
+    /// It is attached now: some policy needs it.
+    pub attached: bool,
+    /// Instructions the verifier processed, 0 when not loaded.
+    pub verified_instructions: u32,
+    /// Why it does not load.
+    pub error: Option<String>,
+}
+
+/// Why the backend did not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The compiled table is larger than the largest size class.
+    #[error("the compiled policies need {words} words, more than the {max} a table can hold")]
+    TooLarge {
+        /// Words needed.
+        words: usize,
+        /// Words that fit.
+        max: usize,
+    },
+    /// No room for another workload or table.
+    #[error("no room for another {0}")]
+    Full(&'static str),
+    /// The kernel refused.
+    #[error("{what} failed")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: anyhow::Error,
+    },
+}

@@ -1,0 +1,3 @@
+//! karmor-enforcer, the daemon.
+
+pub mod backend;

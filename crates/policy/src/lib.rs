@@ -1,0 +1,17 @@
+//! Policies, from text to tables.
+//!
+//! ```text
+//! YAML / JSON ──manifest──▶ Manifest ──validate──▶ Policy ──select──▶ Effective
+//!                              │ problems, with file:line:column        │
+//!                              ▼                                        ├─▶ reference: slow, obvious
+//!                          Diagnostics                                  └─▶ compile: karmor_abi::table
+//! ```
+//!
+//! Three types a policy, never one: what the text said ([`manifest`]), what it means ([`model`]),
+//! what the kernel reads ([`compile`]). No I/O, no async, no unsafe.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod compiled;
+pub mod model;
