@@ -14,7 +14,7 @@ pub const WORKLOADS: &str = "WORKLOADS";
 /// `ARRAY` of one [`u32`]: epoch of the workload registry.
 pub const EPOCH: &str = "EPOCH";
 /// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
-pub const TABLES: [&str; 5] = ["TABLES_16K", "TABLES_128K", "TABLES_512K", "TABLES_2M", "TABLES_8M"];
+pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_2M", "TABLES_8M"];
 /// `INODE_STORAGE`: inode → mark number of a protected object.
 pub const INODE_MARKS: &str = "INODE_MARKS";
 /// `HASH`: [`crate::label::Handle::uid`] and mark number → set.

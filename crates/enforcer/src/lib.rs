@@ -1,3 +1,4 @@
 //! karmor-enforcer, the daemon.
 
 pub mod backend;
+pub mod kernel;
