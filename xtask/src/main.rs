@@ -1,1 +1,35 @@
-fn main() {}
+//! The project's chores, run as `cargo xtask COMMAND`.
+//!
+//! ```text
+//! commands/   one file per command
+//! debian      packages through a private apt state
+//! kernel      Debian's kernels, unpacked
+//! tree        file trees → initramfs, image layers
+//! guest/      what the VM boots into: base + layer
+//! machine/    QEMU, its serial ports, its end
+//! ```
+
+mod cache;
+mod commands;
+mod debian;
+mod guest;
+mod kernel;
+mod machine;
+mod programs;
+mod shell;
+mod tree;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match commands::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            ui::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

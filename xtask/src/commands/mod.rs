@@ -1,0 +1,28 @@
+//! The command tree; one file per command.
+
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Chores of the karmor workspace
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Vm(vm::Args),
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Vm(args) => args.run(),
+        }
+    }
+}

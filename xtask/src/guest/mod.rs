@@ -1,0 +1,9 @@
+//! What the VM boots into: a base that rarely changes, and a small layer of the day's binaries.
+//!
+//! Both are cpio archives in one initramfs: the kernel unpacks the base, then the layer over it.
+
+mod layer;
+mod root;
+
+pub(crate) use layer::{Layer, Order};
+pub(crate) use root::base;
