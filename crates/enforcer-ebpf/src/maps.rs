@@ -9,6 +9,7 @@ use karmor_abi::{
     event,
     label::{Handle, Label, Workload},
     limits::{PATH_COMPONENTS, TABLES_PER_CLASS, WORKLOADS as WORKLOAD_ENTRIES},
+    names::REGISTRY_ENTRIES,
     table::CLASS_WORDS_LOG2,
     verdict::Verdict,
 };
@@ -33,9 +34,10 @@ pub(crate) static CGROUPS: HashMap<u64, u32, 16_384, NO_PREALLOC> = HashMap::new
 #[btf_map]
 pub(crate) static WORKLOADS: Array<Workload, { WORKLOAD_ENTRIES as usize }> = Array::new();
 
-/// Epoch of the workload registry: host labels older than it are resolved again.
+/// Numbers that only grow. Written by user space; hooks read the epoch, and resolve host labels
+/// older than it again.
 #[btf_map]
-pub(crate) static EPOCH: Array<u64, 1> = Array::new();
+pub(crate) static REGISTRY: Array<u64, REGISTRY_ENTRIES> = Array::new();
 
 /// One table of `2^LOG2` words.
 pub(crate) type Table<const WORDS: usize> = Array<[u64; WORDS], 1>;

@@ -6,11 +6,12 @@ use aya_ebpf::helpers::generated::{
 use karmor_abi::{
     label::{HOST, Handle, Label},
     limits::WORKLOADS as WORKLOAD_ENTRIES,
+    names,
 };
 
 use crate::{
     kernel::task::Task,
-    maps::{CGROUPS, EPOCH, LABELS, WORKLOADS},
+    maps::{CGROUPS, LABELS, REGISTRY, WORKLOADS},
 };
 
 /// Deepest cgroup level that is searched for a container; containerd and Kubernetes use up to 6.
@@ -75,7 +76,7 @@ impl Identity {
     #[inline(always)]
     pub(crate) fn current(at_exec: bool) -> Self {
         let task = Task::current();
-        let epoch = match EPOCH.get(0) {
+        let epoch = match REGISTRY.get(names::EPOCH) {
             Some(&epoch) => epoch as u32,
             None => 0,
         };

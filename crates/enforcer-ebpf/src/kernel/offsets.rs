@@ -5,12 +5,16 @@
 
 use aya_ebpf::Global;
 
+/// What the globals hold until user space fills them. No constant of the programs has this value: the
+/// linker may fold a constant into a global of equal value, and would then change with it.
+const UNFILLED: u32 = 0x6b61_726d;
+
 macro_rules! globals {
     ($($global:ident = $strukt:literal . $member:literal;)*) => {
         $(
             #[doc = concat!("Offset of `", $strukt, ".", $member, "` in bytes.")]
             #[unsafe(no_mangle)]
-            pub(crate) static $global: Global<u32> = Global::new(0);
+            pub(crate) static $global: Global<u32> = Global::new(UNFILLED);
         )*
     };
 }

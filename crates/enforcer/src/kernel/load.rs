@@ -194,7 +194,7 @@ const MAPS: &[&str] = &[
     names::LABELS,
     names::CGROUPS,
     names::WORKLOADS,
-    names::EPOCH,
+    names::REGISTRY,
     names::TABLES[0],
     names::TABLES[1],
     names::TABLES[2],
@@ -239,7 +239,8 @@ impl Pins {
         Ok(Self { dir })
     }
 
-    fn map(&self, name: &str) -> PathBuf {
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
