@@ -13,7 +13,12 @@ use crate::config::{FUTURE_KEYS, Settings};
 /// runs in the foreground until it is told to stop; what it enforces stays in force after that,
 /// until `karmor-enforcer unload`.
 #[derive(Debug, Parser)]
-#[command(name = "karmor-enforcer", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+#[command(
+    name = "karmor-enforcer",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = false
+)]
 pub struct Args {
     /// What to do instead of running
     #[command(subcommand)]
@@ -70,8 +75,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, cl
                 .global(true),
         );
     }
-    let names: Vec<String> =
-        command.get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect();
+    let names: Vec<String> = command
+        .get_arguments()
+        .filter_map(|a| a.get_long().map(str::to_owned))
+        .collect();
     let arguments = arguments.into_iter().map(|a| go_style(a, &names));
     let mut matches = command.try_get_matches_from_mut(arguments)?;
     let mut notices = Vec::new();
@@ -79,7 +86,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, cl
         if matches.value_source(key).is_some() {
             notices.push(notice(&format!("--{key}")));
         } else if std::env::var_os(key.to_uppercase()).is_some() {
-            notices.push(notice(&format!("environment variable {}", key.to_uppercase())));
+            notices.push(notice(&format!(
+                "environment variable {}",
+                key.to_uppercase()
+            )));
         }
     }
     let args = Args::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))?;
@@ -95,7 +105,9 @@ pub fn notice(what: &str) -> String {
 /// Go programs take `-name=value` as well as `--name=value`, and KubeArmor's manifests use the
 /// former.
 fn go_style(argument: OsString, names: &[String]) -> OsString {
-    let Some(text) = argument.to_str() else { return argument };
+    let Some(text) = argument.to_str() else {
+        return argument;
+    };
     let Some(rest) = text.strip_prefix('-').filter(|r| !r.starts_with('-')) else {
         return argument;
     };
@@ -131,7 +143,10 @@ mod tests {
     #[test]
     fn refuses_unknown_flags_with_a_suggestion() {
         let error = parse_text("karmor-enforcer --enableKubeArmorHostPolicies").unwrap_err();
-        assert!(error.to_string().contains("--enableKubeArmorHostPolicy"), "{error}");
+        assert!(
+            error.to_string().contains("--enableKubeArmorHostPolicy"),
+            "{error}"
+        );
     }
 
     #[test]

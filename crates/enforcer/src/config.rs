@@ -293,15 +293,22 @@ impl fmt::Display for Hint {
 /// When the file cannot be read or says something that cannot be meant.
 pub fn read_file(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: name.clone(),
+        source,
+    })?;
     parse_file(&text, &name)
 }
 
 fn parse_file(text: &str, path: &str) -> Result<(Settings, Vec<String>), ConfigError> {
-    let parse =
-        |e: serde_saphyr::Error| ConfigError::Parse { path: path.to_owned(), message: e.to_string() };
-    if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+    let parse = |e: serde_saphyr::Error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: e.to_string(),
+    };
+    if text
+        .lines()
+        .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+    {
         return Ok((Settings::default(), Vec::new()));
     }
     let mut map: BTreeMap<String, serde_json::Value> =
@@ -324,8 +331,10 @@ fn parse_file(text: &str, path: &str) -> Result<(Settings, Vec<String>), ConfigE
         normalise(key, value);
     }
     let object = serde_json::Value::Object(map.into_iter().collect());
-    let settings = serde_json::from_value(object)
-        .map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string() })?;
+    let settings = serde_json::from_value(object).map_err(|e| ConfigError::Parse {
+        path: path.to_owned(),
+        message: e.to_string(),
+    })?;
     Ok((settings, notices))
 }
 
@@ -354,7 +363,12 @@ fn normalise(key: &str, value: &mut serde_json::Value) {
 #[must_use]
 pub fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
-        .map(|name| (strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(distance, _)| *distance <= key.len() / 3 + 1)
         .min()
         .map(|(_, name)| name)
@@ -367,7 +381,8 @@ impl Config {
     /// The first value that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let host = settings.host.unwrap_or_else(host_name);
-        let node_id = machine_id(settings.machine_id_path.as_deref()).unwrap_or_else(|| host.clone());
+        let node_id =
+            machine_id(settings.machine_id_path.as_deref()).unwrap_or_else(|| host.clone());
         let observe = observe(settings.observe.unwrap_or(false), settings.lsm.as_deref())?;
         if settings.tls_enabled == Some(true) {
             return Err(ConfigError::Value {
@@ -391,18 +406,43 @@ impl Config {
             host,
             grpc: settings.grpc.unwrap_or(32767),
             grpc_health_port: settings.grpc_health_port.unwrap_or(32766),
-            log_path: settings.log_path.as_deref().unwrap_or("none").parse().unwrap_or(LogPath::None),
-            cri_socket: settings.cri_socket.as_deref().map(socket_path).transpose()?.flatten(),
+            log_path: settings
+                .log_path
+                .as_deref()
+                .unwrap_or("none")
+                .parse()
+                .unwrap_or(LogPath::None),
+            cri_socket: settings
+                .cri_socket
+                .as_deref()
+                .map(socket_path)
+                .transpose()?
+                .flatten(),
             enable_policy: settings.enable_policy.unwrap_or(true),
             enable_host_policy: settings.enable_host_policy.unwrap_or(false),
-            file_posture: settings.default_file_posture.map_or(Posture::Audit, Into::into),
-            host_file_posture: settings.host_default_file_posture.map_or(Posture::Audit, Into::into),
-            untracked_ns: list(settings.untracked_ns.as_deref().unwrap_or("kube-system,kubearmor")),
+            file_posture: settings
+                .default_file_posture
+                .map_or(Posture::Audit, Into::into),
+            host_file_posture: settings
+                .host_default_file_posture
+                .map_or(Posture::Audit, Into::into),
+            untracked_ns: list(
+                settings
+                    .untracked_ns
+                    .as_deref()
+                    .unwrap_or("kube-system,kubearmor"),
+            ),
             bpf_fs_path: settings.bpf_fs_path.unwrap_or_else(|| "/sys/fs/bpf".into()),
             debug: settings.debug.unwrap_or(false),
-            policy_dir: settings.policy_dir.unwrap_or_else(|| "/etc/karmor/policies".into()),
-            state_dir: settings.state_dir.unwrap_or_else(|| "/var/lib/karmor".into()),
-            socket: settings.socket.unwrap_or_else(|| karmor_proto::SOCKET.into()),
+            policy_dir: settings
+                .policy_dir
+                .unwrap_or_else(|| "/etc/karmor/policies".into()),
+            state_dir: settings
+                .state_dir
+                .unwrap_or_else(|| "/var/lib/karmor".into()),
+            socket: settings
+                .socket
+                .unwrap_or_else(|| karmor_proto::SOCKET.into()),
             observe,
         })
     }
@@ -414,18 +454,24 @@ fn observe(flag: bool, lsm: Option<&str>) -> Result<Option<String>, ConfigError>
     }
     let Some(lsm) = lsm else { return Ok(None) };
     let names = list(lsm);
-    if let Some(unknown) =
-        names.iter().find(|n| !matches!(n.as_str(), "bpf" | "apparmor" | "selinux" | "none"))
+    if let Some(unknown) = names
+        .iter()
+        .find(|n| !matches!(n.as_str(), "bpf" | "apparmor" | "selinux" | "none"))
     {
         let message = format!("there is no enforcer `{unknown}`; allowed are bpf and none");
-        return Err(ConfigError::Value { key: "lsm", message });
+        return Err(ConfigError::Value {
+            key: "lsm",
+            message,
+        });
     }
     match names.first().map(String::as_str) {
         None | Some("none") => Ok(Some("lsm is set to none".into())),
         _ if names.iter().any(|n| n == "bpf") => Ok(None),
         _ => Err(ConfigError::Value {
             key: "lsm",
-            message: format!("`{lsm}` names no enforcer this version has; allowed are bpf and none"),
+            message: format!(
+                "`{lsm}` names no enforcer this version has; allowed are bpf and none"
+            ),
         }),
     }
 }
@@ -442,11 +488,18 @@ fn socket_path(url: &str) -> Result<Option<PathBuf>, ConfigError> {
 }
 
 fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn machine_id(path: Option<&Path>) -> Option<String> {
@@ -455,7 +508,9 @@ fn machine_id(path: Option<&Path>) -> Option<String> {
         .chain(usual)
         .filter_map(|p| std::fs::read_to_string(p).ok())
         .map(|id| id.trim().to_owned())
-        .find(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+        .find(|id| {
+            !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
 }
 
 #[cfg(test)]
@@ -464,9 +519,15 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let (file, _) =
-            parse_file("cluster: from-file\ngRPC: \"4001\"\ndefaultFilePosture: Block\n", "f").unwrap();
-        let flags = Settings { cluster: Some("from-flag".into()), ..Settings::default() };
+        let (file, _) = parse_file(
+            "cluster: from-file\ngRPC: \"4001\"\ndefaultFilePosture: Block\n",
+            "f",
+        )
+        .unwrap();
+        let flags = Settings {
+            cluster: Some("from-flag".into()),
+            ..Settings::default()
+        };
         let config = Config::new(flags.over(file)).unwrap();
         assert_eq!(config.cluster, "from-flag");
         assert_eq!(config.grpc, 4001);
@@ -485,25 +546,40 @@ mod tests {
 
     #[test]
     fn names_without_meaning_are_said() {
-        let (_, notices) = parse_file("visibility: process,file\nalertThrottling: true\n", "f").unwrap();
+        let (_, notices) =
+            parse_file("visibility: process,file\nalertThrottling: true\n", "f").unwrap();
         assert_eq!(notices.len(), 2);
     }
 
     #[test]
     fn a_wrong_value_names_what_is_allowed() {
-        let error = parse_file("defaultFilePosture: deny\n", "f.yaml").unwrap_err().to_string();
-        assert!(error.contains("f.yaml") && error.contains("audit"), "{error}");
+        let error = parse_file("defaultFilePosture: deny\n", "f.yaml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("f.yaml") && error.contains("audit"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_empty_file_says_nothing() {
-        assert!(parse_file("# only a comment\n\n", "f").unwrap().1.is_empty());
+        assert!(
+            parse_file("# only a comment\n\n", "f")
+                .unwrap()
+                .1
+                .is_empty()
+        );
     }
 
     #[test]
     fn lsm_none_is_observing_and_apparmor_alone_is_refused() {
         assert!(observe(false, Some("none")).unwrap().is_some());
-        assert!(observe(false, Some("bpf,apparmor,selinux")).unwrap().is_none());
+        assert!(
+            observe(false, Some("bpf,apparmor,selinux"))
+                .unwrap()
+                .is_none()
+        );
         assert!(observe(false, Some("apparmor")).is_err());
         assert!(observe(false, Some("bfp")).is_err());
     }

@@ -25,14 +25,19 @@ pub fn name(text: &str) -> String {
 fn escape(text: &str) -> Cow<'_, str> {
     // Besides control characters: the marks that reorder what is displayed.
     let bad = |c: char| {
-        c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        c.is_control()
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
     };
     if !text.contains(bad) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if bad(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if bad(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
     }
     Cow::Owned(out)
 }
@@ -43,7 +48,10 @@ mod tests {
 
     #[test]
     fn escapes_what_could_forge_a_line() {
-        assert_eq!(clean(b"/tmp/a\nPolicyName: x\x1b[2J"), "/tmp/a\\nPolicyName: x\\u{1b}[2J");
+        assert_eq!(
+            clean(b"/tmp/a\nPolicyName: x\x1b[2J"),
+            "/tmp/a\\nPolicyName: x\\u{1b}[2J"
+        );
         assert_eq!(clean(b"/tmp/\xff"), "/tmp/\u{fffd}");
         assert_eq!(clean("/tmp/ü".as_bytes()), "/tmp/ü");
     }

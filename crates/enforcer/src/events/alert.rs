@@ -1,6 +1,6 @@
 //! From a decoded event to the alert that users know.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use karmor_abi::{
     event::{Hook, Text},
@@ -63,7 +63,12 @@ pub fn alert(
         r#type: "MatchedPolicy".into(),
         enforcer: "BPFLSM".into(),
         action: if blocked { "Block" } else { "Audit" }.into(),
-        result: if blocked { "Permission denied" } else { "Passed" }.into(),
+        result: if blocked {
+            "Permission denied"
+        } else {
+            "Passed"
+        }
+        .into(),
         data: format!("lsm={}", lsm(event.hook)),
         event_data: event_data(event, table, rule),
         ..Alert::default()
@@ -174,8 +179,8 @@ fn event_data(
     event: &Event<'_>,
     table: Option<&Compiled>,
     winner: Option<&RuleInfo>,
-) -> HashMap<String, String> {
-    let mut data = HashMap::from([("Lsm".to_owned(), lsm(event.hook).to_owned())]);
+) -> BTreeMap<String, String> {
+    let mut data = BTreeMap::from([("Lsm".to_owned(), lsm(event.hook).to_owned())]);
     let others = other_policies(event, table, winner);
     if !others.is_empty() {
         data.insert("MatchedPolicies".into(), others.join(","));
@@ -186,7 +191,9 @@ fn event_data(
         Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
         Reason::Object => {
             let word = event.object.map_or("unknown", object_word);
-            Some(format!("the object has no decidable path ({word}) and its family is restricted"))
+            Some(format!(
+                "the object has no decidable path ({word}) and its family is restricted"
+            ))
         }
         Reason::Move => {
             Some("the new name would take a protected object out of a rule's reach".to_owned())
@@ -207,8 +214,14 @@ fn other_policies(
     table: Option<&Compiled>,
     winner: Option<&RuleInfo>,
 ) -> Vec<String> {
-    let Some(table) = table else { return Vec::new() };
-    let rules = table.sets.get(event.header.set as usize).into_iter().flatten();
+    let Some(table) = table else {
+        return Vec::new();
+    };
+    let rules = table
+        .sets
+        .get(event.header.set as usize)
+        .into_iter()
+        .flatten();
     let mut names: Vec<String> = Vec::new();
     for rule in rules.filter_map(|index| table.rules.get(*index as usize)) {
         let same = winner.is_some_and(|w| w.policy == rule.policy && w.namespace == rule.namespace);

@@ -109,7 +109,15 @@ fn header(r: &mut Reader<'_>) -> Option<Header> {
         comm: r.take::<COMM_BYTES>()?,
         tty: r.take::<TTY_BYTES>()?,
         text: [r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?],
-        reserved: [r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?],
+        reserved: [
+            r.u16()?,
+            r.u16()?,
+            r.u16()?,
+            r.u16()?,
+            r.u16()?,
+            r.u16()?,
+            r.u16()?,
+        ],
     })
 }
 
@@ -142,13 +150,23 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     for (text, slot) in texts.iter_mut().enumerate() {
         let len = usize::from(header.text[text]);
         // A path is reported with what could be read of it, so one byte of slack for the NUL.
-        let most = if text == Text::Args as usize { ARGS_BYTES } else { PATH_BYTES + 1 };
+        let most = if text == Text::Args as usize {
+            ARGS_BYTES
+        } else {
+            PATH_BYTES + 1
+        };
         *slot = Some(len)
             .filter(|len| *len <= most)
             .and_then(|len| reader.slice(len))
             .ok_or(DecodeError::Text { text, len })?;
     }
-    Ok(Event { header, hook, op, object, texts })
+    Ok(Event {
+        header,
+        hook,
+        op,
+        object,
+        texts,
+    })
 }
 
 impl<'a> Event<'a> {
@@ -161,7 +179,10 @@ impl<'a> Event<'a> {
     /// The arguments after the program's own name.
     pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let args = self.text(Text::Args);
-        args.strip_suffix(b"\0").unwrap_or(args).split(|b| *b == 0).skip(1)
+        args.strip_suffix(b"\0")
+            .unwrap_or(args)
+            .split(|b| *b == 0)
+            .skip(1)
     }
 
     /// The verdict.
@@ -188,6 +209,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::backend::memory::encode;
 
     /// A header with nothing special about it.
     pub(crate) fn plain() -> Header {
@@ -220,44 +242,6 @@ pub(crate) mod tests {
         }
     }
 
-    /// What the kernel half would write.
-    pub(crate) fn encode(mut header: Header, texts: [&[u8]; TEXTS]) -> Vec<u8> {
-        for (len, text) in header.text.iter_mut().zip(texts) {
-            *len = u16::try_from(text.len()).unwrap();
-        }
-        let mut out = Vec::new();
-        for v in [header.time_ns, header.sequence, header.verdict, header.exec_id] {
-            out.extend(v.to_ne_bytes());
-        }
-        for v in [
-            header.cpu,
-            header.workload,
-            header.table,
-            header.set,
-            header.source,
-            header.parent,
-            header.host_pid,
-            header.host_ppid,
-            header.pid,
-            header.ppid,
-            header.uid,
-            header.owner,
-            header.flags,
-        ] {
-            out.extend(v.to_ne_bytes());
-        }
-        out.extend([header.hook, header.op, header.object, header.class]);
-        out.extend(header.comm);
-        out.extend(header.tty);
-        for v in header.text.iter().chain(&header.reserved) {
-            out.extend(v.to_ne_bytes());
-        }
-        for text in texts {
-            out.extend(text);
-        }
-        out
-    }
-
     #[test]
     fn reads_fields_where_the_struct_has_them() {
         // The reader goes through the fields one by one; that is only right without padding.
@@ -278,7 +262,13 @@ pub(crate) mod tests {
         }
         let bytes = encode(plain(), [b"/a", b"/b", b"", b"a\0-x\0\0", b"/"]);
         let event = decode(&bytes).unwrap();
-        assert_eq!(event.header, Header { text: [2, 2, 0, 6, 1], ..plain() });
+        assert_eq!(
+            event.header,
+            Header {
+                text: [2, 2, 0, 6, 1],
+                ..plain()
+            }
+        );
         assert_eq!(event.text(Text::Exe), b"/b");
         assert_eq!(event.tty(), b"pts0");
         let args: Vec<_> = event.arguments().collect();
@@ -296,7 +286,10 @@ pub(crate) mod tests {
         let bytes = encode(wrong, [b""; TEXTS]);
         assert_eq!(
             decode(&bytes).unwrap_err(),
-            DecodeError::Unknown { what: "hook", value: 200 }
+            DecodeError::Unknown {
+                what: "hook",
+                value: 200
+            }
         );
     }
 

@@ -33,7 +33,10 @@ impl Accounts {
     /// Events that arrived, of all classes.
     #[must_use]
     pub fn total_delivered(&self) -> u64 {
-        self.delivered.iter().map(|c| c.load(Ordering::Relaxed)).sum::<u64>()
+        self.delivered
+            .iter()
+            .map(|c| c.load(Ordering::Relaxed))
+            .sum::<u64>()
             + self.malformed.load(Ordering::Relaxed)
     }
 
@@ -105,7 +108,10 @@ mod tests {
     #[test]
     fn a_loss_is_reported_once() {
         let accounts = Accounts::default();
-        let mut counters = Counters { lost: [5, 0], ..Counters::default() };
+        let mut counters = Counters {
+            lost: [5, 0],
+            ..Counters::default()
+        };
         accounts.adopt(&counters);
         assert_eq!(accounts.new_losses(&counters), None);
         counters.lost = [7, 1];

@@ -13,10 +13,14 @@ pub enum CgroupError {
     #[error("process {0} has ended")]
     Gone(u32),
     /// Only cgroup v1 here.
-    #[error("this host has no cgroup v2 hierarchy, by which containers are told apart; boot it with systemd.unified_cgroup_hierarchy=1")]
+    #[error(
+        "this host has no cgroup v2 hierarchy, by which containers are told apart; boot it with systemd.unified_cgroup_hierarchy=1"
+    )]
     NoV2,
     /// In the root of the hierarchy, or in the daemon's.
-    #[error("process {pid} shares cgroup `{path}` with the host, so it cannot be told from host processes")]
+    #[error(
+        "process {pid} shares cgroup `{path}` with the host, so it cannot be told from host processes"
+    )]
     Shared {
         /// The process.
         pid: u32,
@@ -48,10 +52,15 @@ impl Hierarchy {
     /// When there is none.
     pub fn find() -> Result<Self, CgroupError> {
         let path = "/proc/self/mountinfo";
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| CgroupError::Read { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| CgroupError::Read {
+            path: path.into(),
+            source,
+        })?;
         let mount = mount_point(&text).ok_or(CgroupError::NoV2)?;
-        Ok(Self { mount: mount.into(), proc: "/proc".into() })
+        Ok(Self {
+            mount: mount.into(),
+            proc: "/proc".into(),
+        })
     }
 
     /// How containers can be told apart here: `v2`, `hybrid` or `v1`.
@@ -70,30 +79,40 @@ impl Hierarchy {
     /// # Errors
     /// When the process has ended, or has no cgroup that is the container's alone.
     pub fn of_container(&self, id: &str, pid: u32) -> Result<(u64, PathBuf), CgroupError> {
-        let path = self.of_process(&pid.to_string()).map_err(|error| match error {
-            CgroupError::Read { .. } => CgroupError::Gone(pid),
-            other => other,
-        })?;
+        let path = self
+            .of_process(&pid.to_string())
+            .map_err(|error| match error {
+                CgroupError::Read { .. } => CgroupError::Gone(pid),
+                other => other,
+            })?;
         let path = up_to_container(&path, id);
         let own = self.of_process("self")?;
         let escapes = path.split('/').any(|part| part == "..");
         if path == "/" || escapes || Path::new(&own).starts_with(path) {
-            return Err(CgroupError::Shared { pid, path: path.to_owned() });
+            return Err(CgroupError::Shared {
+                pid,
+                path: path.to_owned(),
+            });
         }
         let directory = self.mount.join(path.trim_start_matches('/'));
         match std::fs::metadata(&directory) {
             Ok(metadata) => Ok((metadata.ino(), directory)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(CgroupError::Gone(pid)),
-            Err(source) => {
-                Err(CgroupError::Read { path: directory.display().to_string(), source })
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(CgroupError::Gone(pid))
             }
+            Err(source) => Err(CgroupError::Read {
+                path: directory.display().to_string(),
+                source,
+            }),
         }
     }
 
     fn of_process(&self, pid: &str) -> Result<String, CgroupError> {
         let path = self.proc.join(pid).join("cgroup");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| CgroupError::Read { path: path.display().to_string(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| CgroupError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
         let line = text.lines().find_map(|line| line.strip_prefix("0::"));
         Ok(line.ok_or(CgroupError::NoV2)?.to_owned())
     }
@@ -112,7 +131,9 @@ pub fn is_empty(directory: &Path) -> bool {
 fn mount_point(mountinfo: &str) -> Option<&str> {
     mountinfo.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        (right.split(' ').next() == Some("cgroup2")).then(|| left.split(' ').nth(4)).flatten()
+        (right.split(' ').next() == Some("cgroup2"))
+            .then(|| left.split(' ').nth(4))
+            .flatten()
     })
 }
 
@@ -143,7 +164,10 @@ mod tests {
 
     #[test]
     fn stops_at_the_containers_cgroup() {
-        assert_eq!(up_to_container("/default/abc/init.scope", "abc"), "/default/abc");
+        assert_eq!(
+            up_to_container("/default/abc/init.scope", "abc"),
+            "/default/abc"
+        );
         assert_eq!(
             up_to_container("/kubepods.slice/cri-containerd-abc.scope", "abc"),
             "/kubepods.slice/cri-containerd-abc.scope"
@@ -160,15 +184,22 @@ mod tests {
         for cgroup in cgroups {
             std::fs::create_dir_all(dir.path().join("cg").join(cgroup)).unwrap();
         }
-        let hierarchy = Hierarchy { mount: dir.path().join("cg"), proc: dir.path().join("proc") };
+        let hierarchy = Hierarchy {
+            mount: dir.path().join("cg"),
+            proc: dir.path().join("proc"),
+        };
         (dir, hierarchy)
     }
 
     #[test]
     fn the_id_is_the_inode() {
-        let (dir, hierarchy) =
-            fake(&[("self", "0::/system.slice/k\n"), ("7", "0::/default/abc\n")], &["default/abc"]);
-        let inode = std::fs::metadata(dir.path().join("cg/default/abc")).unwrap().ino();
+        let (dir, hierarchy) = fake(
+            &[("self", "0::/system.slice/k\n"), ("7", "0::/default/abc\n")],
+            &["default/abc"],
+        );
+        let inode = std::fs::metadata(dir.path().join("cg/default/abc"))
+            .unwrap()
+            .ino();
         assert_eq!(hierarchy.of_container("abc", 7).unwrap().0, inode);
     }
 
@@ -186,9 +217,18 @@ mod tests {
         );
         for pid in [7, 8, 9] {
             let error = hierarchy.of_container("abc", pid).unwrap_err();
-            assert!(matches!(error, CgroupError::Shared { .. }), "{pid}: {error}");
+            assert!(
+                matches!(error, CgroupError::Shared { .. }),
+                "{pid}: {error}"
+            );
         }
-        assert!(matches!(hierarchy.of_container("abc", 10), Err(CgroupError::NoV2)));
-        assert!(matches!(hierarchy.of_container("abc", 11), Err(CgroupError::Gone(11))));
+        assert!(matches!(
+            hierarchy.of_container("abc", 10),
+            Err(CgroupError::NoV2)
+        ));
+        assert!(matches!(
+            hierarchy.of_container("abc", 11),
+            Err(CgroupError::Gone(11))
+        ));
     }
 }

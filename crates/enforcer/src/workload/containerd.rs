@@ -126,7 +126,10 @@ pub async fn follow(
     let mut told = String::new();
     while !events.is_closed() {
         let path = socket.clone().or_else(|| {
-            CANDIDATES.iter().map(PathBuf::from).find(|path| path.exists())
+            CANDIDATES
+                .iter()
+                .map(PathBuf::from)
+                .find(|path| path.exists())
         });
         let ended = match &path {
             Some(path) => {
@@ -134,7 +137,11 @@ pub async fn follow(
                 match client {
                     Ok(channel) => {
                         wait = BACKOFF.0;
-                        let mut session = Session { channel, hierarchy: hierarchy.clone(), events: &events };
+                        let mut session = Session {
+                            channel,
+                            hierarchy: hierarchy.clone(),
+                            events: &events,
+                        };
                         session.run(path, &connection).await
                     }
                     Err(error) => Err(format!("cannot connect to {}: {error:#}", path.display())),
@@ -142,19 +149,30 @@ pub async fn follow(
             }
             None => Err("no containerd socket in any of the usual places".to_owned()),
         };
-        let error = ended.err().unwrap_or_else(|| "containerd closed its event stream".to_owned());
+        let error = ended
+            .err()
+            .unwrap_or_else(|| "containerd closed its event stream".to_owned());
         if error != told {
             warn!(%error, "containers that start now are not seen until containerd answers");
             told.clone_from(&error);
         }
-        set(&connection, Connection { path, connected: false, error: Some(error) });
+        set(
+            &connection,
+            Connection {
+                path,
+                connected: false,
+                error: Some(error),
+            },
+        );
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(BACKOFF.1);
     }
 }
 
 fn set(connection: &SharedConnection, state: Connection) {
-    *connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+    *connection
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
 }
 
 async fn connect(path: &Path) -> anyhow::Result<Channel> {
@@ -179,7 +197,9 @@ impl Session<'_> {
     async fn run(&mut self, path: &Path, connection: &SharedConnection) -> Result<(), String> {
         let say = |error: DescribeError| error.to_string();
         // Before the list, so that nothing falls between the two.
-        let request = SubscribeRequest { filters: TOPICS.map(str::to_owned).to_vec() };
+        let request = SubscribeRequest {
+            filters: TOPICS.map(str::to_owned).to_vec(),
+        };
         let mut client = EventsClient::new(self.channel.clone());
         let mut stream = timeout(CALL, client.subscribe(request))
             .await
@@ -188,8 +208,19 @@ impl Session<'_> {
             .into_inner();
         self.list().await.map_err(say)?;
         info!(socket = %path.display(), "following containerd");
-        set(connection, Connection { path: Some(path.to_owned()), connected: true, error: None });
-        while let Some(envelope) = stream.message().await.map_err(|status| say(status.into()))? {
+        set(
+            connection,
+            Connection {
+                path: Some(path.to_owned()),
+                connected: true,
+                error: None,
+            },
+        );
+        while let Some(envelope) = stream
+            .message()
+            .await
+            .map_err(|status| say(status.into()))?
+        {
             self.event(envelope).await;
         }
         Ok(())
@@ -199,15 +230,22 @@ impl Session<'_> {
     async fn list(&mut self) -> Result<(), DescribeError> {
         let mut client = NamespacesClient::new(self.channel.clone());
         let request = ListNamespacesRequest::default();
-        let namespaces =
-            call(client.list(request)).await?.namespaces.into_iter().map(|n| n.name);
+        let namespaces = call(client.list(request))
+            .await?
+            .namespaces
+            .into_iter()
+            .map(|n| n.name);
         let mut keys = Vec::new();
         for namespace in namespaces {
             let mut client = TasksClient::new(self.channel.clone());
             let request = within(&namespace, ListTasksRequest::default())?;
             for task in call(client.list(request)).await?.tasks {
                 // Lists carry the container's id in `id`, single answers in `container_id` too.
-                let id = if task.container_id.is_empty() { &task.id } else { &task.container_id };
+                let id = if task.container_id.is_empty() {
+                    &task.id
+                } else {
+                    &task.container_id
+                };
                 if task.pid == 0 || task.status() == TaskStatus::Stopped {
                     continue;
                 }
@@ -228,13 +266,17 @@ impl Session<'_> {
             "/tasks/start" => TaskStart::decode(bytes).map(|e| Some((e.container_id, e.pid))),
             "/tasks/exit" => match TaskExit::decode(bytes) {
                 Ok(e) => {
-                    return self.ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Exited).await;
+                    return self
+                        .ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Exited)
+                        .await;
                 }
                 Err(error) => Err(error),
             },
             "/tasks/delete" => match TaskDelete::decode(bytes) {
                 Ok(e) => {
-                    return self.ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Gone).await;
+                    return self
+                        .ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Gone)
+                        .await;
                 }
                 Err(error) => Err(error),
             },
@@ -263,7 +305,8 @@ impl Session<'_> {
         event: impl FnOnce(String) -> RuntimeEvent,
     ) {
         if process.is_empty() || process == id {
-            self.send(event(format!("{namespace}/{}", text::name(id)))).await;
+            self.send(event(format!("{namespace}/{}", text::name(id))))
+                .await;
         }
     }
 
@@ -279,10 +322,18 @@ impl Session<'_> {
         }
     }
 
-    async fn describe(&self, namespace: &str, id: &str, pid: u32) -> Result<Container, DescribeError> {
+    async fn describe(
+        &self,
+        namespace: &str,
+        id: &str,
+        pid: u32,
+    ) -> Result<Container, DescribeError> {
         let mut client = ContainersClient::new(self.channel.clone());
         let request = within(namespace, GetContainerRequest { id: id.to_owned() })?;
-        let container = call(client.get(request)).await?.container.unwrap_or_default();
+        let container = call(client.get(request))
+            .await?
+            .container
+            .unwrap_or_default();
         let (digest, image_labels) = self.image(namespace, &container.image).await;
         // What was set on the container beats what its image came with.
         let mut labels: BTreeMap<String, String> = image_labels;
@@ -297,13 +348,22 @@ impl Session<'_> {
     }
 
     /// Digest and labels of an image; a container without them is still a container.
-    async fn image(&self, namespace: &str, name: &str) -> (Option<String>, BTreeMap<String, String>) {
+    async fn image(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> (Option<String>, BTreeMap<String, String>) {
         let none = (None, BTreeMap::new());
         if name.is_empty() {
             return none;
         }
         let mut client = ImagesClient::new(self.channel.clone());
-        let Ok(request) = within(namespace, GetImageRequest { name: name.to_owned() }) else {
+        let Ok(request) = within(
+            namespace,
+            GetImageRequest {
+                name: name.to_owned(),
+            },
+        ) else {
             return none;
         };
         match call(client.get(request)).await {
@@ -336,8 +396,9 @@ async fn call<T>(
 
 /// containerd takes the namespace of a question from its metadata.
 fn within<T>(namespace: &str, message: T) -> Result<Request<T>, DescribeError> {
-    let value: MetadataValue<Ascii> =
-        namespace.parse().map_err(|_invalid| DescribeError::Namespace)?;
+    let value: MetadataValue<Ascii> = namespace
+        .parse()
+        .map_err(|_invalid| DescribeError::Namespace)?;
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", value);
     Ok(request)

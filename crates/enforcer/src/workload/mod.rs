@@ -105,8 +105,13 @@ pub struct Container {
 }
 
 /// Labels by which the runtimes' tools remember things; no user means them.
-const INTERNAL: [&str; 5] =
-    ["io.kubernetes.", "io.cri-containerd", "io.containerd.", "containerd.io/", "nerdctl/"];
+const INTERNAL: [&str; 5] = [
+    "io.kubernetes.",
+    "io.cri-containerd",
+    "io.containerd.",
+    "containerd.io/",
+    "nerdctl/",
+];
 
 /// Most bytes of the labels in an alert.
 const LABELS_BYTES: usize = 4096;
@@ -122,7 +127,10 @@ impl Container {
         labels: BTreeMap<String, String>,
     ) -> Self {
         let first = |keys: &[&str]| {
-            keys.iter().filter_map(|k| labels.get(*k)).find(|v| !v.is_empty()).map(|v| text::name(v))
+            keys.iter()
+                .filter_map(|k| labels.get(*k))
+                .find(|v| !v.is_empty())
+                .map(|v| text::name(v))
         };
         let name = first(&["nerdctl/name", "io.kubernetes.container.name"]);
         let namespace = first(&["io.kubernetes.pod.namespace", "kubearmor.io/namespace"]);
@@ -153,7 +161,9 @@ impl Container {
     /// `PodName` of an alert: outside Kubernetes, the container's name.
     #[must_use]
     pub fn pod_name(&self) -> &str {
-        self.labels.get("io.kubernetes.pod.name").map_or(&self.name, String::as_str)
+        self.labels
+            .get("io.kubernetes.pod.name")
+            .map_or(&self.name, String::as_str)
     }
 
     /// The labels a user set, as `key=value`.
@@ -200,13 +210,25 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn names_come_from_labels_and_else_from_the_id() {
-        let plain = Container::new("default", "abc", "docker.io/library/web:1", None, labels(&[]));
-        assert_eq!((plain.name.as_str(), plain.namespace.as_str()), ("abc", CONTAINER_NAMESPACE));
+        let plain = Container::new(
+            "default",
+            "abc",
+            "docker.io/library/web:1",
+            None,
+            labels(&[]),
+        );
+        assert_eq!(
+            (plain.name.as_str(), plain.namespace.as_str()),
+            ("abc", CONTAINER_NAMESPACE)
+        );
         let pod = Container::new(
             "k8s.io",
             "abc",
@@ -227,14 +249,22 @@ mod tests {
 
     #[test]
     fn names_with_control_characters_are_escaped() {
-        let bad = Container::new("default", "abc", "web\n:1\x1b[2J", None, labels(&[("a\n", "b")]));
+        let bad = Container::new(
+            "default",
+            "abc",
+            "web\n:1\x1b[2J",
+            None,
+            labels(&[("a\n", "b")]),
+        );
         assert_eq!(bad.image, "web\\n:1\\u{1b}[2J");
         assert_eq!(bad.labels_text(), "a\\n=b");
     }
 
     #[test]
     fn many_labels_are_cut_between_labels() {
-        let many = (0..2000).map(|i| (format!("key{i:04}"), "value".to_owned())).collect();
+        let many = (0..2000)
+            .map(|i| (format!("key{i:04}"), "value".to_owned()))
+            .collect();
         let container = Container::new("default", "abc", "web", None, many);
         assert!(container.labels_text().len() <= LABELS_BYTES + 1024);
         assert!(container.labels_text().ends_with("=value"));

@@ -66,7 +66,10 @@ impl Numbers {
     /// Numbers that are forgotten with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { path: None, state: State::default() }
+        Self {
+            path: None,
+            state: State::default(),
+        }
     }
 
     /// Numbers kept in a file.
@@ -74,13 +77,19 @@ impl Numbers {
     /// # Errors
     /// When it exists and cannot be read: guessing could give a number a second time.
     pub fn open(path: PathBuf) -> Result<Self, NumberError> {
-        let damaged = |source| NumberError::Damaged { path: path.clone(), source };
+        let damaged = |source| NumberError::Damaged {
+            path: path.clone(),
+            source,
+        };
         let state = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged(e.into()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(damaged(error)),
         };
-        Ok(Self { path: Some(path), state })
+        Ok(Self {
+            path: Some(path),
+            state,
+        })
     }
 
     /// The number of a container: the one it has, or a new one.
@@ -98,7 +107,10 @@ impl Numbers {
         }
         let number = self.next_free().ok_or(NumberError::Full)?;
         let last = std::mem::replace(&mut self.state.last, number);
-        let old = self.state.containers.insert(key.to_owned(), Numbered { number, cgroup_id });
+        let old = self
+            .state
+            .containers
+            .insert(key.to_owned(), Numbered { number, cgroup_id });
         if let Err(error) = self.save() {
             self.state.last = last;
             match old {
@@ -113,8 +125,12 @@ impl Numbers {
     /// The number after the last whose entry no live workload holds: entries are shared modulo
     /// [`WORKLOADS`].
     fn next_free(&self) -> Option<u32> {
-        let taken: std::collections::HashSet<u32> =
-            self.state.containers.values().map(|c| c.number % WORKLOADS).collect();
+        let taken: std::collections::HashSet<u32> = self
+            .state
+            .containers
+            .values()
+            .map(|c| c.number % WORKLOADS)
+            .collect();
         (1..=WORKLOADS)
             .map(|step| self.state.last.wrapping_add(step))
             .find(|n| n % WORKLOADS != HOST && !taken.contains(&(n % WORKLOADS)))
@@ -125,17 +141,29 @@ impl Numbers {
     /// # Errors
     /// When that cannot be remembered; the container is forgotten until the next start.
     pub fn release(&mut self, key: &str) -> Result<(), NumberError> {
-        if self.state.containers.remove(key).is_some() { self.save() } else { Ok(()) }
+        if self.state.containers.remove(key).is_some() {
+            self.save()
+        } else {
+            Ok(())
+        }
     }
 
     /// Containers with numbers, of this or an earlier run.
     pub fn known(&self) -> impl Iterator<Item = (&str, Numbered)> {
-        self.state.containers.iter().map(|(key, numbered)| (key.as_str(), *numbered))
+        self.state
+            .containers
+            .iter()
+            .map(|(key, numbered)| (key.as_str(), *numbered))
     }
 
     fn save(&self) -> Result<(), NumberError> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let write = |source| NumberError::Write { path: path.clone(), source };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let write = |source| NumberError::Write {
+            path: path.clone(),
+            source,
+        };
         let bytes = serde_json::to_vec(&self.state).map_err(|e| write(e.into()))?;
         write_atomic(path, &bytes).map_err(write)
     }
@@ -175,6 +203,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
         std::fs::write(&path, "{\"last\":").unwrap();
-        assert!(matches!(Numbers::open(path), Err(NumberError::Damaged { .. })));
+        assert!(matches!(
+            Numbers::open(path),
+            Err(NumberError::Damaged { .. })
+        ));
     }
 }

@@ -58,7 +58,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
         std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).unwrap();
-        let root = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let root =
+            rustix::fs::open(dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let aliases = aliases(root.as_fd());
         assert_eq!(aliases, Aliases::observed([("/bin", "usr/bin")]));
     }
