@@ -19,6 +19,7 @@ mod json;
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
     reason = "generated code is taken as it comes"
 )]
 pub mod feeder {
@@ -30,6 +31,7 @@ pub mod feeder {
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
     reason = "generated code is taken as it comes"
 )]
 pub mod policy {
@@ -43,6 +45,7 @@ pub mod karmor {
         unused_qualifications,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
         reason = "generated code is taken as it comes"
     )]
     pub mod v1 {
