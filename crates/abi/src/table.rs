@@ -15,6 +15,8 @@
 //! the state. Byte 0 never occurs in a path, so `cells[state + 0]` holds the transition taken by
 //! every byte without a cell of its own, and `cells[state + ACCEPT]` the set of patterns matched
 //! when the path ends here. A missing default leads to [`DEAD`]; a missing accept cell is set 0.
+//! No live state has offset 0, since an unused cell names it, and every state's last cell lies
+//! before the sets, since a set word could pass for a cell.
 //!
 //! A set names a group of decision rows; a row holds one [`Verdict`] an operation. Rows exist once
 //! for all sources unless a rule with `fromSource` takes part ([`SET_BY_SOURCE`]), and once for
@@ -98,7 +100,11 @@ pub fn step<T: Words>(table: &T, state: u32, byte: u8) -> u32 {
         return lo(cell);
     }
     let default = table.word(base);
-    if hi(default) == state { lo(default) } else { DEAD }
+    if hi(default) == state {
+        lo(default)
+    } else {
+        DEAD
+    }
 }
 
 /// The set of patterns matched when the path ends in `state`.
@@ -299,9 +305,8 @@ impl<'a> View<'a> {
             rules: hi(words[6]),
         };
         let len = u64::from(header.len);
-        let region = |offset: u32, count: u64| {
-            offset >= HEADER_WORDS && u64::from(offset) + count <= len
-        };
+        let region =
+            |offset: u32, count: u64| offset >= HEADER_WORDS && u64::from(offset) + count <= len;
         let row_words = u64::from(header.rows.1) * u64::from(Op::COLUMNS);
         if len > words.len() as u64
             || header.sets.1 == 0
@@ -321,7 +326,10 @@ impl<'a> View<'a> {
 
     fn check_cells(&self) -> Result<(), TableError> {
         let cells = self.header.sets.0 - HEADER_WORDS;
-        let inside = |state: u32| state == DEAD || (state & !ABSORBING) < cells;
+        let inside = |state: u32| {
+            let offset = state & !ABSORBING;
+            state == DEAD || (offset > 0 && offset < cells && cells - offset > ACCEPT)
+        };
         if !inside(self.header.start) {
             return Err(TableError::Bounds);
         }
@@ -346,8 +354,16 @@ impl<'a> View<'a> {
     fn check_sets(&self) -> Result<(), TableError> {
         for index in 0..self.header.sets.1 {
             let set = Set(self.words[(self.header.sets.0 + index) as usize]);
-            let owners = if set.flags() & SET_BY_OWNER != 0 { 2u32 } else { 1 };
-            let sources = if set.flags() & SET_BY_SOURCE != 0 { self.header.sources } else { 1 };
+            let owners = if set.flags() & SET_BY_OWNER != 0 {
+                2u32
+            } else {
+                1
+            };
+            let sources = if set.flags() & SET_BY_SOURCE != 0 {
+                self.header.sources
+            } else {
+                1
+            };
             let end = u64::from(set.row()) + u64::from(owners) * u64::from(sources);
             if end > u64::from(self.header.rows.1) || set.source() >= self.header.sources {
                 return Err(TableError::Set(index));

@@ -13,5 +13,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod alias;
+pub mod compile;
 pub mod compiled;
+pub mod explain;
+pub mod glob;
 pub mod model;
+pub mod reference;
+pub mod select;
+pub mod semantics;
