@@ -16,6 +16,7 @@
 pub mod alias;
 pub mod compile;
 pub mod compiled;
+pub mod explain;
 pub mod glob;
 pub mod model;
 pub mod reference;
