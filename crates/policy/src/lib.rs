@@ -14,4 +14,10 @@
 #![warn(missing_docs)]
 
 pub mod compiled;
+pub mod diagnostic;
+pub mod manifest;
 pub mod model;
+mod read;
+mod validate;
+
+pub use self::read::{Report, read, read_object};
