@@ -215,11 +215,6 @@ impl Control for Api {
                 .await
                 .map_err(stopped)?;
         }
-        results.extend(reading.refused.into_iter().map(|policy| PolicyResult {
-            policy: Some(policy),
-            outcome: Outcome::Invalid.into(),
-            ..PolicyResult::default()
-        }));
         Ok(Response::new(ApplyPolicyResponse {
             results,
             diagnostics: reading.diagnostics,

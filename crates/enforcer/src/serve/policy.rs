@@ -14,7 +14,7 @@ use super::{Api, peer::may_change};
 use crate::{
     engine::{Done, Reference},
     source::{
-        read::{MAX_BYTES, Reading, read},
+        read::{MAX_BYTES, Reading, read_object},
         store::CLIENT,
     },
     text,
@@ -59,18 +59,16 @@ fn unwrap(bytes: &[u8], kinds: &[Kind]) -> Wanted {
 }
 
 fn set(object: &Value, kinds: &[Kind]) -> Wanted {
-    let reading = read(&object.to_string(), CLIENT);
+    let stated = object.get("kind").and_then(Value::as_str);
+    let Some(kind) = kinds.iter().find(|k| stated.is_none_or(|s| s == k.as_str())) else {
+        let allowed: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
+        return Wanted::Invalid(format!("this call takes {} only", allowed.join(" and ")));
+    };
+    let reading = read_object(*kind, &object.to_string(), CLIENT);
     if reading.failed() {
         return Wanted::Invalid(reading.summary());
     }
-    match reading.documents.as_slice() {
-        [only] if kinds.contains(&only.policy.kind) => Wanted::Set(reading),
-        [only] => Wanted::Invalid(format!(
-            "this call does not take a {}",
-            only.policy.kind.as_str()
-        )),
-        _ => Wanted::Invalid("the request must hold one policy".into()),
-    }
+    Wanted::Set(reading)
 }
 
 fn delete(object: &Value, kinds: &[Kind]) -> Wanted {

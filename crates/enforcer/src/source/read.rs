@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use karmor_policy::model::Policy;
-use karmor_proto::karmor::v1::{Diagnostic, PolicyRef};
+use karmor_policy::{
+    Report,
+    diagnostic::{self, Severity, Style},
+    model::{Kind, Policy},
+};
+use karmor_proto::karmor::v1::Diagnostic;
 
 /// Most bytes of one text.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -22,8 +26,6 @@ pub struct Document {
 pub struct Reading {
     /// Its sound documents.
     pub documents: Vec<Document>,
-    /// The others, as far as they say what they are.
-    pub refused: Vec<PolicyRef>,
     /// Everything wrong with the others, and warnings.
     pub diagnostics: Vec<Diagnostic>,
     /// The same for people.
@@ -86,7 +88,55 @@ pub fn read(text: &str, file: &str) -> Reading {
     if text.len() > MAX_BYTES {
         return Reading::error(file, too_large(text.len()));
     }
-    parse(text, file)
+    reading(karmor_policy::read(file, text), text)
+}
+
+/// Reads one policy as programs send it: a JSON object whose kind is known.
+#[must_use]
+pub fn read_object(kind: Kind, text: &str, file: &str) -> Reading {
+    if text.len() > MAX_BYTES {
+        return Reading::error(file, too_large(text.len()));
+    }
+    reading(karmor_policy::read_object(kind, text.as_bytes()), text)
+}
+
+fn reading(report: Report, text: &str) -> Reading {
+    let rendered = report.render(text, Style::Plain);
+    let parts = split(text);
+    let documents = report
+        .policies
+        .into_iter()
+        .map(|policy| Document {
+            text: part(&parts, policy.location.line).into(),
+            policy: Arc::new(policy),
+        })
+        .collect();
+    let diagnostics = report.diagnostics.into_iter().map(wire).collect();
+    Reading { documents, diagnostics, rendered }
+}
+
+/// A diagnostic for clients.
+fn wire(from: diagnostic::Diagnostic) -> Diagnostic {
+    let mut help = from.help;
+    if let Some(suggestion) = from.suggestion {
+        help.insert(0, format!("did you mean `{suggestion}`?"));
+    }
+    if !from.allowed.is_empty() {
+        help.push(format!("allowed: {}", from.allowed.join(", ")));
+    }
+    Diagnostic {
+        severity: match from.severity {
+            Severity::Error => ERROR,
+            Severity::Warning => "warning",
+        }
+        .into(),
+        message: from.message,
+        file: from.place.file,
+        line: from.place.line,
+        column: from.place.column,
+        field: from.field,
+        help: help.join("; "),
+    }
 }
 
 /// The text of each document, by the line it starts on, from 1.
@@ -116,7 +166,25 @@ fn part<'a>(parts: &[(u32, &'a str)], line: u32) -> &'a str {
         .map_or("", |(_, text)| text)
 }
 
-fn parse(text: &str, file: &str) -> Reading {
-    let _ = (split(text), part(&[], 1));
-    Reading::error(file, "policies cannot be read by this build".into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_at_separators_only() {
+        let text = "a: 1\n---\nb: |\n  --- no\n--- # yes\nc: 1\n";
+        let parts = split(text);
+        let lines: Vec<u32> = parts.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 2, 5]);
+        assert_eq!(part(&parts, 1), "a: 1\n");
+        assert_eq!(part(&parts, 3), "\nb: |\n  --- no\n");
+        assert_eq!(part(&parts, 6), " # yes\nc: 1\n");
+    }
+
+    #[test]
+    fn a_text_above_the_limit_is_not_parsed() {
+        let reading = read(&"- a\n".repeat(MAX_BYTES / 4 + 1), "f.yaml");
+        assert!(reading.failed());
+        assert!(reading.summary().contains("1 MiB"), "{}", reading.summary());
+    }
 }

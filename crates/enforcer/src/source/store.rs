@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use karmor_policy::model::Kind;
 use sha2::{Digest, Sha256};
 use tracing::error;
 
-use super::read::{Document, read};
+use super::read::{Document, read, read_object};
 use crate::{
     file::{private_directory, write_atomic},
     index::{PolicyId, Source},
@@ -75,7 +76,7 @@ impl Store {
             .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
         {
             match load(path) {
-                Ok(loaded) => documents.extend(loaded),
+                Ok(document) => documents.push(document),
                 Err(why) => self.quarantine(path, &why),
             }
         }
@@ -99,13 +100,24 @@ impl Store {
     }
 }
 
-fn load(path: &Path) -> Result<Vec<Document>, String> {
+/// The policy that a file is named after. Its text may hold others: every policy of a list is kept
+/// with all of it.
+fn load(path: &Path) -> Result<Document, String> {
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let reading = read(&text, CLIENT);
-    if reading.failed() {
-        return Err(reading.summary());
-    }
-    Ok(reading.documents)
+    let first = read(&text, CLIENT);
+    let why = first.summary();
+    // What a program sent may be sound only as an object.
+    let objects = [Kind::Container, Kind::Cluster, Kind::Host];
+    let objects = objects.into_iter().map(|kind| read_object(kind, &text, CLIENT));
+    std::iter::once(first)
+        .chain(objects)
+        .filter(|reading| !reading.failed())
+        .flat_map(|reading| reading.documents)
+        .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
+        .map(|document| Document { text: text.as_str().into(), ..document })
+        .ok_or_else(|| {
+            if why.is_empty() { "its policy has another name than the file".into() } else { why }
+        })
 }
 
 /// A file name for people, made unique and harmless: names are chosen by clients.
@@ -144,8 +156,6 @@ pub fn id_of(document: &Document) -> PolicyId {
 
 #[cfg(test)]
 mod tests {
-    use karmor_policy::model::Kind;
-
     use super::*;
 
     fn id(name: &str) -> PolicyId {
