@@ -105,6 +105,11 @@ impl Handle {
         self.state().applies.clone()
     }
 
+    /// Puts a workload under a table without the engine's doing.
+    pub fn force(&self, workload: u32, table: &Arc<Compiled>) {
+        self.state().tables.insert(workload, Arc::clone(table));
+    }
+
     /// Makes the next calls of [`Backend::apply`] fail, or succeed again.
     pub fn refuse(&self, why: Option<&'static str>) {
         self.state().refuse = why;

@@ -122,4 +122,4 @@ impl Identities {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -206,6 +206,7 @@ impl Control for Api {
         })
         .await
         .map_err(|error| Status::internal(error.to_string()))?;
+        let (refused, summary) = (reading.failed(), reading.summary());
         let mut results = Vec::new();
         if !reading.documents.is_empty() {
             let documents = reading.documents;
@@ -214,6 +215,14 @@ impl Control for Api {
                 .ask(|core| apply(core, documents))
                 .await
                 .map_err(stopped)?;
+        }
+        if refused {
+            // Refused documents have no identity that could be relied on.
+            results.push(PolicyResult {
+                outcome: Outcome::Invalid.into(),
+                message: summary,
+                ..PolicyResult::default()
+            });
         }
         Ok(Response::new(ApplyPolicyResponse {
             results,

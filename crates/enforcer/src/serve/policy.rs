@@ -60,7 +60,10 @@ fn unwrap(bytes: &[u8], kinds: &[Kind]) -> Wanted {
 
 fn set(object: &Value, kinds: &[Kind]) -> Wanted {
     let stated = object.get("kind").and_then(Value::as_str);
-    let Some(kind) = kinds.iter().find(|k| stated.is_none_or(|s| s == k.as_str())) else {
+    let Some(kind) = kinds
+        .iter()
+        .find(|k| stated.is_none_or(|s| s == k.as_str()))
+    else {
         let allowed: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
         return Wanted::Invalid(format!("this call takes {} only", allowed.join(" and ")));
     };

@@ -112,7 +112,11 @@ fn reading(report: Report, text: &str) -> Reading {
         })
         .collect();
     let diagnostics = report.diagnostics.into_iter().map(wire).collect();
-    Reading { documents, diagnostics, rendered }
+    Reading {
+        documents,
+        diagnostics,
+        rendered,
+    }
 }
 
 /// A diagnostic for clients.

@@ -108,15 +108,24 @@ fn load(path: &Path) -> Result<Document, String> {
     let why = first.summary();
     // What a program sent may be sound only as an object.
     let objects = [Kind::Container, Kind::Cluster, Kind::Host];
-    let objects = objects.into_iter().map(|kind| read_object(kind, &text, CLIENT));
+    let objects = objects
+        .into_iter()
+        .map(|kind| read_object(kind, &text, CLIENT));
     std::iter::once(first)
         .chain(objects)
         .filter(|reading| !reading.failed())
         .flat_map(|reading| reading.documents)
         .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
-        .map(|document| Document { text: text.as_str().into(), ..document })
+        .map(|document| Document {
+            text: text.as_str().into(),
+            ..document
+        })
         .ok_or_else(|| {
-            if why.is_empty() { "its policy has another name than the file".into() } else { why }
+            if why.is_empty() {
+                "its policy has another name than the file".into()
+            } else {
+                why
+            }
         })
 }
 
