@@ -15,6 +15,7 @@
     unused_qualifications,
     clippy::allow_attributes_without_reason,
     clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
     reason = "generated code"
 )]
 mod generated {

@@ -21,7 +21,6 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Events on their way to the transport; the queue proper is the feed's.
 const IN_FLIGHT: usize = 16;
 
-#[expect(clippy::result_large_err, reason = "tonic's error type")]
 fn stream<T: Clone + Send + Sync + 'static>(
     feed: &Feed<T>,
     gap: impl Fn(u64) -> T + Send + 'static,
@@ -50,7 +49,6 @@ fn stream<T: Clone + Send + Sync + 'static>(
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's error type")]
 fn known(filter: &str, allowed: &[&str]) -> Result<(), Status> {
     if filter.is_empty() || allowed.contains(&filter) {
         return Ok(());

@@ -7,7 +7,6 @@ use tonic::{Request, Status, transport::server::UdsConnectInfo};
 ///
 /// # Errors
 /// `PERMISSION_DENIED`, with what to do instead.
-#[expect(clippy::result_large_err, reason = "tonic's error type")]
 pub(super) fn may_change<T>(request: &Request<T>) -> Result<(), Status> {
     let Some(peer) = request.extensions().get::<UdsConnectInfo>() else {
         return Err(Status::permission_denied(format!(

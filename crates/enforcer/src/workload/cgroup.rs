@@ -63,6 +63,12 @@ impl Hierarchy {
         })
     }
 
+    /// A made-up one.
+    #[cfg(test)]
+    pub(crate) fn at(mount: PathBuf, proc: PathBuf) -> Self {
+        Self { mount, proc }
+    }
+
     /// How containers can be told apart here: `v2`, `hybrid` or `v1`.
     #[must_use]
     pub fn kind() -> &'static str {

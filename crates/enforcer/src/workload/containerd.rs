@@ -403,3 +403,6 @@ fn within<T>(namespace: &str, message: T) -> Result<Request<T>, DescribeError> {
     request.metadata_mut().insert("containerd-namespace", value);
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests;
