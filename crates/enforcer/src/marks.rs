@@ -160,3 +160,75 @@ impl Search<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use karmor_policy::{alias::Aliases, compile::compile, model::Posture};
+
+    use super::*;
+    use crate::source::read::read;
+
+    const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+        metadata:\n  name: p\nspec:\n  selector:\n    matchLabels:\n      app: web\n  process:\n    \
+        matchPaths:\n    - path: /bin/apt\n  file:\n    matchDirectories:\n    - dir: /etc/keys/\n      \
+        recursive: true\n  action: Block\n";
+
+    #[test]
+    fn finds_ruled_files_with_other_names_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["usr/bin", "etc/keys/deep", "tmp", "srv"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        for name in [
+            "usr/bin/apt",
+            "etc/keys/single",
+            "etc/keys/deep/key",
+            "srv/free",
+        ] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("usr/bin", path("bin")).unwrap();
+        // Leads out of the root; must not be followed.
+        std::os::unix::fs::symlink("/usr", path("etc/keys/out")).unwrap();
+        for (from, to) in [
+            ("usr/bin/apt", "tmp/a"),
+            ("etc/keys/deep/key", "tmp/k"),
+            ("srv/free", "tmp/f"),
+        ] {
+            std::fs::hard_link(path(from), path(to)).unwrap();
+        }
+
+        let reading = read(POLICY, "p.yaml");
+        assert!(!reading.failed(), "{}", reading.rendered);
+        let policies = reading.documents.into_iter().map(|d| d.policy);
+        let aliases = Aliases::observed([("/bin", "usr/bin")]);
+        let effective = Effective::new(policies, Posture::Audit, aliases);
+        let compiled = compile(&effective).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let root = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
+        let found = find(root.as_fd(), &effective, &compiled);
+        assert_eq!(found.cut, None);
+        let view = View::parse(&compiled.words).unwrap();
+        let mut is: Vec<(u64, u32)> = found
+            .files
+            .iter()
+            .map(|(f, set)| (fstat(f).unwrap().st_ino, *set))
+            .collect();
+        let inode = |name: &str| {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(path(name)).unwrap().ino()
+        };
+        let mut should = vec![
+            (inode("tmp/a"), walk(&view, b"/usr/bin/apt")),
+            (inode("tmp/k"), walk(&view, b"/etc/keys/deep/key")),
+        ];
+        is.sort_unstable();
+        should.sort_unstable();
+        assert_eq!(is, should);
+        assert!(
+            is.iter().all(|(_, set)| *set != 0),
+            "the set is that of the ruled path"
+        );
+    }
+}

@@ -33,8 +33,10 @@ use tonic::Response;
 
 use super::*;
 
+type Published = mpsc::Receiver<Result<Envelope, Status>>;
+
 #[derive(Clone)]
-struct Fake(Arc<Mutex<Option<mpsc::Receiver<Result<Envelope, Status>>>>>);
+struct Fake(Arc<Mutex<Option<Published>>>);
 
 fn namespace<T>(request: &Request<T>) -> &str {
     request
