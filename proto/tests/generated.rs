@@ -7,12 +7,15 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 fn read(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
         .map(|path| {
             (
-                path.file_name().unwrap().to_string_lossy().into_owned(),
-                fs::read(&path).unwrap(),
+                path.file_name()
+                    .expect("readable")
+                    .to_string_lossy()
+                    .into_owned(),
+                fs::read(&path).expect("readable"),
             )
         })
         .collect()

@@ -9,7 +9,7 @@ use prost::Message as _;
 /// The field number a string field is written with.
 fn number(bytes: &[u8]) -> u64 {
     let mut bytes = bytes;
-    prost::encoding::decode_varint(&mut bytes).unwrap() >> 3
+    prost::encoding::decode_varint(&mut bytes).expect("a key") >> 3
 }
 
 macro_rules! assert_numbers {
