@@ -16,9 +16,15 @@
 pub mod alias;
 pub mod compile;
 pub mod compiled;
+pub mod diagnostic;
 pub mod explain;
 pub mod glob;
+pub mod manifest;
 pub mod model;
+mod read;
 pub mod reference;
 pub mod select;
 pub mod semantics;
+mod validate;
+
+pub use self::read::{Report, read, read_object};

@@ -1,0 +1,355 @@
+//! Document to manifest types: every field is known by name, every problem is told.
+
+use std::collections::HashMap;
+
+use super::{
+    context::{Context, Problem},
+    node::{Entry, Node, NodeKind, ScalarType},
+    source::{Span, Spanned},
+};
+use crate::diagnostic::quote;
+
+/// A type that a node of a document can be read as.
+pub(crate) trait Decode: Sized {
+    /// What is expected, for a message that says what was found.
+    const EXPECTED: &'static str;
+
+    /// Reads a node; reports what is wrong with it and returns what is right, if that is enough.
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self>;
+}
+
+/// A type that a field of a mapping can have.
+pub(crate) trait Field: Sized {
+    /// The field's value when it is not there, unless it must be.
+    fn absent() -> Option<Self>;
+
+    /// Whether the field is there; `key: ` without a value is not.
+    fn present(node: &Node, cx: &Context<'_>) -> Option<Self>;
+}
+
+impl<T: Decode> Field for Spanned<T> {
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    fn present(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        T::decode(node, cx).map(|value| Self {
+            value,
+            span: node.span,
+        })
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn present(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        // A wrong optional field is reported and then taken as absent, so that the rest of its
+        // mapping is still checked; the error keeps the policy out all the same.
+        Some(T::present(node, cx))
+    }
+}
+
+/// A value that is accepted and not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignored;
+
+impl Decode for Ignored {
+    const EXPECTED: &'static str = "anything";
+
+    fn decode(_: &Node, _: &Context<'_>) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+fn mismatch(node: &Node, expected: &str) -> Problem {
+    Problem::error(
+        node.span,
+        format!("expected {expected}, found {}", node.describe()),
+    )
+}
+
+impl Decode for String {
+    const EXPECTED: &'static str = "text";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        let NodeKind::Scalar(scalar) = &node.kind else {
+            cx.report(mismatch(node, Self::EXPECTED));
+            return None;
+        };
+        if scalar.kind() == ScalarType::Text {
+            return Some(scalar.text.clone());
+        }
+        let problem = mismatch(node, Self::EXPECTED);
+        cx.report(match scalar.kind() {
+            ScalarType::Bool(_) | ScalarType::Number => {
+                problem.help(format!("put it in quotes: \"{}\"", scalar.text))
+            }
+            ScalarType::Null | ScalarType::Text => problem,
+        });
+        None
+    }
+}
+
+impl Decode for bool {
+    const EXPECTED: &'static str = "`true` or `false`";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        let NodeKind::Scalar(scalar) = &node.kind else {
+            cx.report(mismatch(node, Self::EXPECTED));
+            return None;
+        };
+        if let ScalarType::Bool(value) = scalar.kind() {
+            return Some(value);
+        }
+        let meant = match scalar.text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "y" | "on" | "1" => Some("true"),
+            "false" | "no" | "n" | "off" | "0" => Some("false"),
+            _ => None,
+        };
+        let mut problem = mismatch(node, Self::EXPECTED);
+        if let Some(meant) = meant {
+            problem = problem.suggestion(meant);
+            if !scalar.plain {
+                problem = problem.help("without quotes: in quotes it is text");
+            }
+        }
+        cx.report(problem);
+        None
+    }
+}
+
+impl Decode for i32 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        if let NodeKind::Scalar(scalar) = &node.kind {
+            let number = scalar.text.parse::<Self>();
+            if let (ScalarType::Number, Ok(number)) = (scalar.kind(), &number) {
+                return Some(*number);
+            }
+            let mut problem = mismatch(node, Self::EXPECTED);
+            if let Ok(number) = number {
+                problem = problem
+                    .suggestion(number.to_string())
+                    .help("without quotes: in quotes it is text");
+            }
+            cx.report(problem);
+        } else {
+            cx.report(mismatch(node, Self::EXPECTED));
+        }
+        None
+    }
+}
+
+impl<T: Decode> Decode for Vec<Spanned<T>> {
+    const EXPECTED: &'static str = "a list";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        let NodeKind::Sequence(items) = &node.kind else {
+            let problem = mismatch(node, Self::EXPECTED);
+            cx.report(match &node.kind {
+                NodeKind::Mapping(_) => problem.help("start the item with `- `"),
+                NodeKind::Scalar(_) | NodeKind::Sequence(_) => problem.help(format!(
+                    "each item is {}, on a line of its own that starts with `- `",
+                    T::EXPECTED
+                )),
+            });
+            return None;
+        };
+        let mut values = Self::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            cx.index(index, || {
+                let errors = cx.errors();
+                if let Some(value) = T::decode(item, cx)
+                    // Half an item would only cause more problems when it is checked.
+                    && cx.errors() == errors
+                {
+                    values.push(Spanned {
+                        value,
+                        span: item.span,
+                    });
+                }
+            });
+        }
+        Some(values)
+    }
+}
+
+/// A mapping of names to text, in the order of the document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(pub Vec<(Spanned<String>, Spanned<String>)>);
+
+impl Decode for Labels {
+    const EXPECTED: &'static str = "a mapping of names to text";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        let NodeKind::Mapping(entries) = &node.kind else {
+            cx.report(mismatch(node, Self::EXPECTED).help("write `key: value`"));
+            return None;
+        };
+        let mut labels = Vec::with_capacity(entries.len());
+        for Entry { key, value } in entries {
+            cx.at(&key.value, || {
+                let text = if value.is_null() {
+                    // `key:` alone, as people write a label without a value.
+                    Some(String::new())
+                } else {
+                    String::decode(value, cx)
+                };
+                labels.extend(text.map(|text| {
+                    (
+                        key.clone(),
+                        Spanned {
+                            value: text,
+                            span: value.span,
+                        },
+                    )
+                }));
+            });
+        }
+        Some(Self(labels))
+    }
+}
+
+/// The fields of a mapping, handed out by name; what is left over is unknown.
+pub(crate) struct Fields<'n> {
+    span: Span,
+    entries: HashMap<&'n str, &'n Node>,
+}
+
+impl<'n> Fields<'n> {
+    /// Takes a mapping apart and reports the fields that are not among `known`.
+    pub(crate) fn of(node: &'n Node, known: &[&'static str], cx: &Context<'_>) -> Option<Self> {
+        let NodeKind::Mapping(entries) = &node.kind else {
+            let problem = mismatch(node, "a mapping");
+            cx.report(problem.help(format!("its fields are {}", known.join(", "))));
+            return None;
+        };
+        for Entry { key, .. } in entries {
+            if !known.contains(&key.value.as_str()) {
+                cx.at(&key.value, || {
+                    cx.report(
+                        Problem::error(key.span, format!("unknown field {}", quote(&key.value)))
+                            .allowed(&key.value, known.iter().copied()),
+                    );
+                });
+            }
+        }
+        let entries = entries.iter().map(|e| (e.key.value.as_str(), &*e.value));
+        Some(Self {
+            span: node.span,
+            entries: entries.collect(),
+        })
+    }
+
+    /// Reads a field.
+    pub(crate) fn take<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> Option<F> {
+        cx.at(name, || {
+            match self.entries.get(name).filter(|node| !node.is_null()) {
+                Some(node) => F::present(node, cx),
+                None => {
+                    let absent = F::absent();
+                    if absent.is_none() {
+                        let span = self.entries.get(name).map_or(self.span, |node| node.span);
+                        cx.report(Problem::error(span, format!("{} is missing", quote(name))));
+                    }
+                    absent
+                }
+            }
+        })
+    }
+}
+
+/// Defines a mapping of the manifest: the type, how it is read, and its schema, from one list of
+/// fields, so that the three cannot disagree. `with attributes` adds the fields that every rule
+/// and section may carry.
+macro_rules! mapping {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $( $(#[$field_meta:meta])* $json:literal $field:ident: $ty:ty, )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[cfg_attr(
+            feature = "crd",
+            derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)
+        )]
+        pub struct $name {
+            $(
+                $(#[$field_meta])*
+                #[cfg_attr(feature = "crd", serde(rename = $json))]
+                pub $field: $ty,
+            )*
+        }
+
+        impl $crate::manifest::decode::Decode for $name {
+            const EXPECTED: &'static str = "a mapping";
+
+            fn decode(
+                node: &$crate::manifest::node::Node,
+                cx: &$crate::manifest::context::Context<'_>,
+            ) -> Option<Self> {
+                let fields = $crate::manifest::decode::Fields::of(node, &[$($json),*], cx)?;
+                // All fields are read before the first missing one ends it.
+                $( let $field = fields.take::<$ty>($json, cx); )*
+                Some(Self { $( $field: $field?, )* })
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident with attributes {
+            $($fields:tt)*
+        }
+    ) => {
+        mapping! {
+            $(#[$meta])*
+            pub struct $name with alert attributes {
+                $($fields)*
+                /// What happens: `Allow`, `Audit` or `Block`.
+                #[cfg_attr(feature = "crd", schemars(extend("enum" = ["Allow", "Audit", "Block"])))]
+                "action" action: Option<Spanned<String>>,
+            }
+            action: |this| this.action.as_ref(),
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident with alert attributes {
+            $($fields:tt)*
+        }
+        action: |$this:ident| $action:expr,
+    ) => {
+        mapping! {
+            $(#[$meta])*
+            pub struct $name {
+                $($fields)*
+                /// Severity of its alerts, from 1 to 10.
+                #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 10)))]
+                "severity" severity: Option<Spanned<i32>>,
+                /// Tags of its alerts.
+                "tags" tags: Option<Spanned<Vec<Spanned<String>>>>,
+                /// Message of its alerts.
+                "message" message: Option<Spanned<String>>,
+            }
+        }
+
+        impl $crate::manifest::types::Attributed for $name {
+            fn attributes(&self) -> $crate::manifest::types::Attributes<'_> {
+                let $this = self;
+                $crate::manifest::types::Attributes {
+                    severity: self.severity.as_ref(),
+                    tags: self.tags.as_ref(),
+                    message: self.message.as_ref(),
+                    action: $action,
+                }
+            }
+        }
+    };
+}
+pub(crate) use mapping;

@@ -1,0 +1,77 @@
+//! What a text says: the custom resources as they are written, nothing interpreted.
+//!
+//! ```text
+//! text ──parse──▶ nodes ──envelope, decode──▶ Manifest
+//!            every node, field and value knows where it stands
+//! ```
+//!
+//! Problems do not end the reading: each is reported, and what can still be read is.
+
+pub(crate) mod context;
+#[cfg(feature = "crd")]
+pub mod crd;
+pub(crate) mod decode;
+mod envelope;
+pub mod limits;
+pub(crate) mod node;
+mod parse;
+mod source;
+mod syntax;
+pub mod types;
+
+pub(crate) use self::source::Source;
+use self::{
+    context::Context,
+    types::{ClusterPolicySpec, HostPolicySpec, Metadata, PolicySpec},
+};
+pub use self::{
+    decode::{Ignored, Labels},
+    envelope::API_VERSION,
+    source::{Span, Spanned},
+};
+use crate::model::Kind;
+
+/// One policy as written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// `metadata`.
+    pub metadata: Metadata,
+    /// `spec`.
+    pub spec: Spanned<Spec>,
+    /// Where the document stands.
+    pub span: Span,
+    /// Something in it could not be read and is missing here.
+    pub failed: bool,
+}
+
+/// `spec`, by kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    /// Of a `KubeArmorPolicy`.
+    Container(Box<PolicySpec>),
+    /// Of a `KubeArmorClusterPolicy`.
+    Cluster(Box<ClusterPolicySpec>),
+    /// Of a `KubeArmorHostPolicy`.
+    Host(Box<HostPolicySpec>),
+}
+
+impl Manifest {
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.spec.value {
+            Spec::Container(_) => Kind::Container,
+            Spec::Cluster(_) => Kind::Cluster,
+            Spec::Host(_) => Kind::Host,
+        }
+    }
+}
+
+/// Reads all manifests of a text. `kind` is their kind if the caller knows it.
+pub(crate) fn read(text: &str, kind: Option<Kind>, cx: &Context<'_>) -> Vec<Manifest> {
+    let mut manifests = Vec::new();
+    for document in parse::documents(cx, text) {
+        envelope::manifests(&document, kind, cx, &mut manifests);
+    }
+    manifests
+}

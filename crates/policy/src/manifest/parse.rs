@@ -1,0 +1,388 @@
+//! Text to documents: YAML, and JSON as a part of it.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use saphyr_parser::{Event, Input, Parser, ScalarStyle, ScanError, Tag};
+
+use super::{
+    context::{Context, Problem},
+    limits,
+    node::{Entry, Node, NodeKind, Scalar},
+    source::{Span, Spanned},
+    syntax,
+};
+use crate::diagnostic::quote;
+
+/// Reads all documents of a text; empty ones are left out.
+///
+/// A document that is not YAML is reported, and reading goes on behind the next `---`.
+pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Arc<Node>> {
+    let mut documents = Vec::new();
+    if text.len() > limits::TEXT_BYTES {
+        let message = format!(
+            "the text has {} bytes, more than {}",
+            text.len(),
+            limits::TEXT_BYTES
+        );
+        cx.report(Problem::error(Span::default(), message).help("split it into several files"));
+        return documents;
+    }
+    let text = yaml_of_json(text);
+    let mut start = 0;
+    let mut nodes = 0;
+    loop {
+        let mut reader = Reader::new(cx, &text, start, nodes);
+        let end = reader.documents(&mut documents);
+        nodes = reader.nodes;
+        let Err(failed) = end else { return documents };
+        cx.report(failed.problem);
+        if failed.fatal {
+            return documents;
+        }
+        match next_document(&text, failed.at.max(start)) {
+            Some(next) => start = next,
+            None => return documents,
+        }
+    }
+}
+
+/// Tabs between the tokens of JSON are white space, but the YAML parser takes them for indentation.
+fn yaml_of_json(text: &str) -> Cow<'_, str> {
+    let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if text.contains('\t') && text.trim_start().starts_with(['{', '[']) && is_json() {
+        // Valid JSON has no tab inside a string, and a space takes a tab's place to the byte.
+        return Cow::Owned(text.replace('\t', " "));
+    }
+    Cow::Borrowed(text)
+}
+
+/// Byte offset of the next line that starts a document.
+fn next_document(text: &str, at: usize) -> Option<usize> {
+    let mut from = at;
+    while let Some(newline) = text.get(from..)?.find('\n') {
+        let line = from + newline + 1;
+        let rest = &text[line..];
+        if rest
+            .strip_prefix("---")
+            .is_some_and(|r| r.is_empty() || r.starts_with([' ', '\n', '\r', '\t']))
+        {
+            return Some(line);
+        }
+        from = line;
+    }
+    None
+}
+
+/// Why reading stopped.
+struct Failed {
+    problem: Problem,
+    at: usize,
+    /// Reading on would not be worth it.
+    fatal: bool,
+}
+
+impl Failed {
+    fn fatal(span: Span, message: impl Into<String>) -> Self {
+        let at = span.start as usize;
+        Self {
+            problem: Problem::error(span, message),
+            at,
+            fatal: true,
+        }
+    }
+}
+
+struct Reader<'c, 't, T: Input> {
+    cx: &'c Context<'c>,
+    text: &'t str,
+    parser: Parser<'t, T>,
+    /// Where the parser's text starts in the whole text.
+    start: usize,
+    /// Byte offset of each character, unless all are one byte long.
+    offsets: Option<Vec<u32>>,
+    anchors: HashMap<usize, Arc<Node>>,
+    nodes: usize,
+}
+
+impl<'c, 't> Reader<'c, 't, saphyr_parser::StrInput<'t>> {
+    fn new(cx: &'c Context<'c>, text: &'t str, start: usize, nodes: usize) -> Self {
+        let part = text.get(start..).unwrap_or_default();
+        let offsets = (!part.is_ascii()).then(|| {
+            part.char_indices()
+                .filter_map(|(i, _)| u32::try_from(i).ok())
+                .collect()
+        });
+        Self {
+            cx,
+            text,
+            parser: Parser::new_from_str(part),
+            start,
+            offsets,
+            anchors: HashMap::new(),
+            nodes,
+        }
+    }
+}
+
+impl<'t, T: Input> Reader<'_, 't, T> {
+    fn documents(&mut self, documents: &mut Vec<Arc<Node>>) -> Result<(), Failed> {
+        while let Some((event, span)) = self.next()? {
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) => self.anchors.clear(),
+                Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
+                event @ (Event::Alias(_)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd) => {
+                    let node = self.node(event, span, 0)?;
+                    if node.is_null() {
+                        continue;
+                    }
+                    if documents.len() == limits::DOCUMENTS {
+                        let message =
+                            format!("the text has more than {} documents", limits::DOCUMENTS);
+                        return Err(Failed::fatal(node.span, message));
+                    }
+                    documents.push(node);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, Failed> {
+        match self.parser.next_event() {
+            None => Ok(None),
+            Some(Ok((event, span))) => {
+                let span = Span::new(self.byte(span.start.index()), self.byte(span.end.index()));
+                Ok(Some((event, span)))
+            }
+            Some(Err(error)) => Err(self.invalid(&error)),
+        }
+    }
+
+    fn invalid(&self, error: &ScanError) -> Failed {
+        let at = self.byte(error.marker().index());
+        Failed {
+            problem: syntax::explain(self.text, at, error.info()),
+            at,
+            fatal: false,
+        }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        let offset = match &self.offsets {
+            None => character,
+            Some(offsets) => offsets
+                .get(character)
+                .map_or(self.text.len(), |at| *at as usize),
+        };
+        (self.start + offset).min(self.text.len())
+    }
+
+    fn expect(&mut self) -> Result<(Event<'t>, Span), Failed> {
+        let end = Span::new(self.text.len(), self.text.len());
+        self.next()?
+            .ok_or_else(|| Failed::fatal(end, "the text ends in the middle of a document"))
+    }
+
+    /// Reads the node that an event starts.
+    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Arc<Node>, Failed> {
+        if depth > limits::DEPTH {
+            let message = format!(
+                "lists and mappings are nested more than {} deep",
+                limits::DEPTH
+            );
+            return Err(Failed::fatal(span, message));
+        }
+        let (anchor, kind, end) = match event {
+            Event::Alias(id) => return self.alias(id, span),
+            Event::Scalar(text, style, anchor, tag) => {
+                let string = self.tag(tag.as_deref(), span);
+                let plain = style == ScalarStyle::Plain && !string;
+                (
+                    anchor,
+                    NodeKind::Scalar(Scalar {
+                        text: text.into_owned(),
+                        plain,
+                    }),
+                    span.end,
+                )
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                let (items, end) = self.sequence(depth)?;
+                (anchor, NodeKind::Sequence(items), end)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                let (entries, end) = self.mapping(depth)?;
+                (anchor, NodeKind::Mapping(entries), end)
+            }
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => {
+                return Err(Failed::fatal(
+                    span,
+                    "the document ends where a value should be",
+                ));
+            }
+        };
+        let size = 1 + match &kind {
+            NodeKind::Scalar(_) => 0,
+            NodeKind::Sequence(items) => items.iter().map(|n| n.size).sum(),
+            NodeKind::Mapping(entries) => entries.iter().map(|e| e.value.size).sum::<usize>(),
+        };
+        self.count(1, span)?;
+        let span = Span {
+            start: span.start,
+            end: end.max(span.end),
+        };
+        let node = Arc::new(Node { span, kind, size });
+        if anchor != 0 {
+            self.anchors.insert(anchor, Arc::clone(&node));
+        }
+        Ok(node)
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Failed> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > limits::NODES {
+            let message = format!(
+                "with all aliases written out, the text has more than {} values",
+                limits::NODES
+            );
+            return Err(Failed::fatal(span, message));
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, span: Span) -> Result<Arc<Node>, Failed> {
+        let Some(node) = self.anchors.get(&id).map(Arc::clone) else {
+            return Err(Failed {
+                problem: Problem::error(span, "this alias refers to a value that contains it"),
+                at: span.start as usize,
+                fatal: false,
+            });
+        };
+        self.count(node.size, span)?;
+        Ok(node)
+    }
+
+    /// Whether a tag makes its value text.
+    fn tag(&self, tag: Option<&Tag>, span: Span) -> bool {
+        let Some(tag) = tag else { return false };
+        if !tag.is_yaml_core_schema() {
+            let name = format!("{}{}", tag.handle, tag.suffix);
+            let problem = Problem::error(
+                span,
+                format!("the tag {} has no meaning here", quote(&name)),
+            );
+            self.cx.report(
+                problem.help("remove it, or put the value in quotes if it starts with `!`"),
+            );
+        }
+        tag.is_yaml_core_schema() && tag.suffix == "str"
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<(Vec<Arc<Node>>, u32), Failed> {
+        let mut items: Vec<Arc<Node>> = Vec::new();
+        loop {
+            let (event, span) = self.expect()?;
+            if event == Event::SequenceEnd {
+                // A block list ends nowhere; then its last item's end is the best there is.
+                let bracket = if span.start == span.end { 0 } else { span.end };
+                let end = items.last().map_or(0, |n| n.span.end).max(bracket);
+                return Ok((items, end));
+            }
+            items.push(self.node(event, span, depth + 1)?);
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<(Vec<Entry>, u32), Failed> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut merged: Vec<Arc<Node>> = Vec::new();
+        let mut known: HashMap<String, Span> = HashMap::new();
+        let mut end = 0;
+        loop {
+            let (event, span) = self.expect()?;
+            if event == Event::MappingEnd {
+                if span.start != span.end {
+                    end = span.end;
+                }
+                break;
+            }
+            let merge =
+                matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+            let key = self.node(event, span, depth + 1)?;
+            let (event, span) = self.expect()?;
+            let value = self.node(event, span, depth + 1)?;
+            end = end.max(value.span.end).max(key.span.end);
+            let NodeKind::Scalar(scalar) = &key.kind else {
+                let found = key.describe();
+                self.cx.report(
+                    Problem::error(key.span, format!("a key must be text, not {found}"))
+                        .help("a value that starts with `{` or `[` needs quotes"),
+                );
+                continue;
+            };
+            if merge {
+                merged.push(value);
+                continue;
+            }
+            if let Some(first) = known.insert(scalar.text.clone(), key.span) {
+                let name = quote(&scalar.text);
+                self.cx.report(
+                    Problem::error(key.span, format!("{name} is given twice"))
+                        .label("again here")
+                        .related(first, "first here")
+                        .help("keep one of them; for several rules, make them items of one list"),
+                );
+                continue;
+            }
+            entries.push(Entry {
+                key: Spanned {
+                    value: scalar.text.clone(),
+                    span: key.span,
+                },
+                value,
+            });
+        }
+        for node in merged {
+            self.merge(&node, &mut entries, &mut known);
+        }
+        Ok((entries, end))
+    }
+
+    /// Adds what a merge key (`<<`) brings and the mapping itself does not have.
+    fn merge(&self, node: &Arc<Node>, entries: &mut Vec<Entry>, known: &mut HashMap<String, Span>) {
+        match &node.kind {
+            NodeKind::Mapping(others) => {
+                for entry in others {
+                    if !known.contains_key(&entry.key.value) {
+                        known.insert(entry.key.value.clone(), entry.key.span);
+                        entries.push(entry.clone());
+                    }
+                }
+            }
+            NodeKind::Sequence(items)
+                if items.iter().all(|i| matches!(i.kind, NodeKind::Mapping(_))) =>
+            {
+                for item in items {
+                    self.merge(item, entries, known);
+                }
+            }
+            NodeKind::Sequence(_) | NodeKind::Scalar(_) => self.cx.report(Problem::error(
+                node.span,
+                format!("`<<` merges mappings, not {}", node.describe()),
+            )),
+        }
+    }
+}

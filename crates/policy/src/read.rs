@@ -1,0 +1,102 @@
+//! Text to policies, in one step.
+
+use std::collections::HashMap;
+
+use crate::{
+    diagnostic::{Diagnostic, Style, render},
+    manifest::{
+        self, Source,
+        context::{Context, Problem},
+    },
+    model::{Kind, Policy},
+    validate,
+};
+
+/// What was read from a text.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The policies without errors.
+    pub policies: Vec<Policy>,
+    /// All problems, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Whether any policy was refused, or part of the text could not be read.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    /// The problems as text for people. `text` is what was read.
+    #[must_use]
+    pub fn render(&self, text: &str, style: Style) -> String {
+        render(text, &self.diagnostics, style)
+    }
+}
+
+/// Reads all policies of a text: YAML documents or JSON, single or in a `List`.
+///
+/// `file_name` is only told, never opened.
+#[must_use]
+pub fn read(file_name: &str, text: &str) -> Report {
+    report(file_name, text, None)
+}
+
+/// Reads one policy as other programs send it: a JSON object with `metadata` and `spec`, whose
+/// kind is known. `kind` and `apiVersion` may be there and must then agree. Zero and empty fields,
+/// which such programs write for absent ones, are taken as absent.
+#[must_use]
+pub fn read_object(kind: Kind, object: &[u8]) -> Report {
+    match std::str::from_utf8(object) {
+        Ok(text) => report("<grpc>", text, Some(kind)),
+        Err(error) => {
+            let source = Source::new("<grpc>", "");
+            let cx = Context::new(&source, true);
+            let message = format!("the object is not UTF-8: {error}");
+            cx.report(Problem::error(manifest::Span::default(), message));
+            Report {
+                policies: Vec::new(),
+                diagnostics: cx.finish(),
+            }
+        }
+    }
+}
+
+fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(file_name, text);
+    let cx = Context::new(&source, kind.is_some());
+    let manifests = manifest::read(source.text(), kind, &cx);
+    let mut policies = Vec::with_capacity(manifests.len());
+    let mut names = HashMap::new();
+    for manifest in &manifests {
+        let Some(policy) = validate::policy(manifest, &cx) else {
+            continue;
+        };
+        let name = &manifest.metadata.name;
+        let key = (policy.kind, policy.namespace.clone(), policy.name.clone());
+        if let Some(first) = names.insert(key, name.span) {
+            let message = format!("there are two {} of this name", policy.kind.as_str());
+            let problem = Problem::error(name.span, message).related(first, "first here");
+            cx.at("metadata", || cx.at("name", || cx.report(problem)));
+            continue;
+        }
+        policies.push(policy);
+    }
+    if manifests.is_empty() && cx.errors() == 0 {
+        let problem = if kind.is_some() {
+            Problem::error(
+                manifest::Span::default(),
+                "there is no policy in this object",
+            )
+        } else {
+            Problem::warning(manifest::Span::default(), "there is no policy in this text")
+        };
+        cx.report(problem);
+    }
+    Report {
+        policies,
+        diagnostics: cx.finish(),
+    }
+}

@@ -1,0 +1,190 @@
+//! What a manifest means: manifest to [`Policy`], and everything that is wrong with it.
+//!
+//! # Parts that are understood but not enforced
+//!
+//! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
+//! silence, and none makes a policy more permissive than it was written. For a process or file
+//! rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not enforced that means:
+//!
+//! - **Block** is applied without the modifier: it refuses what it should and more.
+//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name.
+//! - **Audit** is left out: as the more specific rule it could let an access through that a Block
+//!   rule refuses.
+
+mod conflict;
+mod glob_check;
+mod level;
+mod name;
+mod names;
+mod path;
+mod recorded;
+mod rules;
+mod selector;
+
+use self::{level::Level, rules::Rules};
+use crate::{
+    manifest::{
+        Manifest, Span, Spanned, Spec,
+        context::{Context, Problem},
+        types::{
+            Attributed, Attributes, CapabilitiesSection, FileSection, List, NetworkSection, Preset,
+            ProcessSection, SyscallsSection,
+        },
+    },
+    model::{Kind, Policy, Selector},
+};
+
+/// `metadata.namespace` when it is absent.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Schema of the name of a system call.
+#[cfg(feature = "crd")]
+pub(crate) fn syscall_schema() -> serde_json::Value {
+    serde_json::json!({ "type": "string", "enum": names::SYSCALLS })
+}
+
+/// Checks a manifest; its policy, if nothing is wrong with it.
+pub(crate) fn policy(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
+    let errors = cx.errors();
+    let (name, namespace) = cx.at("metadata", || metadata(manifest, cx));
+    let mut rules = Rules::new(cx);
+    let selector = cx.at("spec", || spec(manifest, &mut rules, cx));
+    if manifest.failed || cx.errors() > errors {
+        return None;
+    }
+    Some(Policy {
+        kind: manifest.kind(),
+        name,
+        namespace,
+        selector,
+        rules: rules.rules,
+        not_enforced: rules.not_enforced,
+        location: cx.location(manifest.span),
+    })
+}
+
+fn metadata(manifest: &Manifest, cx: &Context<'_>) -> (String, String) {
+    let metadata = &manifest.metadata;
+    let missing = manifest.failed && metadata.name.is_empty();
+    if !missing {
+        cx.at("name", || name::subdomain(&metadata.name, cx));
+    }
+    let given = metadata
+        .namespace
+        .as_ref()
+        .filter(|namespace| !namespace.is_empty());
+    let namespace = match (manifest.kind(), given) {
+        (Kind::Container, Some(namespace)) => {
+            cx.at("namespace", || name::label(namespace, cx));
+            namespace.value.clone()
+        }
+        (Kind::Container, None) => DEFAULT_NAMESPACE.to_owned(),
+        (Kind::Cluster | Kind::Host, given) => {
+            if let Some(namespace) = given
+                && !cx.from_program()
+            {
+                let message = format!("a {} has no namespace", manifest.kind().as_str());
+                cx.at("namespace", || {
+                    cx.report(Problem::warning(namespace.span, message).label("ignored"));
+                });
+            }
+            String::new()
+        }
+    };
+    (metadata.name.value.clone(), namespace)
+}
+
+/// The sections that all kinds have.
+struct Sections<'m> {
+    attributes: Attributes<'m>,
+    process: Option<&'m Spanned<ProcessSection>>,
+    file: Option<&'m Spanned<FileSection>>,
+    network: Option<&'m Spanned<NetworkSection>>,
+    capabilities: Option<&'m Spanned<CapabilitiesSection>>,
+    syscalls: Option<&'m Spanned<SyscallsSection>>,
+    presets: Option<&'m List<Preset>>,
+    apparmor: Option<&'m Spanned<String>>,
+}
+
+macro_rules! sections {
+    ($spec:expr, $presets:expr) => {
+        Sections {
+            attributes: $spec.attributes(),
+            process: $spec.process.as_ref(),
+            file: $spec.file.as_ref(),
+            network: $spec.network.as_ref(),
+            capabilities: $spec.capabilities.as_ref(),
+            syscalls: $spec.syscalls.as_ref(),
+            presets: $presets,
+            apparmor: $spec.apparmor.as_ref(),
+        }
+    };
+}
+
+fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Selector {
+    let span = manifest.spec.span;
+    let (selector, sections, device) = match &manifest.spec.value {
+        Spec::Container(spec) => {
+            let sections = sections!(spec, spec.presets.as_ref());
+            (selector::pod(spec.selector.as_ref(), cx), sections, None)
+        }
+        Spec::Cluster(spec) => {
+            let sections = sections!(spec, spec.presets.as_ref());
+            (
+                selector::cluster(spec.selector.as_ref(), cx),
+                sections,
+                None,
+            )
+        }
+        Spec::Host(spec) => {
+            let selector = selector::node(spec.node_selector.as_ref(), span, cx);
+            (selector, sections!(spec, None), spec.device.as_ref())
+        }
+    };
+    let level = Level::spec(sections.attributes, cx);
+    if let Some(section) = sections.process {
+        cx.at("process", || rules.process(section, &level));
+    }
+    if let Some(section) = sections.file {
+        cx.at("file", || rules.file(section, &level));
+    }
+    if let Some(section) = sections.network {
+        cx.at("network", || recorded::network(section, &level, rules, cx));
+    }
+    if let Some(section) = sections.capabilities {
+        cx.at("capabilities", || {
+            recorded::capabilities(section, &level, rules, cx)
+        });
+    }
+    if let Some(section) = sections.syscalls {
+        cx.at("syscalls", || {
+            recorded::syscalls(section, &level, rules, cx)
+        });
+    }
+    if let Some(presets) = sections.presets {
+        cx.at("presets", || recorded::presets(presets, rules, cx));
+    }
+    if let Some(section) = device {
+        cx.at("device", || recorded::device(section, &level, rules, cx));
+    }
+    if let Some(apparmor) = sections.apparmor {
+        cx.at("apparmor", || recorded::apparmor(apparmor, rules, cx));
+    }
+    if rules.written() == 0 && !manifest.failed {
+        no_rules(manifest, span, cx);
+    }
+    selector
+}
+
+fn no_rules(manifest: &Manifest, span: Span, cx: &Context<'_>) {
+    let device = if manifest.kind() == Kind::Host {
+        "device"
+    } else {
+        "presets"
+    };
+    cx.report(
+        Problem::error(span, "the policy has no rules").help(format!(
+            "rules stand in process, file, network, capabilities, syscalls or {device}"
+        )),
+    );
+}

@@ -1,0 +1,326 @@
+//! Sections that are checked in full and recorded as not enforced.
+
+use super::{
+    level::{self, Level},
+    names::{CAPABILITIES, DEVICE_CLASSES, PRESETS, PROTOCOLS, SYSCALLS},
+    path,
+    rules::{Rules, sources},
+};
+use crate::{
+    diagnostic::quote,
+    manifest::{
+        Spanned,
+        context::{Context, Problem},
+        types::{
+            Attributed, CapabilitiesSection, Device, DeviceSection, List, NetworkSection, Preset,
+            SyscallSource, SyscallsSection, items,
+        },
+    },
+};
+
+const WHY: &str = "this version enforces process and file rules";
+
+pub(super) fn network(
+    section: &Spanned<NetworkSection>,
+    above: &Level,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+) {
+    let level = above.below(section.attributes(), cx);
+    let before = rules.written();
+    cx.at("matchProtocols", || {
+        each(section.match_protocols.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            sources(rule.from_source.as_ref(), cx);
+            expand("protocol", &rule.protocol, rules, cx, |name| {
+                known(
+                    "protocol",
+                    &name.to_ascii_lowercase(),
+                    &PROTOCOLS,
+                    &rule.protocol,
+                    cx,
+                );
+            })
+        });
+    });
+    cx.at("matchDNSQueries", || {
+        each(section.match_dns_queries.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            sources(rule.from_source.as_ref(), cx);
+            expand("domain", &rule.domain, rules, cx, |name| {
+                domain(name, &rule.domain, cx)
+            })
+        });
+    });
+    rules.expect_rules(before, section.span, "matchProtocols and matchDNSQueries");
+    record(before, section, "`network` rules are", rules);
+}
+
+pub(super) fn capabilities(
+    section: &Spanned<CapabilitiesSection>,
+    above: &Level,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+) {
+    let level = above.below(section.attributes(), cx);
+    let before = rules.written();
+    cx.at("matchCapabilities", || {
+        each(section.match_capabilities.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            sources(rule.from_source.as_ref(), cx);
+            expand("capability", &rule.capability, rules, cx, |name| {
+                let name = name.strip_prefix("cap_").unwrap_or(name);
+                known("capability", name, &CAPABILITIES, &rule.capability, cx);
+            })
+        });
+    });
+    rules.expect_rules(before, section.span, "matchCapabilities");
+    record(before, section, "`capabilities` rules are", rules);
+}
+
+pub(super) fn syscalls(
+    section: &Spanned<SyscallsSection>,
+    above: &Level,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+) {
+    let level = above.below(section.attributes(), cx);
+    let before = rules.written();
+    cx.at("matchSyscalls", || {
+        each(section.match_syscalls.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            syscall_names(rule.syscall.as_ref(), rule.span, cx);
+            syscall_sources(rule.from_source.as_ref(), cx);
+            rules.count(1, rule.span)
+        });
+    });
+    cx.at("matchPaths", || {
+        each(section.match_paths.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            match rule.path.as_ref().filter(|path| !path.is_empty()) {
+                Some(path) => cx.at("path", || either(path, cx)),
+                None => cx.report(Problem::error(rule.span, "`path` is missing")),
+            }
+            syscall_names(rule.syscall.as_ref(), rule.span, cx);
+            syscall_sources(rule.from_source.as_ref(), cx);
+            rules.count(1, rule.span)
+        });
+    });
+    rules.expect_rules(before, section.span, "matchSyscalls and matchPaths");
+    record(before, section, "`syscalls` rules are", rules);
+}
+
+pub(super) fn presets(presets: &List<Preset>, rules: &mut Rules<'_, '_>, cx: &Context<'_>) {
+    let before = rules.written();
+    each(Some(presets), cx, |preset| {
+        cx.at("name", || {
+            known("preset", &preset.name, &PRESETS, &preset.name, cx)
+        });
+        if let Some(action) = &preset.action {
+            cx.at("action", || {
+                if level::action(action, false, cx) == Some(crate::model::Action::Allow) {
+                    let problem = Problem::warning(
+                        action.span,
+                        "a preset cannot allow: Allow blocks like Block",
+                    );
+                    cx.report(problem.help("write Block or Audit, or remove the preset"));
+                }
+            });
+        }
+        rules.count(1, preset.span)
+    });
+    record(before, presets, "`presets` are", rules);
+}
+
+pub(super) fn device(
+    section: &Spanned<DeviceSection>,
+    above: &Level,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+) {
+    let level = above.below(section.attributes(), cx);
+    let before = rules.written();
+    cx.at("matchDevice", || {
+        each(section.match_device.as_ref(), cx, |rule| {
+            level.below(rule.attributes(), cx);
+            device_rule(rule, cx);
+            rules.count(1, rule.span)
+        });
+    });
+    rules.expect_rules(before, section.span, "matchDevice");
+    record(before, section, "`device` rules are", rules);
+}
+
+pub(super) fn apparmor(text: &Spanned<String>, rules: &mut Rules<'_, '_>, _: &Context<'_>) {
+    if !text.trim().is_empty() {
+        rules.count(1, text.span);
+        rules.not_enforced(
+            text.span,
+            "`apparmor` rules are",
+            "they need AppArmor as the enforcer",
+        );
+    }
+}
+
+/// Records a section that has rules.
+fn record<T>(before: usize, section: &Spanned<T>, what: &str, rules: &mut Rules<'_, '_>) {
+    if rules.written() > before {
+        rules.not_enforced(section.span, what, WHY);
+    }
+}
+
+/// Runs `f` for each item until it says `false`.
+fn each<T>(list: Option<&List<T>>, cx: &Context<'_>, mut f: impl FnMut(&Spanned<T>) -> bool) {
+    for (index, item) in items(list).iter().enumerate() {
+        if !cx.index(index, || f(item)) {
+            return;
+        }
+    }
+}
+
+/// Takes a comma list apart: each part is a rule of its own.
+fn expand(
+    field: &'static str,
+    list: &Spanned<String>,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+    mut f: impl FnMut(&str),
+) -> bool {
+    if !rules.count(list.split(',').count(), list.span) {
+        return false;
+    }
+    cx.at(field, || {
+        for part in list.split(',').map(str::trim) {
+            if part.is_empty() {
+                let message = if list.trim().is_empty() {
+                    "is empty"
+                } else {
+                    "has an empty part between commas"
+                };
+                cx.report(Problem::error(list.span, format!("`{field}` {message}")));
+            } else {
+                f(part);
+            }
+        }
+    });
+    true
+}
+
+fn known(
+    what: &str,
+    name: &str,
+    names: &[&'static str],
+    found: &Spanned<String>,
+    cx: &Context<'_>,
+) {
+    if !names.contains(&name) {
+        let problem = Problem::error(found.span, format!("unknown {what} {}", quote(name)));
+        cx.report(problem.allowed(name, names.iter().copied()));
+    }
+}
+
+fn domain(name: &str, found: &Spanned<String>, cx: &Context<'_>) {
+    let name = name.trim_matches('.');
+    let right = !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            let chars = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            !label.is_empty() && label.len() <= 63 && label.bytes().all(chars)
+        });
+    if !right {
+        let problem = Problem::error(found.span, format!("{} is not a domain name", quote(name)));
+        cx.report(if name.contains('*') {
+            problem.help("a domain includes its sub-domains; leave the `*.` out")
+        } else if name.contains('/') {
+            problem.help("write only the name, without `https://` or path")
+        } else {
+            problem
+        });
+    }
+}
+
+fn syscall_names(names: Option<&List<String>>, span: crate::manifest::Span, cx: &Context<'_>) {
+    cx.at("syscall", || {
+        if items(names).is_empty() {
+            let span = names.map_or(span, |names| names.span);
+            cx.report(Problem::error(span, "the rule names no system call"));
+        }
+        each(names, cx, |name| {
+            if !SYSCALLS.contains(&name.as_str()) {
+                let problem =
+                    Problem::error(name.span, format!("unknown system call {}", quote(name)));
+                cx.report(problem.one_of_many(name, SYSCALLS));
+            }
+            true
+        });
+    });
+}
+
+fn syscall_sources(list: Option<&List<SyscallSource>>, cx: &Context<'_>) {
+    cx.at("fromSource", || {
+        each(list, cx, |source| {
+            let given = |text: &&Spanned<String>| !text.is_empty();
+            let path = source.path.as_ref().filter(given);
+            let dir = source.dir.as_ref().filter(given);
+            match (path, dir) {
+                (None, None) => {
+                    cx.report(Problem::error(
+                        source.span,
+                        "the source names neither `path` nor `dir`",
+                    ));
+                }
+                (Some(path), Some(dir)) => cx.report(
+                    Problem::error(dir.span, "the source has both `path` and `dir`")
+                        .related(path.span, "`path` is here"),
+                ),
+                (Some(path), None) => {
+                    cx.at("path", || path::file(path, cx));
+                }
+                // A slash at the end is optional here.
+                (None, Some(dir)) => cx.at("dir", || either(dir, cx)),
+            }
+            true
+        });
+    });
+}
+
+/// Checks a path that may be a directory's.
+fn either(path: &Spanned<String>, cx: &Context<'_>) {
+    if path.ends_with('/') {
+        path::directory(path, cx);
+    } else {
+        path::file(path, cx);
+    }
+}
+
+fn device_rule(rule: &Device, cx: &Context<'_>) {
+    let class = rule.class.as_str();
+    let number = match class.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16).is_ok(),
+        None => class.parse::<u8>().is_ok(),
+    };
+    if !number && !DEVICE_CLASSES.contains(&class) {
+        cx.at("class", || {
+            let problem = Problem::error(
+                rule.class.span,
+                format!("unknown device class {}", quote(class)),
+            );
+            let problem = problem.allowed(class, DEVICE_CLASSES);
+            cx.report(problem.help("or the number of a class, from 0 to 255 or 0x00 to 0xff"));
+        });
+    }
+    for (field, number) in [("subClass", &rule.sub_class), ("protocol", &rule.protocol)] {
+        if let Some(number) = number.as_ref().filter(|n| !(0..=255).contains(&n.value)) {
+            let message = format!("`{field}` is not between 0 and 255");
+            cx.at(field, || cx.report(Problem::error(number.span, message)));
+        }
+    }
+    if let Some(level) = rule.level.as_ref().filter(|level| level.value < 1) {
+        let set = !(cx.from_program() && level.value == 0);
+        if set {
+            cx.at("level", || {
+                cx.report(Problem::error(level.span, "`level` is less than 1"))
+            });
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Process and file rules.
+
+use karmor_abi::{limits::PATH_BYTES, op::Object};
+
+use super::{conflict::Seen, glob_check, level::Level, path};
+use crate::{
+    diagnostic::quote,
+    manifest::{
+        Span, Spanned,
+        context::{Context, Problem},
+        limits,
+        types::{
+            Attributed, Attributes, FileSection, FromSource, List, ProcessPath, ProcessSection,
+            items,
+        },
+    },
+    model::{Action, Family, NotEnforced, Rule, Target},
+};
+
+/// Most items of `allowedArgs`.
+const ALLOWED_ARGS: usize = 20;
+
+/// Stands as the source of an Allow rule that must not allow anything because its modifier is not
+/// enforced: no executable has this path, so the rule matches nothing, and its family is
+/// restricted all the same.
+const NO_EXECUTABLE: &str = "/";
+
+const OBJECTS: [(&str, Object); 3] = [
+    ("@anonymous", Object::Anonymous),
+    ("@unreachable", Object::Unreachable),
+    ("@too-long", Object::TooLong),
+];
+
+pub(super) fn object_name(object: Object) -> &'static str {
+    OBJECTS
+        .iter()
+        .find(|(_, o)| *o == object)
+        .map_or("@", |(name, _)| name)
+}
+
+/// What a rule says besides its target.
+#[derive(Default)]
+struct Modifiers<'m> {
+    read_only: Option<&'m Spanned<bool>>,
+    owner_only: Option<&'m Spanned<bool>>,
+    pts: Option<&'m Spanned<bool>>,
+    allowed_args: Option<&'m List<String>>,
+    from_source: Option<&'m List<FromSource>>,
+    attributes: Attributes<'m>,
+}
+
+/// The rules of a policy, as they are collected.
+pub(super) struct Rules<'c, 't> {
+    cx: &'c Context<'t>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) not_enforced: Vec<NotEnforced>,
+    seen: Seen,
+    written: usize,
+}
+
+impl<'c, 't> Rules<'c, 't> {
+    pub(super) fn new(cx: &'c Context<'t>) -> Self {
+        Self {
+            cx,
+            rules: Vec::new(),
+            not_enforced: Vec::new(),
+            seen: Seen::default(),
+            written: 0,
+        }
+    }
+
+    /// Rules so far, of all families, right or wrong.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Counts rules; `false` if there are too many to go on.
+    pub(super) fn count(&mut self, rules: usize, span: Span) -> bool {
+        let before = self.written;
+        self.written = before.saturating_add(rules);
+        if self.written > limits::RULES && before <= limits::RULES {
+            let message = format!("the policy has more than {} rules", limits::RULES);
+            let help = "name directories or patterns, or split it into several policies";
+            self.cx.report(Problem::error(span, message).help(help));
+        }
+        self.written <= limits::RULES
+    }
+
+    /// Records a part of the policy that is valid and not enforced.
+    pub(super) fn not_enforced(&mut self, span: Span, what: &str, why: &str) {
+        self.cx
+            .report(Problem::warning(span, format!("{what} not enforced")).label(why));
+        self.not_enforced.push(NotEnforced {
+            field: self.cx.field(),
+            why: why.to_owned(),
+            location: self.cx.location(span),
+        });
+    }
+
+    /// Warns of a section without rules.
+    pub(super) fn expect_rules(&self, before: usize, span: Span, lists: &str) {
+        if self.written == before && !self.cx.from_program() {
+            let problem = Problem::warning(span, "this section has no rules");
+            self.cx
+                .report(problem.help(format!("rules stand in {lists}")));
+        }
+    }
+
+    pub(super) fn process(&mut self, section: &Spanned<ProcessSection>, above: &Level) {
+        let cx = self.cx;
+        let level = above.below(section.attributes(), cx);
+        let before = self.written;
+        self.each("matchPaths", section.match_paths.as_ref(), |rules, rule| {
+            rules.process_path(rule, &level);
+        });
+        self.each(
+            "matchDirectories",
+            section.match_directories.as_ref(),
+            |rules, rule| {
+                let target = directory(&rule.dir, rule.recursive.as_ref(), cx);
+                let modifiers = Modifiers {
+                    owner_only: rule.owner_only.as_ref(),
+                    pts: rule.pts.as_ref(),
+                    from_source: rule.from_source.as_ref(),
+                    attributes: rule.attributes(),
+                    ..Modifiers::default()
+                };
+                rules.add(Family::Process, target, &modifiers, rule.span, &level);
+            },
+        );
+        self.each(
+            "matchPatterns",
+            section.match_patterns.as_ref(),
+            |rules, rule| {
+                let target = cx.at("pattern", || pattern(&rule.pattern, cx));
+                let modifiers = Modifiers {
+                    owner_only: rule.owner_only.as_ref(),
+                    attributes: rule.attributes(),
+                    ..Modifiers::default()
+                };
+                rules.add(Family::Process, target, &modifiers, rule.span, &level);
+            },
+        );
+        self.expect_rules(
+            before,
+            section.span,
+            "matchPaths, matchDirectories and matchPatterns",
+        );
+    }
+
+    pub(super) fn file(&mut self, section: &Spanned<FileSection>, above: &Level) {
+        let cx = self.cx;
+        let level = above.below(section.attributes(), cx);
+        let before = self.written;
+        self.each("matchPaths", section.match_paths.as_ref(), |rules, rule| {
+            let target = cx
+                .at("path", || path::file(&rule.path, cx))
+                .map(Target::Path);
+            let modifiers = Modifiers {
+                read_only: rule.read_only.as_ref(),
+                owner_only: rule.owner_only.as_ref(),
+                pts: rule.pts.as_ref(),
+                from_source: rule.from_source.as_ref(),
+                attributes: rule.attributes(),
+                ..Modifiers::default()
+            };
+            rules.add(Family::File, target, &modifiers, rule.span, &level);
+        });
+        self.each(
+            "matchDirectories",
+            section.match_directories.as_ref(),
+            |rules, rule| {
+                let target = directory(&rule.dir, rule.recursive.as_ref(), cx);
+                let modifiers = Modifiers {
+                    read_only: rule.read_only.as_ref(),
+                    owner_only: rule.owner_only.as_ref(),
+                    pts: rule.pts.as_ref(),
+                    from_source: rule.from_source.as_ref(),
+                    attributes: rule.attributes(),
+                    ..Modifiers::default()
+                };
+                rules.add(Family::File, target, &modifiers, rule.span, &level);
+            },
+        );
+        self.each(
+            "matchPatterns",
+            section.match_patterns.as_ref(),
+            |rules, rule| {
+                let target = cx.at("pattern", || pattern(&rule.pattern, cx));
+                let modifiers = Modifiers {
+                    read_only: rule.read_only.as_ref(),
+                    owner_only: rule.owner_only.as_ref(),
+                    attributes: rule.attributes(),
+                    ..Modifiers::default()
+                };
+                rules.add(Family::File, target, &modifiers, rule.span, &level);
+            },
+        );
+        self.expect_rules(
+            before,
+            section.span,
+            "matchPaths, matchDirectories and matchPatterns",
+        );
+    }
+
+    fn each<T>(
+        &mut self,
+        list: &'static str,
+        rules: Option<&List<T>>,
+        mut f: impl FnMut(&mut Self, &Spanned<T>),
+    ) {
+        let cx = self.cx;
+        cx.at(list, || {
+            for (index, rule) in items(rules).iter().enumerate() {
+                if !self.count(1, rule.span) {
+                    return;
+                }
+                cx.index(index, || f(self, rule));
+            }
+        });
+    }
+
+    fn process_path(&mut self, rule: &Spanned<ProcessPath>, level: &Level) {
+        let cx = self.cx;
+        // Programs write empty text for absent.
+        let given = |field: Option<&'_ Spanned<String>>| {
+            field.is_some_and(|text| !(cx.from_program() && text.is_empty()))
+        };
+        let target = match (rule.path.as_ref(), rule.execname.as_ref()) {
+            (path, Some(execname)) if given(path) && given(Some(execname)) => {
+                let path = path.map_or(rule.span, |path| path.span);
+                cx.report(
+                    Problem::error(execname.span, "the rule has both `path` and `execname`")
+                        .related(path, "`path` is here")
+                        .help("keep `path` for one executable, or `execname` for all of that name"),
+                );
+                None
+            }
+            (_, Some(name)) if given(Some(name)) => cx
+                .at("execname", || path::name(name, cx))
+                .map(Target::ExecName),
+            (Some(path), _) if given(Some(path)) => {
+                cx.at("path", || path::file(path, cx)).map(Target::Path)
+            }
+            _ => {
+                let problem = Problem::error(rule.span, "the rule names no executable");
+                cx.report(problem.help("give it `path` or `execname`"));
+                None
+            }
+        };
+        let modifiers = Modifiers {
+            owner_only: rule.owner_only.as_ref(),
+            pts: rule.pts.as_ref(),
+            allowed_args: rule.allowed_args.as_ref(),
+            from_source: rule.from_source.as_ref(),
+            attributes: rule.attributes(),
+            ..Modifiers::default()
+        };
+        self.add(Family::Process, target, &modifiers, rule.span, level);
+    }
+
+    fn add(
+        &mut self,
+        family: Family,
+        target: Option<Target>,
+        modifiers: &Modifiers<'_>,
+        span: Span,
+        above: &Level,
+    ) {
+        let level = above.below(modifiers.attributes, self.cx);
+        let sources = sources(modifiers.from_source, self.cx);
+        let narrowed = self.modifiers_not_enforced(modifiers, level.action);
+        let (Some(target), Some(sources)) = (target, sources) else {
+            return;
+        };
+        let mut rule = Rule {
+            family,
+            target,
+            sources,
+            read_only: modifiers.read_only.is_some_and(|b| b.value),
+            owner_only: modifiers.owner_only.is_some_and(|b| b.value),
+            action: level.action,
+            meta: level.meta,
+            location: self.cx.location(span),
+        };
+        if narrowed {
+            match rule.action {
+                Action::Block => {}
+                Action::Audit => return,
+                Action::Allow => rule.sources = vec![NO_EXECUTABLE.to_owned()],
+            }
+        } else {
+            self.seen.add(&rule, span, self.cx);
+        }
+        self.rules.push(rule);
+    }
+
+    /// Records the modifiers that would narrow a rule if they were enforced.
+    fn modifiers_not_enforced(&mut self, modifiers: &Modifiers<'_>, action: Action) -> bool {
+        let cx = self.cx;
+        let why = match action {
+            Action::Block => "the rule blocks without it, which is stricter",
+            Action::Audit => "so the rule is left out",
+            Action::Allow => "so the rule allows nothing, which is stricter",
+        };
+        let mut narrowed = false;
+        // `true` is the same as absent.
+        if let Some(pts) = modifiers.pts.filter(|pts| !pts.value) {
+            cx.at("pts", || {
+                self.not_enforced(pts.span, "`pts: false` is", why)
+            });
+            narrowed = true;
+        }
+        if let Some(args) = modifiers.allowed_args
+            && !(args.is_empty() && cx.from_program())
+        {
+            cx.at("allowedArgs", || {
+                if args.len() > ALLOWED_ARGS {
+                    let message = format!("{} arguments are more than {ALLOWED_ARGS}", args.len());
+                    cx.report(Problem::error(args.span, message));
+                }
+                self.not_enforced(args.span, "`allowedArgs` is", why);
+            });
+            narrowed = true;
+        }
+        narrowed
+    }
+}
+
+/// Checks `fromSource`; the paths if all are right.
+pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Option<Vec<String>> {
+    let Some(list) = list else {
+        return Some(Vec::new());
+    };
+    cx.at("fromSource", || {
+        if list.is_empty() && !cx.from_program() {
+            let message = "`fromSource` is empty, so the rule is for every executable";
+            cx.report(
+                Problem::warning(list.span, message).help("name an executable, or remove it"),
+            );
+        }
+        let check = |(index, source): (usize, &Spanned<FromSource>)| {
+            cx.index(index, || cx.at("path", || path::file(&source.path, cx)))
+        };
+        let checked: Vec<Option<String>> = list.iter().enumerate().map(check).collect();
+        checked.into_iter().collect()
+    })
+}
+
+fn directory(
+    dir: &Spanned<String>,
+    recursive: Option<&Spanned<bool>>,
+    cx: &Context<'_>,
+) -> Option<Target> {
+    let path = cx.at("dir", || path::directory(dir, cx))?;
+    Some(Target::Directory {
+        path,
+        recursive: recursive.is_some_and(|b| b.value),
+    })
+}
+
+fn pattern(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Target> {
+    if pattern.starts_with('@') {
+        if let Some((_, object)) = OBJECTS.iter().find(|(name, _)| *name == pattern.value) {
+            return Some(Target::Object(*object));
+        }
+        let problem = Problem::error(
+            pattern.span,
+            format!("no objects are named {}", quote(pattern)),
+        );
+        cx.report(problem.allowed(pattern, OBJECTS.map(|(name, _)| name)));
+        return None;
+    }
+    let problem = glob_problem(pattern);
+    if let Some(problem) = problem {
+        cx.report(problem);
+        return None;
+    }
+    Some(Target::Glob(pattern.value.clone()))
+}
+
+fn glob_problem(pattern: &Spanned<String>) -> Option<Problem> {
+    let span = pattern.span;
+    let quoted = quote(pattern);
+    if pattern.is_empty() {
+        return Some(Problem::error(span, "the pattern is empty"));
+    }
+    if pattern.len() > PATH_BYTES {
+        let message = format!(
+            "the pattern has {} bytes, more than {PATH_BYTES}",
+            pattern.len()
+        );
+        return Some(Problem::error(span, message));
+    }
+    if let Some(c) = pattern.chars().find(|c| c.is_control()) {
+        let message = format!(
+            "the character {} is not allowed here",
+            quote(&c.to_string())
+        );
+        return Some(Problem::error(span, message));
+    }
+    if let Err(fault) = glob_check::check(pattern) {
+        let at = pattern.get(..fault.at).map_or(0, |t| t.chars().count()) + 1;
+        return Some(
+            Problem::error(
+                span,
+                format!("{quoted} is not a pattern: {}", fault.message),
+            )
+            .label(format!("character {at} of the pattern"))
+            .help("a backslash before a character takes it as it is"),
+        );
+    }
+    // Paths are absolute and have neither empty components nor dots, nor a slash at the end.
+    if !pattern.starts_with('/') && !pattern.starts_with("**") && !pattern.starts_with('{') {
+        let problem = Problem::error(
+            span,
+            format!("{quoted} never matches: every path starts with `/`"),
+        );
+        let rest = pattern.trim_start_matches(['*', '.', '/']);
+        return Some(if pattern.starts_with('*') {
+            problem.suggestion(format!("/**{}", pattern.trim_start_matches('*')))
+        } else {
+            problem.suggestion(format!("/**/{rest}"))
+        });
+    }
+    let dots = [".", ".."]
+        .iter()
+        .any(|dots| pattern.split('/').any(|c| c == *dots));
+    if dots || pattern.contains("//") {
+        let message = format!("{quoted} never matches: no path has `.`, `..` or `//` in it");
+        return Some(Problem::error(span, message));
+    }
+    if pattern.ends_with('/') && !pattern.ends_with("\\/") {
+        return Some(
+            Problem::error(
+                span,
+                format!("{quoted} never matches: no path ends with a slash"),
+            )
+            .suggestion(format!("{}**", pattern.value)),
+        );
+    }
+    None
+}

@@ -1,0 +1,361 @@
+//! Selectors: labels, expressions, and the labels that stand for names.
+
+use regex_lite::Regex;
+
+use super::name;
+use crate::{
+    diagnostic::{list, quote},
+    manifest::{
+        Labels, Span, Spanned,
+        context::{Context, Problem},
+        types::{
+            ClusterExpression, ClusterSelector, LabelExpression, List, NodeSelector, PodSelector,
+            items,
+        },
+    },
+    model::{NameMatch, Pattern, Selector, Term},
+};
+
+const CONTAINER_NAME: &str = "kubearmor.io/container.name";
+const HOST_NAMES: [&str; 2] = ["kubearmor.io/hostname", "kubernetes.io/hostname"];
+const HOST_NAME_PATTERNS: [&str; 2] = ["kubearmor.io/hostnamereg", "kubernetes.io/hostnamereg"];
+
+pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> Selector {
+    let Some(selector) = selector else {
+        return Selector::default();
+    };
+    cx.at("selector", || {
+        let mut terms = Vec::new();
+        if let Some(labels) = &selector.match_labels {
+            cx.at("matchLabels", || {
+                each_label(labels, cx, |key, value| {
+                    terms.extend(pod_term(key, value, cx))
+                });
+            });
+        }
+        let mut expressions = Expressions::default();
+        each(
+            selector.match_expressions.as_ref(),
+            cx,
+            |LabelExpression {
+                 key,
+                 operator,
+                 values,
+             },
+             span| {
+                expressions.add(
+                    key.as_ref(),
+                    operator.as_ref(),
+                    values.as_ref(),
+                    span,
+                    &["label"],
+                    cx,
+                );
+            },
+        );
+        terms.extend(expressions.terms());
+        Selector { terms }
+    })
+}
+
+pub(super) fn cluster(selector: Option<&Spanned<ClusterSelector>>, cx: &Context<'_>) -> Selector {
+    let Some(selector) = selector else {
+        return Selector::default();
+    };
+    cx.at("selector", || {
+        let mut expressions = Expressions::default();
+        each(
+            selector.match_expressions.as_ref(),
+            cx,
+            |ClusterExpression {
+                 key,
+                 operator,
+                 values,
+             },
+             span| {
+                let keys = ["namespace", "label"];
+                expressions.add(
+                    key.as_ref(),
+                    operator.as_ref(),
+                    values.as_ref(),
+                    span,
+                    &keys,
+                    cx,
+                );
+            },
+        );
+        Selector {
+            terms: expressions.terms(),
+        }
+    })
+}
+
+pub(super) fn node(
+    selector: Option<&Spanned<NodeSelector>>,
+    spec: Span,
+    cx: &Context<'_>,
+) -> Selector {
+    cx.at("nodeSelector", || {
+        let labels = selector.and_then(|s| s.match_labels.as_ref());
+        let Some(labels) = labels.filter(|labels| !labels.0.is_empty()) else {
+            let span = selector.map_or(spec, |s| s.span);
+            cx.report(
+                Problem::error(span, "the policy selects no host")
+                    .label("`nodeSelector.matchLabels` is missing or empty")
+                    .help("to select every host: `nodeSelector: {matchLabels: {kubearmor.io/hostname: \"*\"}}`"),
+            );
+            return Selector::default();
+        };
+        let mut terms = Vec::new();
+        cx.at("matchLabels", || {
+            each_label(labels, cx, |key, value| terms.extend(node_term(key, value, cx)));
+        });
+        Selector { terms }
+    })
+}
+
+fn each<T>(expressions: Option<&List<T>>, cx: &Context<'_>, mut f: impl FnMut(&T, Span)) {
+    cx.at("matchExpressions", || {
+        for (index, expression) in items(expressions).iter().enumerate() {
+            cx.index(index, || f(expression, expression.span));
+        }
+    });
+}
+
+fn each_label(
+    labels: &Labels,
+    cx: &Context<'_>,
+    mut f: impl FnMut(&Spanned<String>, &Spanned<String>),
+) {
+    for (key, value) in &labels.0 {
+        cx.at(key, || {
+            if key.trim().is_empty() {
+                cx.report(Problem::error(key.span, "the label has no name"));
+            } else {
+                f(key, value);
+            }
+        });
+    }
+}
+
+fn pod_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -> Option<Term> {
+    if key.value == CONTAINER_NAME {
+        return container_name(value, cx).map(Term::ContainerName);
+    }
+    if HOST_NAMES.contains(&key.as_str()) || HOST_NAME_PATTERNS.contains(&key.as_str()) {
+        cx.report(
+            Problem::warning(
+                key.span,
+                format!(
+                    "{} is a label of hosts; no container carries it",
+                    quote(key)
+                ),
+            )
+            .help("to select hosts, write a KubeArmorHostPolicy"),
+        );
+    }
+    Some(Term::Label {
+        key: key.value.clone(),
+        value: value.value.clone(),
+    })
+}
+
+fn node_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -> Option<Term> {
+    if HOST_NAMES.contains(&key.as_str()) {
+        return names(value, value, cx).map(Term::HostName);
+    }
+    if HOST_NAME_PATTERNS.contains(&key.as_str()) {
+        let text = if value.value == "*" { ".*" } else { value };
+        return pattern(text, value.span, cx).map(Term::HostNameRegex);
+    }
+    if key.value == CONTAINER_NAME {
+        cx.report(Problem::warning(
+            key.span,
+            format!(
+                "{} is a label of containers; no host carries it",
+                quote(key)
+            ),
+        ));
+    }
+    Some(Term::Label {
+        key: key.value.clone(),
+        value: value.value.clone(),
+    })
+}
+
+/// `[a, b]`, or `*`, or a regular expression.
+fn container_name(value: &Spanned<String>, cx: &Context<'_>) -> Option<NameMatch> {
+    let text = value.trim();
+    if matches!(text, "" | "*" | "[]") {
+        return Some(NameMatch::Any);
+    }
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        // Empty items are ignored, and nothing but empty items is no condition.
+        Some(items) if items.split(',').all(|item| item.trim().is_empty()) => Some(NameMatch::Any),
+        Some(items) => names(value, items, cx),
+        None => pattern(text, value.span, cx).map(NameMatch::Regex),
+    }
+}
+
+/// `*`, or names separated by commas.
+fn names(value: &Spanned<String>, items: &str, cx: &Context<'_>) -> Option<NameMatch> {
+    let names: Vec<String> = items
+        .split(',')
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if names.iter().any(|name| name == "*") {
+        return Some(NameMatch::Any);
+    }
+    if names.is_empty() {
+        cx.report(
+            Problem::error(value.span, "no name is given, so nothing is selected")
+                .help("`*` selects all"),
+        );
+        return None;
+    }
+    if let Some(wild) = names.iter().find(|name| name.contains('*')) {
+        let message = format!(
+            "{} is compared as it is: only a `*` alone stands for all names",
+            quote(wild)
+        );
+        cx.report(Problem::warning(value.span, message));
+    }
+    Some(NameMatch::OneOf(names))
+}
+
+fn pattern(text: &str, span: Span, cx: &Context<'_>) -> Option<Pattern> {
+    match Regex::new(text) {
+        Ok(regex) => Some(Pattern(regex)),
+        Err(error) => {
+            // The error may repeat the text.
+            let error = quote(&error.to_string());
+            let message = format!(
+                "{} is not a regular expression: {}",
+                quote(text),
+                error.trim_matches('`')
+            );
+            cx.report(Problem::error(span, message));
+            None
+        }
+    }
+}
+
+/// Expressions, collected by key and operator: several of one kind count as one with all values,
+/// which is how these policies have always been read.
+#[derive(Debug, Default)]
+struct Expressions {
+    label_in: Option<Vec<(String, String)>>,
+    label_not_in: Option<Vec<(String, String)>>,
+    namespace_in: Option<Vec<String>>,
+    namespace_not_in: Option<Vec<String>>,
+}
+
+impl Expressions {
+    fn add(
+        &mut self,
+        key: Option<&Spanned<String>>,
+        operator: Option<&Spanned<String>>,
+        values: Option<&List<String>>,
+        span: Span,
+        keys: &[&'static str],
+        cx: &Context<'_>,
+    ) {
+        let key = choice("key", key, keys, span, cx);
+        let operator = choice("operator", operator, &["In", "NotIn"], span, cx);
+        let given = items(values);
+        if given.is_empty() {
+            cx.at("values", || {
+                let span = values.map_or(span, |v| v.span);
+                cx.report(
+                    Problem::error(span, "`values` is missing or empty")
+                        .help("name at least one value"),
+                );
+            });
+            return;
+        }
+        let (Some(key), Some(operator)) = (key, operator) else {
+            return;
+        };
+        cx.at("values", || {
+            for (index, value) in given.iter().enumerate() {
+                cx.index(index, || match (key, operator) {
+                    ("namespace", "In") => self
+                        .namespace_in
+                        .get_or_insert_default()
+                        .extend(namespace(value, cx)),
+                    ("namespace", _) => self
+                        .namespace_not_in
+                        .get_or_insert_default()
+                        .extend(namespace(value, cx)),
+                    (_, "In") => self
+                        .label_in
+                        .get_or_insert_default()
+                        .extend(label(value, cx)),
+                    _ => self
+                        .label_not_in
+                        .get_or_insert_default()
+                        .extend(label(value, cx)),
+                });
+            }
+        });
+    }
+
+    fn terms(self) -> Vec<Term> {
+        let terms = [
+            self.namespace_in.map(Term::NamespaceIn),
+            self.namespace_not_in.map(Term::NamespaceNotIn),
+            self.label_in.map(Term::LabelIn),
+            self.label_not_in.map(Term::LabelNotIn),
+        ];
+        terms.into_iter().flatten().collect()
+    }
+}
+
+fn choice(
+    field: &'static str,
+    found: Option<&Spanned<String>>,
+    names: &[&'static str],
+    span: Span,
+    cx: &Context<'_>,
+) -> Option<&'static str> {
+    cx.at(field, || {
+        let Some(found) = found else {
+            let problem = Problem::error(span, format!("`{field}` is missing"));
+            cx.report(problem.help(format!("it is {}", list(names))));
+            return None;
+        };
+        let name = names.iter().find(|name| **name == found.value);
+        if name.is_none() {
+            let problem = Problem::error(found.span, format!("unknown {field} {}", quote(found)));
+            cx.report(problem.allowed(found, names.iter().copied()));
+        }
+        name.copied()
+    })
+}
+
+fn namespace(value: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
+    let errors = cx.errors();
+    name::label(value, cx);
+    (cx.errors() == errors).then(|| value.value.clone())
+}
+
+fn label(value: &Spanned<String>, cx: &Context<'_>) -> Option<(String, String)> {
+    match value.split_once('=') {
+        Some((key, label)) if !key.trim().is_empty() => {
+            Some((key.trim().into(), label.trim().into()))
+        }
+        _ => {
+            let problem = Problem::error(value.span, format!("{} is not a label", quote(value)));
+            let problem = problem.help("write `name=value`");
+            cx.report(match value.split_once(':') {
+                Some((key, label)) => {
+                    problem.suggestion(format!("{}={}", key.trim(), label.trim()))
+                }
+                None => problem,
+            });
+            None
+        }
+    }
+}
