@@ -1,11 +1,11 @@
 //! Text to policies, in one step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
     diagnostic::{Diagnostic, Style, render},
     manifest::{
-        self, Source,
+        self, Manifest, Source, Span,
         context::{Context, Problem},
     },
     model::{Kind, Policy},
@@ -54,7 +54,7 @@ pub fn read_object(kind: Kind, object: &[u8]) -> Report {
             let source = Source::new("<grpc>", "");
             let cx = Context::new(&source, true);
             let message = format!("the object is not UTF-8: {error}");
-            cx.report(Problem::error(manifest::Span::default(), message));
+            cx.report(Problem::error(Span::default(), message));
             Report {
                 policies: Vec::new(),
                 diagnostics: cx.finish(),
@@ -71,27 +71,16 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     let mut policies = Vec::with_capacity(manifests.len());
     let mut names = HashMap::new();
     for manifest in &manifests {
-        let Some(policy) = validate::policy(manifest, &cx) else {
-            continue;
-        };
-        let name = &manifest.metadata.name;
-        let key = (policy.kind, policy.namespace.clone(), policy.name.clone());
-        if let Some(first) = names.insert(key, name.span) {
-            let message = format!("there are two {} of this name", policy.kind.as_str());
-            let problem = Problem::error(name.span, message).related(first, "first here");
-            cx.at("metadata", || cx.at("name", || cx.report(problem)));
-            continue;
+        let policy = validate::policy(manifest, &cx);
+        if is_first(manifest, &mut names, &cx) {
+            policies.extend(policy);
         }
-        policies.push(policy);
     }
     if manifests.is_empty() && cx.errors() == 0 {
         let problem = if kind.is_some() {
-            Problem::error(
-                manifest::Span::default(),
-                "there is no policy in this object",
-            )
+            Problem::error(Span::default(), "there is no policy in this object")
         } else {
-            Problem::warning(manifest::Span::default(), "there is no policy in this text")
+            Problem::warning(Span::default(), "there is no policy in this text")
         };
         cx.report(problem);
     }
@@ -99,4 +88,35 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
         policies,
         diagnostics: cx.finish(),
     }
+}
+
+/// Whether a manifest is the first of its kind, namespace and name; reports it if not.
+fn is_first<'m>(
+    manifest: &'m Manifest,
+    names: &mut HashMap<(Kind, &'m str, &'m str), Span>,
+    cx: &Context<'_>,
+) -> bool {
+    let name = &manifest.metadata.name;
+    let key = (
+        manifest.kind(),
+        validate::namespace(manifest),
+        name.as_str(),
+    );
+    let first = match names.entry(key) {
+        Entry::Occupied(first) if !name.is_empty() => *first.get(),
+        Entry::Occupied(_) => return true,
+        Entry::Vacant(vacant) => {
+            vacant.insert(name.span);
+            return true;
+        }
+    };
+    let message = format!(
+        "there is more than one {} of this name",
+        manifest.kind().as_str()
+    );
+    let problem = Problem::error(name.span, message).related(first, "first here");
+    cx.item(manifest.item, || {
+        cx.at("metadata", || cx.at("name", || cx.report(problem)))
+    });
+    false
 }

@@ -146,6 +146,14 @@ impl<'t> Context<'t> {
         self.step(Step::Index(index), f)
     }
 
+    /// Runs `f` at the item of a `List`, or where it is.
+    pub(crate) fn item<R>(&self, item: Option<usize>, f: impl FnOnce() -> R) -> R {
+        match item {
+            Some(index) => self.at("items", || self.index(index, f)),
+            None => f(),
+        }
+    }
+
     fn step<R>(&self, step: Step, f: impl FnOnce() -> R) -> R {
         self.path.borrow_mut().push(step);
         let result = f();

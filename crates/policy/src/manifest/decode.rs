@@ -144,14 +144,60 @@ impl Decode for i32 {
     }
 }
 
-impl<T: Decode> Decode for Vec<Spanned<T>> {
+/// The items of a list that could be read, each with its index in the list as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Items<T> {
+    items: Vec<(usize, Spanned<T>)>,
+    /// Items as written, those that could not be read included.
+    written: usize,
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            written: 0,
+        }
+    }
+}
+
+impl<T> Items<T> {
+    /// The items that could be read, with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Spanned<T>)> {
+        self.items.iter().map(|(index, item)| (*index, item))
+    }
+
+    /// Items as written, those that could not be read included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.written
+    }
+
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+}
+
+impl<T> FromIterator<Spanned<T>> for Items<T> {
+    fn from_iter<I: IntoIterator<Item = Spanned<T>>>(items: I) -> Self {
+        let items: Vec<_> = items.into_iter().enumerate().collect();
+        Self {
+            written: items.len(),
+            items,
+        }
+    }
+}
+
+impl<T: Decode> Decode for Items<T> {
     const EXPECTED: &'static str = "a list";
 
     fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
-        let NodeKind::Sequence(items) = &node.kind else {
+        let NodeKind::Sequence(nodes) = &node.kind else {
             let problem = mismatch(node, Self::EXPECTED);
             cx.report(match &node.kind {
-                NodeKind::Mapping(_) => problem.help("start the item with `- `"),
+                NodeKind::Mapping(_) => problem.help("start each item with `- `"),
                 NodeKind::Scalar(_) | NodeKind::Sequence(_) => problem.help(format!(
                     "each item is {}, on a line of its own that starts with `- `",
                     T::EXPECTED
@@ -159,22 +205,28 @@ impl<T: Decode> Decode for Vec<Spanned<T>> {
             });
             return None;
         };
-        let mut values = Self::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
+        let mut items = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.iter().enumerate() {
             cx.index(index, || {
                 let errors = cx.errors();
-                if let Some(value) = T::decode(item, cx)
+                if let Some(value) = T::decode(node, cx)
                     // Half an item would only cause more problems when it is checked.
                     && cx.errors() == errors
                 {
-                    values.push(Spanned {
-                        value,
-                        span: item.span,
-                    });
+                    items.push((
+                        index,
+                        Spanned {
+                            value,
+                            span: node.span,
+                        },
+                    ));
                 }
             });
         }
-        Some(values)
+        Some(Self {
+            items,
+            written: nodes.len(),
+        })
     }
 }
 
@@ -333,7 +385,7 @@ macro_rules! mapping {
                 #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 10)))]
                 "severity" severity: Option<Spanned<i32>>,
                 /// Tags of its alerts.
-                "tags" tags: Option<Spanned<Vec<Spanned<String>>>>,
+                "tags" tags: Option<$crate::manifest::types::List<String>>,
                 /// Message of its alerts.
                 "message" message: Option<Spanned<String>>,
             }

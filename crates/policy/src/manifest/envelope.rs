@@ -9,7 +9,7 @@ use super::{
     limits,
     node::{Node, NodeKind},
     source::{Span, Spanned},
-    types::{ClusterPolicySpec, HostPolicySpec, Metadata, PolicySpec},
+    types::{ClusterPolicySpec, HostPolicySpec, List, Metadata, PolicySpec},
 };
 use crate::{diagnostic::quote, model::Kind};
 
@@ -32,7 +32,7 @@ pub(crate) fn manifests(
     if kind.is_none() && is_list(node) {
         list(node, cx, out);
     } else {
-        one(node, kind, cx, out);
+        one(node, kind, None, cx, out);
     }
 }
 
@@ -50,7 +50,7 @@ fn list(node: &Arc<Node>, cx: &Context<'_>, out: &mut Vec<Manifest>) {
         return;
     };
     let NodeKind::Sequence(items) = &items.kind else {
-        let _ = fields.take::<Option<Spanned<Vec<Spanned<Ignored>>>>>("items", cx);
+        let _ = fields.take::<Option<List<Ignored>>>("items", cx);
         return;
     };
     cx.at("items", || {
@@ -60,15 +60,22 @@ fn list(node: &Arc<Node>, cx: &Context<'_>, out: &mut Vec<Manifest>) {
                 cx.report(Problem::error(item.span, message));
                 return;
             }
-            cx.index(index, || one(item, None, cx, out));
+            cx.index(index, || one(item, None, Some(index), cx, out));
         }
     });
 }
 
-fn one(node: &Arc<Node>, kind: Option<Kind>, cx: &Context<'_>, out: &mut Vec<Manifest>) {
+fn one(
+    node: &Arc<Node>,
+    kind: Option<Kind>,
+    item: Option<usize>,
+    cx: &Context<'_>,
+    out: &mut Vec<Manifest>,
+) {
     let errors = cx.errors();
     let manifest = manifest(node, kind, cx);
     out.extend(manifest.map(|m| Manifest {
+        item,
         failed: cx.errors() > errors,
         ..m
     }));
@@ -102,6 +109,7 @@ fn manifest(node: &Arc<Node>, given: Option<Kind>, cx: &Context<'_>) -> Option<M
         metadata,
         spec: spec?,
         span: node.span,
+        item: None,
         failed: false,
     })
 }

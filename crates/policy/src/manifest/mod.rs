@@ -25,7 +25,7 @@ use self::{
     types::{ClusterPolicySpec, HostPolicySpec, Metadata, PolicySpec},
 };
 pub use self::{
-    decode::{Ignored, Labels},
+    decode::{Ignored, Items, Labels},
     envelope::API_VERSION,
     source::{Span, Spanned},
 };
@@ -40,6 +40,8 @@ pub struct Manifest {
     pub spec: Spanned<Spec>,
     /// Where the document stands.
     pub span: Span,
+    /// Its index, if it is an item of a `List`.
+    pub item: Option<usize>,
     /// Something in it could not be read and is missing here.
     pub failed: bool,
 }
@@ -71,7 +73,11 @@ impl Manifest {
 pub(crate) fn read(text: &str, kind: Option<Kind>, cx: &Context<'_>) -> Vec<Manifest> {
     let mut manifests = Vec::new();
     for document in parse::documents(cx, text) {
-        envelope::manifests(&document, kind, cx, &mut manifests);
+        let before = manifests.len();
+        envelope::manifests(&document.node, kind, cx, &mut manifests);
+        for manifest in manifests.iter_mut().skip(before) {
+            manifest.failed |= document.failed;
+        }
     }
     manifests
 }

@@ -103,6 +103,14 @@ impl Node {
         }
     }
 
+    /// The text of a scalar, or nothing.
+    pub(crate) fn text(&self) -> &str {
+        match &self.kind {
+            NodeKind::Scalar(scalar) => &scalar.text,
+            NodeKind::Sequence(_) | NodeKind::Mapping(_) => "",
+        }
+    }
+
     /// The value of a key, if this is a mapping that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Arc<Self>> {
         match &self.kind {

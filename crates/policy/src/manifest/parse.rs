@@ -13,10 +13,17 @@ use super::{
 };
 use crate::diagnostic::quote;
 
+/// A document.
+pub(crate) struct Document {
+    pub(crate) node: Arc<Node>,
+    /// Something in it could not be read and is missing.
+    pub(crate) failed: bool,
+}
+
 /// Reads all documents of a text; empty ones are left out.
 ///
 /// A document that is not YAML is reported, and reading goes on behind the next `---`.
-pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Arc<Node>> {
+pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     if text.len() > limits::TEXT_BYTES {
         let message = format!(
@@ -30,7 +37,8 @@ pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Arc<Node>> {
     let text = yaml_of_json(text);
     let mut start = 0;
     let mut nodes = 0;
-    loop {
+    // Each time is a new look at the rest of the text: no more of them than problems are told.
+    for _ in 0..limits::DIAGNOSTICS {
         let mut reader = Reader::new(cx, &text, start, nodes);
         let end = reader.documents(&mut documents);
         nodes = reader.nodes;
@@ -39,11 +47,12 @@ pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Arc<Node>> {
         if failed.fatal {
             return documents;
         }
-        match next_document(&text, failed.at.max(start)) {
+        match next_document(&text, failed.at.saturating_sub(1).max(start)) {
             Some(next) => start = next,
             None => return documents,
         }
     }
+    documents
 }
 
 /// Tabs between the tokens of JSON are white space, but the YAML parser takes them for indentation.
@@ -56,7 +65,7 @@ fn yaml_of_json(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Byte offset of the next line that starts a document.
+/// Byte offset of the next line behind `at` that starts a document.
 fn next_document(text: &str, at: usize) -> Option<usize> {
     let mut from = at;
     while let Some(newline) = text.get(from..)?.find('\n') {
@@ -125,7 +134,7 @@ impl<'c, 't> Reader<'c, 't, saphyr_parser::StrInput<'t>> {
 }
 
 impl<'t, T: Input> Reader<'_, 't, T> {
-    fn documents(&mut self, documents: &mut Vec<Arc<Node>>) -> Result<(), Failed> {
+    fn documents(&mut self, documents: &mut Vec<Document>) -> Result<(), Failed> {
         while let Some((event, span)) = self.next()? {
             match event {
                 Event::StreamEnd => break,
@@ -137,6 +146,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 | Event::SequenceEnd
                 | Event::MappingStart(..)
                 | Event::MappingEnd) => {
+                    let errors = self.cx.errors();
                     let node = self.node(event, span, 0)?;
                     if node.is_null() {
                         continue;
@@ -146,7 +156,10 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                             format!("the text has more than {} documents", limits::DOCUMENTS);
                         return Err(Failed::fatal(node.span, message));
                     }
-                    documents.push(node);
+                    documents.push(Document {
+                        node,
+                        failed: self.cx.errors() > errors,
+                    });
                 }
             }
         }
@@ -302,7 +315,8 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 let end = items.last().map_or(0, |n| n.span.end).max(bracket);
                 return Ok((items, end));
             }
-            items.push(self.node(event, span, depth + 1)?);
+            let cx = self.cx;
+            items.push(cx.index(items.len(), || self.node(event, span, depth + 1))?);
         }
     }
 
@@ -323,7 +337,8 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.expect()?;
-            let value = self.node(event, span, depth + 1)?;
+            let cx = self.cx;
+            let value = cx.at(key.text(), || self.node(event, span, depth + 1))?;
             end = end.max(value.span.end).max(key.span.end);
             let NodeKind::Scalar(scalar) = &key.kind else {
                 let found = key.describe();
@@ -339,12 +354,11 @@ impl<'t, T: Input> Reader<'_, 't, T> {
             }
             if let Some(first) = known.insert(scalar.text.clone(), key.span) {
                 let name = quote(&scalar.text);
-                self.cx.report(
-                    Problem::error(key.span, format!("{name} is given twice"))
-                        .label("again here")
-                        .related(first, "first here")
-                        .help("keep one of them; for several rules, make them items of one list"),
-                );
+                let problem = Problem::error(key.span, format!("{name} is given twice"))
+                    .label("again here")
+                    .related(first, "first here")
+                    .help("keep one of them; for several rules, make them items of one list");
+                cx.at(key.text(), || cx.report(problem));
                 continue;
             }
             entries.push(Entry {

@@ -15,6 +15,7 @@ pub(crate) fn explain(text: &str, at: usize, info: &str) -> Problem {
         .or_else(|| needs_quotes(text, at, info))
         .or_else(|| misaligned(text, &line))
         .or_else(|| colon_without_space(text, &line, info))
+        .or_else(|| brackets(text, at, info))
         .unwrap_or_else(|| {
             let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
             Problem::error(
@@ -260,6 +261,20 @@ fn misaligned(text: &str, line: &Line<'_>) -> Option<Problem> {
             before.key_column + 1
         )),
     )
+}
+
+/// A list or mapping in brackets that goes on where it should not.
+fn brackets(text: &str, at: usize, info: &str) -> Option<Problem> {
+    let what = ["while parsing a flow", "expected node content"];
+    let before = &text[..at];
+    let open = before.matches(['[', '{']).count() > before.matches([']', '}']).count();
+    let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+    (open && what.iter().any(|what| info.contains(what))).then(|| {
+        Problem::error(
+            Span::new(at, end),
+            "a `[` or `{` before this is not closed, or a comma is missing",
+        )
+    })
 }
 
 /// `dir:/etc/`.

@@ -5,19 +5,14 @@ mod sections;
 mod specs;
 
 use super::{
-    decode::{Ignored, Labels, mapping},
+    decode::{Ignored, Items, Labels, mapping},
     source::Spanned,
 };
 
 pub use self::{rules::*, sections::*, specs::*};
 
-/// A list of values that each know where they stand.
-pub type List<T> = Spanned<Vec<Spanned<T>>>;
-
-/// The items of a list that may be absent.
-pub(crate) fn items<T>(list: Option<&List<T>>) -> &[Spanned<T>] {
-    list.map_or(&[], |list| &list.value)
-}
+/// A list, and where it stands.
+pub type List<T> = Spanned<Items<T>>;
 
 /// What alerts carry and what happens; inherited from rule to section to spec.
 #[derive(Clone, Copy, Debug, Default)]

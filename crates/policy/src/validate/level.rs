@@ -7,7 +7,7 @@ use crate::{
     manifest::{
         Spanned,
         context::{Context, Problem},
-        types::{Attributes, items},
+        types::Attributes,
     },
     model::{Action, Meta},
 };
@@ -44,7 +44,7 @@ impl Level {
         let severity = attributes
             .severity
             .and_then(|severity| check_severity(severity, cx));
-        let tags = items(attributes.tags);
+        let tags = attributes.tags.filter(|tags| !tags.is_empty());
         let message = attributes.message.filter(|message| !message.is_empty());
         let own = attributes
             .action
@@ -53,15 +53,14 @@ impl Level {
             action: own.unwrap_or(self.action),
             meta: Arc::clone(&self.meta),
         };
-        if severity.is_some() || !tags.is_empty() || message.is_some() {
+        if severity.is_some() || tags.is_some() || message.is_some() {
             let above = &self.meta;
             level.meta = Arc::new(Meta {
                 severity: severity.unwrap_or(above.severity),
-                tags: if tags.is_empty() {
-                    above.tags.clone()
-                } else {
-                    tags.iter().map(|tag| tag.value.clone()).collect()
-                },
+                tags: tags.map_or_else(
+                    || above.tags.clone(),
+                    |tags| tags.iter().map(|(_, tag)| tag.value.clone()).collect(),
+                ),
                 message: message.map_or_else(|| above.message.clone(), |m| m.value.clone()),
             });
         }

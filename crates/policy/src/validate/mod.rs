@@ -40,11 +40,15 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Schema of the name of a system call.
 #[cfg(feature = "crd")]
 pub(crate) fn syscall_schema() -> serde_json::Value {
-    serde_json::json!({ "type": "string", "enum": names::SYSCALLS })
+    serde_json::json!({ "type": "string", "enum": names::SYSCALLS.as_slice() })
 }
 
 /// Checks a manifest; its policy, if nothing is wrong with it.
 pub(crate) fn policy(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
+    cx.item(manifest.item, || checked(manifest, cx))
+}
+
+fn checked(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
     let errors = cx.errors();
     let (name, namespace) = cx.at("metadata", || metadata(manifest, cx));
     let mut rules = Rules::new(cx);
@@ -69,29 +73,33 @@ fn metadata(manifest: &Manifest, cx: &Context<'_>) -> (String, String) {
     if !missing {
         cx.at("name", || name::subdomain(&metadata.name, cx));
     }
-    let given = metadata
+    if let Some(given) = given_namespace(manifest) {
+        cx.at("namespace", || match manifest.kind() {
+            Kind::Container => name::label(given, cx),
+            Kind::Cluster | Kind::Host if cx.from_program() => {}
+            kind @ (Kind::Cluster | Kind::Host) => {
+                let message = format!("a {} has no namespace", kind.as_str());
+                cx.report(Problem::warning(given.span, message).label("ignored"));
+            }
+        });
+    }
+    (metadata.name.value.clone(), namespace(manifest).to_owned())
+}
+
+fn given_namespace(manifest: &Manifest) -> Option<&Spanned<String>> {
+    manifest
+        .metadata
         .namespace
         .as_ref()
-        .filter(|namespace| !namespace.is_empty());
-    let namespace = match (manifest.kind(), given) {
-        (Kind::Container, Some(namespace)) => {
-            cx.at("namespace", || name::label(namespace, cx));
-            namespace.value.clone()
-        }
-        (Kind::Container, None) => DEFAULT_NAMESPACE.to_owned(),
-        (Kind::Cluster | Kind::Host, given) => {
-            if let Some(namespace) = given
-                && !cx.from_program()
-            {
-                let message = format!("a {} has no namespace", manifest.kind().as_str());
-                cx.at("namespace", || {
-                    cx.report(Problem::warning(namespace.span, message).label("ignored"));
-                });
-            }
-            String::new()
-        }
-    };
-    (metadata.name.value.clone(), namespace)
+        .filter(|namespace| !namespace.is_empty())
+}
+
+/// The namespace of a policy: of kinds without one, the empty text.
+pub(crate) fn namespace(manifest: &Manifest) -> &str {
+    match manifest.kind() {
+        Kind::Container => given_namespace(manifest).map_or(DEFAULT_NAMESPACE, |n| n.as_str()),
+        Kind::Cluster | Kind::Host => "",
+    }
 }
 
 /// The sections that all kinds have.

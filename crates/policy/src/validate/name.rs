@@ -12,14 +12,14 @@ use crate::{
 pub(super) fn subdomain(name: &Spanned<String>, cx: &Context<'_>) {
     let right = name.len() <= 253 && name.split('.').all(is_label);
     if !right {
-        report(name, "dots, hyphens and", 253, cx);
+        report(name, ", hyphens and dots", 253, cx);
     }
 }
 
 /// Checks a DNS-1123 label, which a namespace must be.
 pub(super) fn label(name: &Spanned<String>, cx: &Context<'_>) {
     if name.len() > 63 || !is_label(name) {
-        report(name, "hyphens and", 63, cx);
+        report(name, " and hyphens", 63, cx);
     }
 }
 
@@ -38,7 +38,7 @@ fn report(name: &Spanned<String>, marks: &str, longest: usize, cx: &Context<'_>)
         return;
     }
     let problem = Problem::error(name.span, format!("{} is not a valid name", quote(name))).help(format!(
-        "a name has lower-case letters, digits, {marks} at most {longest} characters, and starts and ends with a letter or digit"
+        "a name is at most {longest} lower-case letters, digits{marks}, and starts and ends with a letter or digit"
     ));
     let better = name.trim().to_lowercase().replace(['_', ' ', '/'], "-");
     cx.report(

@@ -13,7 +13,7 @@ use crate::{
         context::{Context, Problem},
         types::{
             Attributed, CapabilitiesSection, Device, DeviceSection, List, NetworkSection, Preset,
-            SyscallSource, SyscallsSection, items,
+            SyscallSource, SyscallsSection,
         },
     },
 };
@@ -171,7 +171,7 @@ fn record<T>(before: usize, section: &Spanned<T>, what: &str, rules: &mut Rules<
 
 /// Runs `f` for each item until it says `false`.
 fn each<T>(list: Option<&List<T>>, cx: &Context<'_>, mut f: impl FnMut(&Spanned<T>) -> bool) {
-    for (index, item) in items(list).iter().enumerate() {
+    for (index, item) in list.into_iter().flat_map(|list| list.iter()) {
         if !cx.index(index, || f(item)) {
             return;
         }
@@ -241,7 +241,7 @@ fn domain(name: &str, found: &Spanned<String>, cx: &Context<'_>) {
 
 fn syscall_names(names: Option<&List<String>>, span: crate::manifest::Span, cx: &Context<'_>) {
     cx.at("syscall", || {
-        if items(names).is_empty() {
+        if names.is_none_or(|names| names.is_empty()) {
             let span = names.map_or(span, |names| names.span);
             cx.report(Problem::error(span, "the rule names no system call"));
         }

@@ -11,7 +11,6 @@ use crate::{
         limits,
         types::{
             Attributed, Attributes, FileSection, FromSource, List, ProcessPath, ProcessSection,
-            items,
         },
     },
     model::{Action, Family, NotEnforced, Rule, Target},
@@ -211,7 +210,7 @@ impl<'c, 't> Rules<'c, 't> {
     ) {
         let cx = self.cx;
         cx.at(list, || {
-            for (index, rule) in items(rules).iter().enumerate() {
+            for (index, rule) in rules.into_iter().flat_map(|list| list.iter()) {
                 if !self.count(1, rule.span) {
                     return;
                 }
@@ -342,7 +341,7 @@ pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Opti
         let check = |(index, source): (usize, &Spanned<FromSource>)| {
             cx.index(index, || cx.at("path", || path::file(&source.path, cx)))
         };
-        let checked: Vec<Option<String>> = list.iter().enumerate().map(check).collect();
+        let checked: Vec<Option<String>> = list.iter().map(check).collect();
         checked.into_iter().collect()
     })
 }

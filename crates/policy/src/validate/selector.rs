@@ -10,7 +10,6 @@ use crate::{
         context::{Context, Problem},
         types::{
             ClusterExpression, ClusterSelector, LabelExpression, List, NodeSelector, PodSelector,
-            items,
         },
     },
     model::{NameMatch, Pattern, Selector, Term},
@@ -116,7 +115,7 @@ pub(super) fn node(
 
 fn each<T>(expressions: Option<&List<T>>, cx: &Context<'_>, mut f: impl FnMut(&T, Span)) {
     cx.at("matchExpressions", || {
-        for (index, expression) in items(expressions).iter().enumerate() {
+        for (index, expression) in expressions.into_iter().flat_map(|list| list.iter()) {
             cx.index(index, || f(expression, expression.span));
         }
     });
@@ -264,8 +263,7 @@ impl Expressions {
     ) {
         let key = choice("key", key, keys, span, cx);
         let operator = choice("operator", operator, &["In", "NotIn"], span, cx);
-        let given = items(values);
-        if given.is_empty() {
+        let Some(given) = values.filter(|values| !values.is_empty()) else {
             cx.at("values", || {
                 let span = values.map_or(span, |v| v.span);
                 cx.report(
@@ -274,12 +272,12 @@ impl Expressions {
                 );
             });
             return;
-        }
+        };
         let (Some(key), Some(operator)) = (key, operator) else {
             return;
         };
         cx.at("values", || {
-            for (index, value) in given.iter().enumerate() {
+            for (index, value) in given.iter() {
                 cx.index(index, || match (key, operator) {
                     ("namespace", "In") => self
                         .namespace_in

@@ -1,0 +1,173 @@
+//! What people see when a policy is wrong.
+
+use karmor_policy::{diagnostic::Style, read};
+
+/// Reads a text that is wrong and renders what is told about it.
+#[track_caller]
+fn told(text: &str) -> String {
+    let report = read("policy.yaml", text);
+    assert!(report.has_errors(), "nothing wrong was found");
+    assert_eq!(report.policies, [], "a policy with errors was accepted");
+    report.render(text, Style::Plain)
+}
+
+/// A policy with a `spec`, which is given with two spaces of indentation.
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: example\nspec:\n{spec}"
+    )
+}
+
+macro_rules! snapshots {
+    ($( $name:ident: $text:expr; )*) => {
+        $(
+            #[test]
+            fn $name() {
+                insta::assert_snapshot!(told(&$text));
+            }
+        )*
+    };
+}
+
+snapshots! {
+    field_deeper_than_its_sibling: policy(
+        "  file:\n    matchDirectories:\n    - dir: /run/secrets/kubernetes.io/serviceaccount/\n        recursive: true\n"
+    );
+    field_not_aligned: policy(
+        "  file:\n    matchDirectories:\n    - dir: /run/\n     recursive: true\n"
+    );
+    tab: policy("  file:\n\tmatchPaths:\n");
+    unquoted_pattern: policy("  file:\n    matchPatterns:\n    - pattern: *.sh\n");
+    unquoted_object: policy("  file:\n    matchPatterns:\n    - pattern: @anonymous\n");
+    open_quote: policy("  message: 'it is\n  action: Block\n");
+    wrong_escape: policy("  file:\n    matchPaths:\n    - path: \"/a\\d\"\n");
+    colon_in_value: policy("  message: careful: this blocks\n");
+    missing_space: policy("  action:Block\n");
+    open_bracket: policy("  tags: [a, b\n  action: Block\n");
+    alias_of_itself: policy("  tags: &tags [*tags]\n");
+    unknown_tag: policy("  message: !secret x\n  process: {matchPaths: [{path: /a}]}\n");
+    duplicate_key: policy("  action: Block\n  process: {matchPaths: [{path: /a}]}\n  action: Allow\n");
+    key_that_is_a_list: policy("  process: {matchPaths: [{path: /a}]}\n  ? [a]\n  : b\n");
+    unknown_field: policy("  process:\n    matchPath:\n    - path: /bin/ls\n");
+    unknown_field_of_another_kind: policy("  nodeSelector: {matchLabels: {a: b}}\n  process: {matchPaths: [{path: /a}]}\n");
+    wrong_types: policy(
+        "  severity: \"3\"\n  tags: one\n  process:\n    matchPaths:\n      path: /bin/ls\n  file:\n    matchPaths:\n    - path: 5\n      readOnly: yes\n    - readOnly: \"true\"\n      path: /a\n    - path: [a]\n  capabilities: none\n"
+    );
+    many_problems_at_once: policy(
+        "  severity: 11\n  action: deny\n  process:\n    matchPaths:\n    - path: usr/bin/apt\n    - pathh: /x\n    - path: /usr/../bin/apt\n      action: block\n    - execname: bin/apt\n    - {}\n"
+    );
+    control_characters: policy("  process:\n    matchPaths:\n    - path: \"/bin/\\e[31m\\0\"\n    - path: \"/\\u202e\"\n      \"a\\e[2J\": 1\n");
+    missing_name: "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {}\nspec:\n  process: {matchPaths: [{path: bin}]}\n";
+    missing_envelope: "metadata:\n  name: a\nspec: {}\n";
+    wrong_version: "apiVersion: security.kubearmor.com/v2\nkind: KubeArmorPolicy\nmetadata: {name: a}\nspec: {process: {matchPaths: [{path: /a}]}}\n";
+    wrong_kind: "apiVersion: v1\nkind: kubearmorpolicy\nmetadata: {name: a}\n";
+    other_kind: "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorNetworkPolicy\nmetadata: {name: a}\n";
+    not_a_mapping: "- just\n- a list\n";
+    host_without_selector: "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {name: a}\nspec: {process: {matchPaths: [{path: /a}]}}\n";
+    item_of_a_list: "apiVersion: v1\nkind: List\nitems:\n- apiVersion: security.kubearmor.com/v1\n  kind: KubeArmorPolicy\n  metadata: {name: a}\n  spec:\n    process: {matchPaths: [{path: a}], matchPathz: []}\n- 5\n";
+    json: "{\"apiVersion\": \"security.kubearmor.com/v1\", \"kind\": \"KubeArmorPolicy\",\n\t\"metadata\": {\"name\": \"a\"},\n\t\"spec\": {\"process\": {\"matchPaths\": [{\"path\": \"/bin/\"}]}}}\n";
+}
+
+#[test]
+fn warnings_that_keep_the_policy() {
+    let text = policy(
+        "  selector:\n    matchLabels:\n      kubearmor.io/hostname: a\n  process:\n    matchPaths:\n    - path: /bin/a\n      action: Allow\n    - path: /bin/a\n      action: Block\n    - path: /bin/a\n      action: Audit\n    - path: /bin/*\n    - path: /bin/b\n      fromSource: []\n    - path: /bin/c\n      pts: false\n    - path: /bin/d\n      allowedArgs: [-l]\n      action: Allow\n    - path: /bin/e\n      pts: false\n      action: Audit\n  file: {}\n  network:\n    matchProtocols:\n    - protocol: tcp, UDP\n",
+    );
+    let report = read("policy.yaml", &text);
+    assert!(!report.has_errors());
+    assert_eq!(report.policies.len(), 1);
+    insta::assert_snapshot!(report.render(&text, Style::Plain));
+}
+
+#[test]
+fn of_two_with_one_name_the_first_is_kept() {
+    let text = ["/a", "/b", "c"]
+        .map(|path| policy(&format!("  process: {{matchPaths: [{{path: {path}}}]}}\n")))
+        .join("---\n");
+    let report = read("policy.yaml", &text);
+    assert_eq!(report.policies.len(), 1);
+    assert_eq!(report.policies[0].location.line, 1);
+    insta::assert_snapshot!(report.render(&text, Style::Plain));
+}
+
+#[test]
+fn windows_line_ends_make_no_difference() {
+    let text =
+        policy("  severty: 3\n  process:\n    matchPaths:\n    - path: bin\n      execname: a\n");
+    let windows = text.replace('\n', "\r\n");
+    // The excerpt of a line in the middle keeps a space for the carriage return.
+    assert_eq!(told(&text), told(&windows).replace(" \n", "\n"));
+}
+
+#[test]
+fn colours_only_add_colours() {
+    let text = policy("  severty: 3\n");
+    let report = read("policy.yaml", &text);
+    let coloured = report.render(&text, Style::Coloured);
+    assert!(coloured.contains("\u{1b}["));
+    let escape = regex_lite::Regex::new("\u{1b}\\[[0-9;]*m").unwrap();
+    assert_eq!(
+        escape.replace_all(&coloured, ""),
+        report.render(&text, Style::Plain)
+    );
+}
+
+#[test]
+fn nothing_that_is_told_controls_a_terminal() {
+    let text = policy("  \"a\\e[2J\\u009b\\u202e\": 1\n  action: \"\\e]0;x\\a\"\n# \u{9b}2J\n");
+    let report = read("po\u{1b}licy.yaml", &text);
+    let rendered = report.render(&text, Style::Plain);
+    let unsafe_chars: Vec<char> = rendered
+        .chars()
+        .filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}')
+        .collect();
+    assert_eq!(unsafe_chars, [], "{rendered}");
+    let json = serde_json::to_string(&report.diagnostics).unwrap();
+    assert!(
+        !json.chars().any(|c| c.is_control() || c == '\u{202e}'),
+        "{json}"
+    );
+}
+
+#[test]
+fn json_of_a_diagnostic() {
+    let text = policy("  severty: 3\n  process: {matchPaths: [{path: /a, path: /b}]}\n");
+    let report = read("policy.yaml", &text);
+    let json = serde_json::to_string_pretty(&report.diagnostics).unwrap();
+    insta::assert_snapshot!(json);
+}
+
+#[test]
+fn at_most_a_hundred_problems_are_told_and_the_rest_counted() {
+    let rules = "    - path: bin\n".repeat(500);
+    let report = read(
+        "f",
+        &policy(&format!("  process:\n    matchPaths:\n{rules}")),
+    );
+    assert_eq!(report.diagnostics.len(), 101);
+    assert_eq!(
+        report.diagnostics[100].message,
+        "400 more errors are not shown"
+    );
+}
+
+#[test]
+fn places_are_those_of_the_text() {
+    let text =
+        policy("  # ä ö\n  message: ä\n  process:\n    matchPaths: [{path: /ä}, {path: ä}]\n");
+    let report = read("f", &text);
+    let place = &report.diagnostics[0].place;
+    assert_eq!((place.line, place.column), (9, 37));
+    assert_eq!(&text[place.span.clone()], "ä");
+    assert_eq!(
+        report.diagnostics[0].field,
+        "spec.process.matchPaths[1].path"
+    );
+
+    let with_mark = format!("\u{feff}{text}");
+    assert_eq!(read("f", &with_mark).diagnostics, report.diagnostics);
+    assert_eq!(
+        read("f", &with_mark).render(&with_mark, Style::Plain),
+        report.render(&text, Style::Plain)
+    );
+}

@@ -1,0 +1,459 @@
+//! One table: a value, and what is said about it.
+
+use karmor_policy::{
+    model::{Action, Policy, Rule, Target},
+    read,
+};
+
+fn policy(kind: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: security.kubearmor.com/v1, kind: {kind}, metadata: {{name: a}}, spec: {{{spec}}}}}"
+    )
+}
+
+/// The one problem that a spec has, as message and suggestion.
+#[track_caller]
+fn problem(kind: &str, spec: &str) -> (String, String) {
+    let report = read("f", &policy(kind, spec));
+    let told: Vec<_> = report.diagnostics.iter().filter(|d| d.is_error()).collect();
+    assert_eq!(told.len(), 1, "{spec}: {told:#?}");
+    assert_eq!(report.policies, [], "{spec}");
+    (
+        told[0].message.clone(),
+        told[0].suggestion.clone().unwrap_or_default(),
+    )
+}
+
+#[track_caller]
+fn accepted(spec: &str) -> Policy {
+    let report = read("f", &policy("KubeArmorPolicy", spec));
+    assert!(!report.has_errors(), "{spec}: {:#?}", report.diagnostics);
+    report.policies.into_iter().next().unwrap()
+}
+
+/// Each value, put in the place of `@@`, has one problem: part of a message, and a suggestion.
+#[track_caller]
+fn table(kind: &str, spec: &str, rows: &[(&str, &str, &str)]) {
+    for (value, message, suggestion) in rows {
+        let told = problem(kind, &spec.replace("@@", value));
+        assert!(told.0.contains(message), "{value}: {told:?}");
+        assert_eq!(told.1, *suggestion, "{value}: {told:?}");
+    }
+}
+
+#[test]
+fn paths() {
+    let long = format!("/{}", "x/".repeat(2047) + "yy");
+    assert_eq!(long.len(), 4097);
+    let name = format!("/{}", "n".repeat(256));
+    let deep = "/a".repeat(257);
+    table(
+        "KubeArmorPolicy",
+        "file: {matchPaths: [{path: @@}]}",
+        &[
+            ("\"\"", "is empty", ""),
+            ("/", "is a directory", ""),
+            ("etc/passwd", "is not absolute", "/etc/passwd"),
+            ("~/x", "is not absolute", ""),
+            ("../x", "is not absolute", ""),
+            ("/etc/", "ends with a slash", "/etc"),
+            ("/etc//x", "`//`", "/etc/x"),
+            ("//etc", "`//`", "/etc"),
+            ("/etc/./x", "a `.` component", "/etc/x"),
+            ("/etc/../x", "a `..` component", "/x"),
+            ("/etc/..", "a `..` component", "/"),
+            ("\" /etc/x\"", "starts or ends with a space", "/etc/x"),
+            ("\"/a\\0b\"", "`\\u{0}` is not allowed", ""),
+            ("\"/a\\nb\"", "`\\n` is not allowed", ""),
+            (&long, "has 4097 bytes, more than 4095", ""),
+            (&name, "can never match", ""),
+            (&deep, "257 components", ""),
+        ],
+    );
+    for right in ["/a", "/etc/passwd", "/...", "/.x", "/a b", "/caf\u{e9}"] {
+        let policy = accepted(&format!("file: {{matchPaths: [{{path: \"{right}\"}}]}}"));
+        assert_eq!(policy.rules[0].target, Target::Path(right.into()));
+    }
+}
+
+#[test]
+fn sources_are_paths_of_executables() {
+    table(
+        "KubeArmorPolicy",
+        "file: {matchPaths: [{path: /a, fromSource: [{path: @@}]}]}",
+        &[
+            ("bash", "is not absolute", "/bash"),
+            ("/bin/", "ends with a slash", "/bin"),
+        ],
+    );
+}
+
+#[test]
+fn directories() {
+    table(
+        "KubeArmorPolicy",
+        "process: {matchDirectories: [{dir: @@}]}",
+        &[
+            ("/etc", "must end with a slash", "/etc/"),
+            ("etc/", "is not absolute", "/etc/"),
+            ("/etc/../", "a `..` component", "/"),
+            ("//", "`//`", "/"),
+            ("/etc/x//", "`//`", "/etc/x/"),
+            ("\"\"", "is empty", ""),
+        ],
+    );
+    accepted("process: {matchDirectories: [{dir: /}]}");
+}
+
+#[test]
+fn names_of_executables() {
+    table(
+        "KubeArmorPolicy",
+        "process: {matchPaths: [{execname: @@}]}",
+        &[
+            ("/bin/apt", "is a path", "apt"),
+            ("bin/", "is a path", "bin"),
+            ("\"\"", "is empty", ""),
+            ("..", "no file is named", ""),
+        ],
+    );
+}
+
+#[test]
+fn patterns() {
+    table(
+        "KubeArmorPolicy",
+        "file: {matchPatterns: [{pattern: @@}]}",
+        &[
+            ("\"/a[\"", "is never closed", ""),
+            ("\"/a]\"", "has no `[`", ""),
+            ("\"/[]\"", "is empty", ""),
+            ("\"/{a\"", "is never closed", ""),
+            ("\"/a}\"", "has no `{`", ""),
+            ("\"*.sh\"", "never matches", "/**.sh"),
+            ("a/*", "never matches", "/**/a/*"),
+            ("/a//*", "never matches", ""),
+            ("/a/../*", "never matches", ""),
+            ("/a/*/", "never matches", "/a/*/**"),
+            ("\"@anonymos\"", "no objects", "@anonymous"),
+            ("\"\"", "is empty", ""),
+        ],
+    );
+    let policy = accepted(
+        "file: {matchPatterns: [{pattern: '@unreachable'}, {pattern: '/a/**'}, {pattern: '**/x'}]}",
+    );
+    let targets: Vec<_> = policy.rules.iter().map(|r| &r.target).collect();
+    assert_eq!(
+        targets,
+        [
+            &Target::Object(karmor_abi::op::Object::Unreachable),
+            &Target::Glob("/a/**".into()),
+            &Target::Glob("**/x".into()),
+        ]
+    );
+}
+
+#[test]
+fn attributes() {
+    table(
+        "KubeArmorPolicy",
+        "process: {matchPaths: [{path: /a, @@}]}",
+        &[
+            ("severity: 0", "not between 1 and 10", ""),
+            ("severity: 11", "not between 1 and 10", "10"),
+            ("severity: -1", "not between 1 and 10", "1"),
+            ("severity: 1.5", "expected a whole number", ""),
+            ("severity: 99999999999", "expected a whole number", ""),
+            ("action: block", "unknown action", "Block"),
+            ("action: Deny", "unknown action", "Block"),
+            ("action: Adit", "unknown action", "Audit"),
+            ("action: \"\"", "unknown action", ""),
+            ("ownerOnly: on", "expected `true` or `false`", "true"),
+            (
+                "ownerOnly: \"false\"",
+                "expected `true` or `false`",
+                "false",
+            ),
+        ],
+    );
+    for action in ["Block", "block"] {
+        let policy = accepted(&format!(
+            "action: {action}, process: {{matchPaths: [{{path: /a}}]}}"
+        ));
+        assert_eq!(policy.rules[0].action, Action::Block);
+    }
+    table(
+        "KubeArmorPolicy",
+        "action: @@, process: {matchPaths: [{path: /a}]}",
+        &[("BLOCK", "unknown action", "Block")],
+    );
+}
+
+#[test]
+fn rules_that_say_nothing() {
+    table(
+        "KubeArmorPolicy",
+        "process: {matchPaths: [@@]}",
+        &[
+            ("{}", "names no executable", ""),
+            ("{path: /a, execname: a}", "both `path` and `execname`", ""),
+            ("null", "expected a mapping", ""),
+        ],
+    );
+    assert_eq!(
+        problem("KubeArmorPolicy", "action: Block").0,
+        "the policy has no rules"
+    );
+    assert_eq!(
+        problem("KubeArmorPolicy", "process: {}").0,
+        "the policy has no rules"
+    );
+    assert_eq!(
+        problem(
+            "KubeArmorPolicy",
+            "file: {matchDirectories: [{recursive: true}]}"
+        )
+        .0,
+        "`dir` is missing"
+    );
+}
+
+#[test]
+fn selectors() {
+    table(
+        "KubeArmorPolicy",
+        "process: {matchPaths: [{path: /a}]}, selector: {@@}",
+        &[
+            (
+                "matchLabels: {kubearmor.io/container.name: \"a(\"}",
+                "not a regular expression",
+                "",
+            ),
+            (
+                "matchExpressions: [{key: label, operator: in, values: [a=b]}]",
+                "unknown operator",
+                "In",
+            ),
+            (
+                "matchExpressions: [{key: namespace, operator: In, values: [a]}]",
+                "unknown key",
+                "",
+            ),
+            (
+                "matchExpressions: [{key: label, operator: In, values: [\"a: b\"]}]",
+                "is not a label",
+                "a=b",
+            ),
+            (
+                "matchExpressions: [{key: label, operator: In}]",
+                "`values` is missing",
+                "",
+            ),
+            (
+                "matchExpressions: [{operator: In, values: [a=b]}]",
+                "`key` is missing",
+                "",
+            ),
+            ("matchLabels: {\"\": b}", "no name", ""),
+        ],
+    );
+    table(
+        "KubeArmorHostPolicy",
+        "process: {matchPaths: [{path: /a}]}, @@",
+        &[
+            ("action: Block", "selects no host", ""),
+            ("nodeSelector: {}", "selects no host", ""),
+            ("nodeSelector: {matchLabels: {}}", "selects no host", ""),
+            (
+                "nodeSelector: {matchLabels: {kubearmor.io/hostname: \",\"}}",
+                "no name is given",
+                "",
+            ),
+            (
+                "nodeSelector: {matchLabels: {kubearmor.io/hostnamereg: \"[\"}}",
+                "not a regular expression",
+                "",
+            ),
+        ],
+    );
+    table(
+        "KubeArmorClusterPolicy",
+        "process: {matchPaths: [{path: /a}]}, selector: {matchExpressions: [@@]}",
+        &[(
+            "{key: namespace, operator: In, values: [Kube_System]}",
+            "not a valid name",
+            "kube-system",
+        )],
+    );
+}
+
+#[test]
+fn names_that_are_only_recorded_are_checked_all_the_same() {
+    table(
+        "KubeArmorPolicy",
+        "@@",
+        &[
+            (
+                "network: {matchProtocols: [{protocol: \"tcp,upd\"}]}",
+                "unknown protocol `upd`",
+                "udp",
+            ),
+            (
+                "network: {matchProtocols: [{protocol: \"tcp,\"}]}",
+                "empty part",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: \"*.a.com\"}]}",
+                "not a domain name",
+                "",
+            ),
+            (
+                "capabilities: {matchCapabilities: [{capability: net_raww}]}",
+                "unknown capability",
+                "net_raw",
+            ),
+            (
+                "capabilities: {matchCapabilities: [{capability: CAP_NET_RAW}]}",
+                "unknown capability",
+                "",
+            ),
+            (
+                "syscalls: {matchSyscalls: [{syscall: [unlnk]}]}",
+                "unknown system call",
+                "unlink",
+            ),
+            (
+                "syscalls: {matchSyscalls: [{}]}",
+                "names no system call",
+                "",
+            ),
+            (
+                "syscalls: {matchPaths: [{syscall: [unlink]}]}",
+                "`path` is missing",
+                "",
+            ),
+            (
+                "syscalls: {matchPaths: [{syscall: [unlink], path: a}]}",
+                "not absolute",
+                "/a",
+            ),
+            (
+                "presets: [{name: filelesExec}]",
+                "unknown preset",
+                "filelessExec",
+            ),
+        ],
+    );
+    table(
+        "KubeArmorHostPolicy",
+        "nodeSelector: {matchLabels: {a: b}}, device: {matchDevice: [{@@}]}",
+        &[
+            (
+                "class: MASS_STORAGE",
+                "unknown device class",
+                "MASS-STORAGE",
+            ),
+            ("class: \"256\"", "unknown device class", ""),
+            ("class: ALL, level: 0", "less than 1", ""),
+            ("class: ALL, subClass: 256", "not between 0 and 255", ""),
+            ("subClass: 1", "`class` is missing", ""),
+        ],
+    );
+}
+
+#[test]
+fn names_of_policies() {
+    for (name, suggestion) in [
+        ("My_Policy", "my-policy"),
+        ("-a", ""),
+        ("a..b", ""),
+        ("\"\"", ""),
+        ("é", ""),
+    ] {
+        let text = policy("KubeArmorPolicy", "process: {matchPaths: [{path: /a}]}");
+        let report = read("f", &text.replace("name: a", &format!("name: {name}")));
+        assert_eq!(report.diagnostics.len(), 1, "{name}");
+        assert_eq!(
+            report.diagnostics[0]
+                .suggestion
+                .as_deref()
+                .unwrap_or_default(),
+            suggestion
+        );
+    }
+}
+
+/// `(targets, sources, why)` of a rule with a modifier that is not enforced.
+fn narrowed(rule: &str) -> (Vec<Rule>, Vec<String>) {
+    let policy = accepted(&format!("process: {{matchPaths: [{{path: /a, {rule}}}]}}"));
+    (
+        policy.rules,
+        policy.not_enforced.into_iter().map(|n| n.field).collect(),
+    )
+}
+
+#[test]
+fn a_modifier_that_is_not_enforced_never_makes_a_policy_more_permissive() {
+    for (modifier, field) in [
+        ("pts: false", "spec.process.matchPaths[0].pts"),
+        (
+            "allowedArgs: [-l]",
+            "spec.process.matchPaths[0].allowedArgs",
+        ),
+    ] {
+        let (rules, fields) = narrowed(&format!("{modifier}, action: Block"));
+        assert_eq!(
+            (rules.len(), &*rules[0].sources),
+            (1, &[][..]),
+            "applied to all"
+        );
+        assert_eq!(fields, [field]);
+
+        let (rules, fields) = narrowed(&format!("{modifier}, action: Audit"));
+        assert_eq!(rules, [], "left out");
+        assert_eq!(fields, [field]);
+
+        // Still an Allow rule, so that its family stays restricted; but nothing is executed as `/`.
+        let (rules, fields) = narrowed(&format!("{modifier}, action: Allow"));
+        assert_eq!(rules[0].action, Action::Allow);
+        assert_eq!(rules[0].sources, ["/"]);
+        assert_eq!(fields, [field]);
+    }
+    let (rules, fields) = narrowed("pts: true, action: Allow");
+    assert_eq!((rules[0].sources.len(), fields.len()), (0, 0));
+}
+
+#[test]
+fn contradictions_and_repetitions_are_warned_of() {
+    let warnings = |rules: &str| {
+        let report = read(
+            "f",
+            &policy(
+                "KubeArmorPolicy",
+                &format!("file: {{matchPaths: [{rules}]}}"),
+            ),
+        );
+        assert!(!report.has_errors());
+        report
+            .diagnostics
+            .into_iter()
+            .map(|d| d.message)
+            .collect::<Vec<_>>()
+    };
+    let same = "two rules about `/a` contradict each other: Allow and Block";
+    assert_eq!(warnings("{path: /a}, {path: /a, action: Allow}"), [same]);
+    assert_eq!(
+        warnings("{path: /a, severity: 1}, {path: /a, severity: 2}"),
+        ["this rule repeats an earlier one about `/a`"]
+    );
+    let sources = "{path: /a, fromSource: [{path: /x}, {path: /y}]}, {path: /a, action: Allow, fromSource: [{path: /y}, {path: /x}]}";
+    assert_eq!(warnings(sources), [same]);
+    for different in [
+        "{path: /a}, {path: /b, action: Allow}",
+        "{path: /a}, {path: /a, action: Allow, fromSource: [{path: /x}]}",
+        "{path: /a}, {path: /a, action: Allow, readOnly: true}",
+    ] {
+        assert_eq!(warnings(different), [""; 0], "{different}");
+    }
+}
