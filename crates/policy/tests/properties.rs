@@ -24,7 +24,7 @@ use proptest::{
 };
 
 /// Accesses tried on each policy set.
-const ACCESSES: usize = 16;
+const ACCESSES: u32 = 16;
 
 /// Pairs tried when nothing else is asked for: a few seconds without optimisation.
 const PAIRS: u32 = 40_000;
@@ -286,13 +286,13 @@ fn matcher_equals_reference() {
     let pairs = std::env::var("KARMOR_PROPERTY_CASES").map_or(PAIRS, |cases| {
         cases.parse().expect("KARMOR_PROPERTY_CASES is a number")
     });
-    let cases = pairs.div_ceil(ACCESSES as u32);
+    let cases = pairs.div_ceil(ACCESSES);
     let mut runner = TestRunner::new(Config {
         cases,
         failure_persistence: None,
         ..Config::default()
     });
-    let strategy = (any_effective(), vec(access_seed(), ACCESSES));
+    let strategy = (any_effective(), vec(access_seed(), ACCESSES as usize));
     let result = runner.run(&strategy, |(effective, seeds)| {
         let compiled = compile(&effective).expect("small sets compile");
         for seed in &seeds {

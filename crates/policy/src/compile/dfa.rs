@@ -52,6 +52,18 @@ impl Dfa {
         &self.edges[state.edges.clone()]
     }
 
+    /// Adds a state that has forgotten its tree nodes.
+    pub(super) fn push(&mut self, default: u32, edges: impl Iterator<Item = (u8, u32)>) {
+        let from = self.edges.len();
+        self.edges.extend(edges);
+        let edges = from..self.edges.len();
+        self.states.push(State {
+            edges,
+            default,
+            ..State::default()
+        });
+    }
+
     /// Tree nodes of a state, sorted.
     pub(super) fn members(&self, state: &State) -> &[u32] {
         &self.members[state.members.clone()]

@@ -1,14 +1,15 @@
 //! From the rules of a workload to the table the kernel reads.
 //!
 //! ```text
-//! targets, sources ──nfa: tree of tokens──▶ dfa: subset construction ──pack──▶ cells ─┐
-//!                                                   └─ sets of rules ──rows──▶ rows ──┴─▶ table
+//! targets, sources ──nfa: tree of tokens──▶ dfa: subset construction ──merge, pack──▶ cells ─┐
+//!                                                   └─ sets of rules ──rows──▶ rows ─────────┴─▶ table
 //! ```
 //!
 //! Building is bounded in time and size: patterns that would multiply states are refused, by name,
 //! and never built.
 
 mod dfa;
+mod merge;
 mod nfa;
 mod pack;
 mod rows;
@@ -151,7 +152,7 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
 
     let fixed = HEADER_WORDS as usize + set_words.len() + rows.words().len();
     let room = WORDS_MAX.checked_sub(fixed).ok_or_else(too_large)?;
-    let cells = pack::pack(&dfa, &sets.accept, room).ok_or_else(too_large)?;
+    let cells = pack::pack(&merge::merge(&dfa, &sets.accept), room).ok_or_else(too_large)?;
     let words = assemble(effective, &sets, &cells, class_sets, &set_words, &rows);
     View::parse(&words).map_err(CompileError::Invalid)?;
     Ok(Compiled {
