@@ -95,6 +95,8 @@ fn glob() -> impl Strategy<Value = String> {
         6 => rooted,
         2 => (components(), glob_piece()).prop_map(|(path, piece)| format!("{path}/{piece}")),
         1 => name().prop_map(|name| format!("**/{name}")),
+        2 => name().prop_map(|name| format!("/**/{name}/**")),
+        1 => name().prop_map(|name| format!("/**/*{name}*")),
         1 => Just("**".to_owned()),
     ]
 }

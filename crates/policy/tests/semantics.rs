@@ -730,6 +730,22 @@ fn patterns_that_multiply_are_refused_by_name() {
 }
 
 #[test]
+fn patterns_that_go_on_matching_do_not_multiply() {
+    for form in ["/**/name{}/**", "/**/*name{}*", "/home/*/.name{}/**"] {
+        let rules = (0..200)
+            .map(|i| file(glob(&form.replace("{}", &i.to_string())), Block))
+            .collect();
+        let effective = common::effective(rules, Posture::Block, Aliases::none());
+        let compiled = compile(&effective).expect("compiles");
+        assert!(
+            compiled.words.len() < 1 << 17,
+            "{form}: {} words",
+            compiled.words.len()
+        );
+    }
+}
+
+#[test]
 fn many_sources_are_refused_when_they_do_not_fit() {
     let rules = (0..2_000)
         .map(|i| {

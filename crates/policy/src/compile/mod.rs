@@ -12,6 +12,7 @@ mod dfa;
 mod merge;
 mod nfa;
 mod pack;
+mod prune;
 mod rows;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -26,6 +27,7 @@ use karmor_abi::{
 use self::{
     dfa::{Dfa, Explosion},
     nfa::{Item, Nfa},
+    prune::Pruner,
     rows::{Rows, SetKey},
 };
 use crate::{
@@ -124,7 +126,7 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
         });
     }
     let patterns = Patterns::collect(effective)?;
-    let dfa = dfa::determinise(&patterns.nfa)
+    let dfa = dfa::determinise(&patterns.nfa, &Pruner::new(&patterns.nfa, effective))
         .map_err(|explosion| patterns.too_complex(effective, &explosion))?;
     let sets = Sets::collect(&patterns, &dfa);
     let too_large = || CompileError::TooLarge {
@@ -354,14 +356,7 @@ impl Patterns {
                     *weight.entry(rule).or_insert(0) += total;
                 }
             }
-            let reading = node.bytes.iter().map(|&(_, child)| child);
-            let classes = node.classes.iter().map(|&(_, child)| child);
-            stack.extend(
-                reading
-                    .chain(classes)
-                    .chain(node.free())
-                    .map(|child| (child, total)),
-            );
+            stack.extend(node.children().map(|child| (child, total)));
         }
         let mut globs: Vec<(usize, &Location, &String)> = (0..)
             .zip(effective.rules())

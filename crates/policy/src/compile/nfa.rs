@@ -77,6 +77,14 @@ impl Node {
         [self.star, self.double_star].into_iter().flatten()
     }
 
+    /// All children.
+    pub(super) fn children(&self) -> impl Iterator<Item = u32> {
+        let bytes = self.bytes.iter().map(|&(_, child)| child);
+        bytes
+            .chain(self.classes.iter().map(|&(_, child)| child))
+            .chain(self.free())
+    }
+
     /// Whether the node reads single bytes into one child each and nothing else.
     pub(super) fn is_plain(&self) -> bool {
         self.looping == Loop::None && self.classes.is_empty() && self.free().next().is_none()
