@@ -603,15 +603,17 @@ fn names_that_must_stay() {
 }
 
 #[test]
-fn the_first_rule_names_a_refused_move() {
+fn the_most_specific_rule_names_a_refused_move() {
     given(vec![
+        file(glob("/a/*/c"), Block),
         file(path("/x"), Block),
         file(path("/a/b/c"), Block),
         process(path("/a/b"), Block),
     ])
-    .rule(Move, "/a", 1)
-    .rule(Move, "/a/b", 1)
-    .rule(Move, "/a/b/c", 1);
+    .rule(Move, "/a", 2)
+    .rule(Move, "/a/b", 2)
+    .rule(Move, "/a/b/c", 2)
+    .rule(Move, "/a/z/c", 0);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use karmor_abi::{
 
 use self::{
     dfa::{Dfa, Explosion},
-    nfa::{Item, Nfa},
+    nfa::{Item, NO_PLACE, Nfa},
     prune::Pruner,
     rows::{Rows, SetKey},
 };
@@ -232,13 +232,23 @@ struct Patterns {
     nfa: Nfa,
     /// For each source path, the rules that list it.
     rules_of_source: Vec<Vec<u32>>,
+    /// Rules by [`semantics::precedence`], and the place of each in it.
+    precedence: Vec<u32>,
+    places: Vec<u32>,
 }
 
 impl Patterns {
     fn collect(effective: &Effective) -> Result<Self, CompileError> {
+        let precedence = semantics::precedence(effective);
+        let mut places = vec![NO_PLACE; precedence.len()];
+        for (place, &rule) in (0..).zip(&precedence) {
+            places[rule as usize] = place;
+        }
         let mut patterns = Self {
             nfa: Nfa::new(),
             rules_of_source: Vec::new(),
+            precedence,
+            places,
         };
         let mut source_index: HashMap<&str, usize> = HashMap::new();
         for (index, rule) in (0..).zip(effective.rules()) {
@@ -275,6 +285,7 @@ impl Patterns {
         let rule = effective.rules[index as usize].rule();
         let item = Item::Rule(index);
         let guards = semantics::may_block(rule);
+        let place = self.places[index as usize];
         let bytes = |text: &str| text.bytes().map(Token::Byte).collect::<Vec<_>>();
         match &rule.target {
             Target::Path(path) | Target::ExecName(path) | Target::Directory { path, .. }
@@ -286,7 +297,7 @@ impl Patterns {
                 for name in effective.aliases.names(path) {
                     let end = self.nfa.insert(bytes(&name), item);
                     if guards {
-                        self.nfa.guard(end, index);
+                        self.nfa.guard(end, place);
                     }
                 }
             }
@@ -303,8 +314,8 @@ impl Patterns {
                     let own = if own.is_empty() { "/" } else { own };
                     let end = self.nfa.insert(bytes(own), item);
                     if guards {
-                        self.nfa.guard(end, index);
-                        self.nfa.guard_self(end, index);
+                        self.nfa.guard(end, place);
+                        self.nfa.guard_self(end, place);
                     }
                     let inside: &[Token] = if *recursive {
                         &[Token::DoubleStar]
@@ -332,7 +343,7 @@ impl Patterns {
                     for tokens in effective.aliases.token_names(alternative) {
                         let end = self.nfa.insert(tokens, item);
                         if guards {
-                            self.nfa.guard(end, index);
+                            self.nfa.guard(end, place);
                         }
                     }
                 }
@@ -417,7 +428,7 @@ impl Sets {
             rules.clear();
             satisfied.clear();
             let members = dfa.members(state);
-            let mut guard = NO_RULE;
+            let mut guard = NO_PLACE;
             for &member in members {
                 guard = guard.min(guarded[member as usize]);
                 for item in &patterns.nfa.nodes[member as usize].items {
@@ -430,7 +441,7 @@ impl Sets {
                 }
             }
             if dfa::is_root_directory(members) {
-                guard = NO_RULE;
+                guard = NO_PLACE;
             }
             for list in [&mut rules, &mut satisfied] {
                 list.sort_unstable();
@@ -448,7 +459,11 @@ impl Sets {
             let key = SetKey {
                 rules: rules.as_slice().into(),
                 source,
-                guard,
+                guard: patterns
+                    .precedence
+                    .get(guard as usize)
+                    .copied()
+                    .unwrap_or(NO_RULE),
             };
             let set = *known.entry(key).or_insert_with_key(|key| {
                 sets.keys.push(key.clone());

@@ -105,15 +105,19 @@ impl Lasting {
         if reach.source || !same_family || (reach.crosses && !self.whole) {
             return false;
         }
-        let moves = !reach.blocks || (self.action == Action::Block && self.index < reach.first);
         // Its conditions may make a rule stricter than its action.
         let strictest = if reach.blocks {
             Action::Block
         } else {
             reach.action
         };
-        let key = (self.rank, self.action, std::cmp::Reverse(self.index));
-        moves && key > (reach.rank, strictest, std::cmp::Reverse(reach.first))
+        let order = std::cmp::Reverse;
+        let moves = !reach.blocks
+            || (self.action == Action::Block
+                && (self.rank, order(self.index)) > (reach.rank, order(reach.first)));
+        moves
+            && (self.rank, self.action, order(self.index))
+                > (reach.rank, strictest, order(reach.first))
     }
 }
 
