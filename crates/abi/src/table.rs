@@ -385,3 +385,60 @@ impl Words for View<'_> {
         self.words.get(index as usize).copied().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::NO_RULE;
+
+    /// Cells of the table below.
+    const CELLS: u32 = 600;
+
+    /// A table of one state at `offset` that accepts set 1 and nothing else.
+    fn table(offset: u32) -> [u64; 8 + CELLS as usize + 2 + 16] {
+        let mut words = [0; 8 + CELLS as usize + 2 + 16];
+        let sets = HEADER_WORDS + CELLS;
+        let header = Header {
+            start: offset,
+            len: sets + 2 + 16,
+            sets: (sets, 2),
+            rows: (sets + 2, 2),
+            class_sets: [0; 3],
+            sources: 1,
+            ops: 0,
+            rules: 1,
+        };
+        words[..8].copy_from_slice(&header.to_words());
+        words[(HEADER_WORDS + offset + ACCEPT) as usize] = 1 | u64::from(offset) << 32;
+        words[sets as usize] = Set::new(0, 0, 0).0;
+        words[sets as usize + 1] = Set::new(1, 0, 0).0;
+        for word in &mut words[sets as usize + 2..] {
+            *word = Verdict::ALLOW.0;
+        }
+        words
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let words = table(5);
+        let view = View::parse(&words).expect("valid");
+        assert_eq!(walk(&view, b""), 1);
+        assert_eq!(walk(&view, b"x"), 0);
+        assert_eq!(set(&view, 1).row(), 1);
+        assert_eq!(
+            verdict(&view, set(&view, 1), Op::Read, 0, false).rule(),
+            NO_RULE
+        );
+    }
+
+    #[test]
+    fn refuses_states_whose_look_ups_leave_the_cells() {
+        let last = CELLS - ACCEPT - 1;
+        assert!(View::parse(&table(last)).is_ok());
+        assert_eq!(
+            View::parse(&table(last + 1)).err(),
+            Some(TableError::Bounds)
+        );
+        assert_eq!(View::parse(&table(0)).err(), Some(TableError::Bounds));
+    }
+}

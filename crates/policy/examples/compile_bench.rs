@@ -28,14 +28,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         let effective = effective(count, mixed);
         push(&mut rows, &format!("rules={count}"), &effective)?;
     }
-    let effective = effective(1_200, |index| {
-        if index % 6 == 0 {
-            Target::Glob(format!("/opt/**/secret{}/*.key", index / 6))
-        } else {
-            Target::Path(path(index))
-        }
+    // Globs that reach into a tree of other rules, which multiplies states.
+    let crossing = effective(1_200, |index| match index % 6 {
+        0 => Target::Glob(format!("/opt/**/secret{}/*.key", index / 6)),
+        _ => Target::Path(path(index)),
     });
-    push(&mut rows, "paths=1000,globs=200", &effective)?;
+    push(&mut rows, "paths=1000,globs=200", &crossing)?;
+    let crossing = effective(1_000, |index| match index % 50 {
+        0 => Target::Glob(format!("/opt/**/secret{}/*.key", index / 50)),
+        at => Target::Directory {
+            path: path(index) + "/",
+            recursive: at % 2 == 0,
+        },
+    });
+    push(&mut rows, "directories=980,globs=20", &crossing)?;
     println!("{}", serde_json::to_string_pretty(&rows)?);
     Ok(())
 }
@@ -104,11 +110,11 @@ fn effective(count: usize, target: impl Fn(usize) -> Target) -> Effective {
 
 fn mixed(index: usize) -> Target {
     match index % 50 {
-        49 if index / 50 < GLOBS_MAX => Target::Glob(format!("/opt/**/secret{index}/*.key")),
+        49 if index / 50 < GLOBS_MAX => Target::Glob(format!("/data/**/secret{index}/*.key")),
         0..30 => Target::Path(path(index)),
-        at => Target::Directory {
+        _ => Target::Directory {
             path: path(index) + "/",
-            recursive: at % 2 == 0,
+            recursive: (index / 50).is_multiple_of(2),
         },
     }
 }

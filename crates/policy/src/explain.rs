@@ -214,7 +214,10 @@ impl Weigher<'_> {
     /// Whether the rule applied, and why it did not decide.
     fn why_not(&self, rule: &Rule) -> (bool, String) {
         if self.access.op == Op::Move {
-            return (true, "listed later".to_owned());
+            return (
+                true,
+                "would refuse it as well; the most specific rule is named".to_owned(),
+            );
         }
         if let Some(why) = self.not_from(rule) {
             return (false, why);

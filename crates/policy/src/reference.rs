@@ -192,6 +192,7 @@ fn unruled_object(effective: &Effective, op: Op, object: Object) -> Verdict {
 }
 
 fn decide_move(effective: &Effective, object: AccessObject<'_>) -> Verdict {
+    let mut best: Option<(u16, u32)> = None;
     for (index, rule) in (0..).zip(effective.rules()) {
         let can_block = |op: Op| {
             rule_effect(rule, op, false) == Some(Action::Block)
@@ -206,9 +207,13 @@ fn decide_move(effective: &Effective, object: AccessObject<'_>) -> Verdict {
             }
             AccessObject::Class(_) => false,
         };
-        if named || above {
-            return Verdict::new(Action::Block, Reason::Move, 0, index);
+        let rank = rank(rule, &effective.aliases);
+        if (named || above) && best.is_none_or(|(best_rank, _)| rank > best_rank) {
+            best = Some((rank, index));
         }
+    }
+    if let Some((_, index)) = best {
+        return Verdict::new(Action::Block, Reason::Move, 0, index);
     }
     let unplaced = matches!(
         object,

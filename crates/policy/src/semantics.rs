@@ -7,6 +7,7 @@ use karmor_abi::{op::Op, verdict::Action};
 use crate::{
     alias::Aliases,
     model::{Family, Rule, Target},
+    select::Effective,
 };
 
 /// Bits of a rank below the level; they hold a directory's length.
@@ -90,6 +91,18 @@ pub(crate) fn may_block(rule: &Rule) -> bool {
     [Op::Exec, Op::Read, Op::Write]
         .into_iter()
         .any(|op| may(rule, op, Action::Block))
+}
+
+/// Rule indices from the most specific to the least, the first of equals first: the order in which
+/// rules claim a refused move.
+pub(crate) fn precedence(effective: &Effective) -> Vec<u32> {
+    let ranks: Vec<u16> = effective
+        .rules()
+        .map(|rule| rank(rule, &effective.aliases))
+        .collect();
+    let mut order: Vec<u32> = (0..).take(ranks.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(ranks[index as usize]));
+    order
 }
 
 /// Whether an object that `rule` matches would shed a refusal with its name.

@@ -2,181 +2,23 @@
 
 mod common;
 
+use common::case::{
+    deep, file, flat, from, given, glob, name, owner_only, path, process, read_only,
+};
 use karmor_abi::{
     op::{Object, Op},
-    verdict::{Reason, Verdict},
+    verdict::Reason,
 };
 use karmor_policy::{
     alias::Aliases,
-    compile::{CompileError, compile},
-    model::{Action, Family, Posture, Rule, Target},
-    reference::{self, Access, AccessObject},
-    select::Effective,
+    compile::compile,
+    model::{Action, Posture, Rule, Target},
+    reference::{Access, AccessObject},
 };
 
 use Action::{Allow, Audit, Block};
 use Object::{Anonymous, TooLong, Unreachable};
 use Op::{Exec, Map, Move, Read, Write};
-
-fn process(target: Target, action: Action) -> Rule {
-    common::rule(Family::Process, target, action)
-}
-
-fn file(target: Target, action: Action) -> Rule {
-    common::rule(Family::File, target, action)
-}
-
-fn path(text: &str) -> Target {
-    Target::Path(text.into())
-}
-
-fn name(text: &str) -> Target {
-    Target::ExecName(text.into())
-}
-
-fn flat(text: &str) -> Target {
-    Target::Directory {
-        path: text.into(),
-        recursive: false,
-    }
-}
-
-fn deep(text: &str) -> Target {
-    Target::Directory {
-        path: text.into(),
-        recursive: true,
-    }
-}
-
-fn glob(text: &str) -> Target {
-    Target::Glob(text.into())
-}
-
-fn from(rule: Rule, sources: &[&str]) -> Rule {
-    Rule {
-        sources: sources.iter().map(|&s| s.into()).collect(),
-        ..rule
-    }
-}
-
-fn read_only(rule: Rule) -> Rule {
-    Rule {
-        read_only: true,
-        ..rule
-    }
-}
-
-fn owner_only(rule: Rule) -> Rule {
-    Rule {
-        owner_only: true,
-        ..rule
-    }
-}
-
-/// Rules in force, and questions about them.
-struct Case(Effective);
-
-fn given(rules: Vec<Rule>) -> Case {
-    Case(common::effective(rules, Posture::Block, Aliases::none()))
-}
-
-impl Case {
-    fn posture(mut self, posture: Posture) -> Self {
-        self.0.posture = posture;
-        self
-    }
-
-    fn aliases(mut self, aliases: Aliases) -> Self {
-        self.0.aliases = aliases;
-        self
-    }
-
-    fn decide(&self, access: &Access<'_>) -> Verdict {
-        let expected = reference::decide(&self.0, access);
-        let compiled = compile(&self.0).expect("compiles");
-        assert_eq!(
-            common::matcher(&compiled, access),
-            expected,
-            "matcher, {access:?}"
-        );
-        expected
-    }
-
-    /// Asks as a stranger whose image no rule names.
-    #[track_caller]
-    fn is(self, op: Op, path: &str, action: Action, reason: Reason) -> Self {
-        self.by(None, false, op, path, action, reason)
-    }
-
-    #[track_caller]
-    fn by(
-        self,
-        source: Option<&str>,
-        owner: bool,
-        op: Op,
-        path: &str,
-        action: Action,
-        reason: Reason,
-    ) -> Self {
-        let object = AccessObject::Path(path.as_bytes());
-        let source = source.map(str::as_bytes);
-        let verdict = self.decide(&Access {
-            op,
-            object,
-            source,
-            parent: None,
-            owner,
-        });
-        assert_eq!(
-            (verdict.action(), verdict.reason()),
-            (action, reason),
-            "{op:?} {path}"
-        );
-        self
-    }
-
-    #[track_caller]
-    fn rule(self, op: Op, path: &str, rule: u32) -> Self {
-        let object = AccessObject::Path(path.as_bytes());
-        let access = Access {
-            op,
-            object,
-            source: Some(b"/s"),
-            parent: None,
-            owner: false,
-        };
-        assert_eq!(self.decide(&access).rule(), rule, "{op:?} {path}");
-        self
-    }
-
-    #[track_caller]
-    fn object(self, op: Op, object: Object, action: Action, reason: Reason) -> Self {
-        let object = AccessObject::Class(object);
-        let verdict = self.decide(&Access {
-            op,
-            object,
-            source: None,
-            parent: None,
-            owner: false,
-        });
-        assert_eq!(
-            (verdict.action(), verdict.reason()),
-            (action, reason),
-            "{op:?} {object:?}"
-        );
-        self
-    }
-
-    /// Which of these paths a Block rule at index 0 matches.
-    #[track_caller]
-    fn matches(self, yes: &[&str], no: &[&str]) -> Self {
-        let case = yes
-            .iter()
-            .fold(self, |case, path| case.is(Read, path, Block, Reason::Rule));
-        no.iter()
-            .fold(case, |case, path| case.is(Read, path, Allow, Reason::None))
-    }
-}
 
 #[test]
 fn targets() {
@@ -603,15 +445,17 @@ fn names_that_must_stay() {
 }
 
 #[test]
-fn the_first_rule_names_a_refused_move() {
+fn the_most_specific_rule_names_a_refused_move() {
     given(vec![
+        file(glob("/a/*/c"), Block),
         file(path("/x"), Block),
         file(path("/a/b/c"), Block),
         process(path("/a/b"), Block),
     ])
-    .rule(Move, "/a", 1)
-    .rule(Move, "/a/b", 1)
-    .rule(Move, "/a/b/c", 1);
+    .rule(Move, "/a", 2)
+    .rule(Move, "/a/b", 2)
+    .rule(Move, "/a/b/c", 2)
+    .rule(Move, "/a/z/c", 0);
 }
 
 #[test]
@@ -704,60 +548,5 @@ fn operations_that_are_all_allowed_are_not_looked_up() {
     assert_eq!(
         ops([vec![file(deep("/"), Allow)], objects.to_vec()].concat()),
         0
-    );
-}
-
-#[test]
-fn patterns_that_multiply_are_refused_by_name() {
-    let mut rules: Vec<Rule> = (0..40)
-        .map(|i| file(glob(&format!("/data/**/a{i}*b/**/c{i}*/**/d{i}")), Block))
-        .collect();
-    rules.push(file(glob("/etc/*.conf"), Block));
-    let effective = common::effective(rules, Posture::Block, Aliases::none());
-    let error = compile(&effective).expect_err("too complex");
-    let text = error.to_string();
-    let CompileError::TooComplex { culprits, .. } = error else {
-        panic!("{text}")
-    };
-    assert_eq!(culprits.len(), 5);
-    assert!(
-        culprits
-            .iter()
-            .all(|(_, pattern)| pattern.starts_with("/data/**/")),
-        "{text}"
-    );
-    assert!(text.contains("test.yaml:"), "{text}");
-}
-
-#[test]
-fn many_sources_are_refused_when_they_do_not_fit() {
-    let rules = (0..2_000)
-        .map(|i| {
-            from(
-                file(path(&format!("/f{i}")), Block),
-                &[format!("/s{i}").as_str()],
-            )
-        })
-        .collect();
-    let effective = common::effective(rules, Posture::Block, Aliases::none());
-    assert!(matches!(
-        compile(&effective),
-        Err(CompileError::TooLarge { .. })
-    ));
-}
-
-#[test]
-fn bad_texts_are_refused_with_their_place() {
-    let error = |target| {
-        let effective =
-            common::effective(vec![file(target, Block)], Posture::Block, Aliases::none());
-        compile(&effective).expect_err("invalid")
-    };
-    assert!(matches!(error(glob("/a[")), CompileError::Glob { .. }));
-    assert!(matches!(error(path("/a\0b")), CompileError::Nul { .. }));
-    assert!(
-        error(glob("/a["))
-            .to_string()
-            .starts_with("test.yaml:1:1: ")
     );
 }

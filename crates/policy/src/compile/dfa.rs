@@ -7,7 +7,10 @@ use std::{collections::HashMap, ops::Range};
 
 use crate::glob::ByteSet;
 
-use super::nfa::{Loop, Nfa, ROOT, ROOT_DIRECTORY};
+use super::{
+    nfa::{Loop, Nfa, ROOT, ROOT_DIRECTORY},
+    prune::Pruner,
+};
 
 /// Most states. Each takes at least a word of the table, so more would not fit anyway.
 pub(super) const STATES_MAX: usize = 1 << 19;
@@ -52,6 +55,18 @@ impl Dfa {
         &self.edges[state.edges.clone()]
     }
 
+    /// Adds a state that has forgotten its tree nodes.
+    pub(super) fn push(&mut self, default: u32, edges: impl Iterator<Item = (u8, u32)>) {
+        let from = self.edges.len();
+        self.edges.extend(edges);
+        let edges = from..self.edges.len();
+        self.states.push(State {
+            edges,
+            default,
+            ..State::default()
+        });
+    }
+
     /// Tree nodes of a state, sorted.
     pub(super) fn members(&self, state: &State) -> &[u32] {
         &self.members[state.members.clone()]
@@ -59,9 +74,10 @@ impl Dfa {
 }
 
 /// Builds the automaton of all absolute paths.
-pub(super) fn determinise(nfa: &Nfa) -> Result<Dfa, Explosion> {
+pub(super) fn determinise(nfa: &Nfa, pruner: &Pruner) -> Result<Dfa, Explosion> {
     let mut builder = Builder {
         nfa,
+        pruner,
         dfa: Dfa::default(),
         single: vec![DEAD; nfa.nodes.len()],
         sets: HashMap::new(),
@@ -86,6 +102,7 @@ pub(super) fn determinise(nfa: &Nfa) -> Result<Dfa, Explosion> {
 
 struct Builder<'a> {
     nfa: &'a Nfa,
+    pruner: &'a Pruner,
     dfa: Dfa,
     /// States of one node, the bulk of them, by that node.
     single: Vec<u32>,
@@ -146,6 +163,7 @@ impl Builder<'_> {
         self.work += self.set.len();
         self.set.sort_unstable();
         self.set.dedup();
+        self.pruner.prune(&mut self.set);
         let fresh = u32::try_from(self.dfa.states.len()).unwrap_or(DEAD);
         match *self.set.as_slice() {
             [] => return DEAD,

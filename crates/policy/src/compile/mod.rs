@@ -1,16 +1,18 @@
 //! From the rules of a workload to the table the kernel reads.
 //!
 //! ```text
-//! targets, sources ──nfa: tree of tokens──▶ dfa: subset construction ──pack──▶ cells ─┐
-//!                                                   └─ sets of rules ──rows──▶ rows ──┴─▶ table
+//! targets, sources ──nfa: tree of tokens──▶ dfa: subset construction ──merge, pack──▶ cells ─┐
+//!                                                   └─ sets of rules ──rows──▶ rows ─────────┴─▶ table
 //! ```
 //!
 //! Building is bounded in time and size: patterns that would multiply states are refused, by name,
 //! and never built.
 
 mod dfa;
+mod merge;
 mod nfa;
 mod pack;
+mod prune;
 mod rows;
 
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -24,7 +26,8 @@ use karmor_abi::{
 
 use self::{
     dfa::{Dfa, Explosion},
-    nfa::{Item, Nfa},
+    nfa::{Item, NO_PLACE, Nfa},
+    prune::Pruner,
     rows::{Rows, SetKey},
 };
 use crate::{
@@ -123,7 +126,7 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
         });
     }
     let patterns = Patterns::collect(effective)?;
-    let dfa = dfa::determinise(&patterns.nfa)
+    let dfa = dfa::determinise(&patterns.nfa, &Pruner::new(&patterns.nfa, effective))
         .map_err(|explosion| patterns.too_complex(effective, &explosion))?;
     let sets = Sets::collect(&patterns, &dfa);
     let too_large = || CompileError::TooLarge {
@@ -151,7 +154,7 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
 
     let fixed = HEADER_WORDS as usize + set_words.len() + rows.words().len();
     let room = WORDS_MAX.checked_sub(fixed).ok_or_else(too_large)?;
-    let cells = pack::pack(&dfa, &sets.accept, room).ok_or_else(too_large)?;
+    let cells = pack::pack(&merge::merge(&dfa, &sets.accept), room).ok_or_else(too_large)?;
     let words = assemble(effective, &sets, &cells, class_sets, &set_words, &rows);
     View::parse(&words).map_err(CompileError::Invalid)?;
     Ok(Compiled {
@@ -229,13 +232,23 @@ struct Patterns {
     nfa: Nfa,
     /// For each source path, the rules that list it.
     rules_of_source: Vec<Vec<u32>>,
+    /// Rules by [`semantics::precedence`], and the place of each in it.
+    precedence: Vec<u32>,
+    places: Vec<u32>,
 }
 
 impl Patterns {
     fn collect(effective: &Effective) -> Result<Self, CompileError> {
+        let precedence = semantics::precedence(effective);
+        let mut places = vec![NO_PLACE; precedence.len()];
+        for (place, &rule) in (0..).zip(&precedence) {
+            places[rule as usize] = place;
+        }
         let mut patterns = Self {
             nfa: Nfa::new(),
             rules_of_source: Vec::new(),
+            precedence,
+            places,
         };
         let mut source_index: HashMap<&str, usize> = HashMap::new();
         for (index, rule) in (0..).zip(effective.rules()) {
@@ -272,6 +285,7 @@ impl Patterns {
         let rule = effective.rules[index as usize].rule();
         let item = Item::Rule(index);
         let guards = semantics::may_block(rule);
+        let place = self.places[index as usize];
         let bytes = |text: &str| text.bytes().map(Token::Byte).collect::<Vec<_>>();
         match &rule.target {
             Target::Path(path) | Target::ExecName(path) | Target::Directory { path, .. }
@@ -283,7 +297,7 @@ impl Patterns {
                 for name in effective.aliases.names(path) {
                     let end = self.nfa.insert(bytes(&name), item);
                     if guards {
-                        self.nfa.guard(end, index);
+                        self.nfa.guard(end, place);
                     }
                 }
             }
@@ -300,8 +314,8 @@ impl Patterns {
                     let own = if own.is_empty() { "/" } else { own };
                     let end = self.nfa.insert(bytes(own), item);
                     if guards {
-                        self.nfa.guard(end, index);
-                        self.nfa.guard_self(end, index);
+                        self.nfa.guard(end, place);
+                        self.nfa.guard_self(end, place);
                     }
                     let inside: &[Token] = if *recursive {
                         &[Token::DoubleStar]
@@ -329,7 +343,7 @@ impl Patterns {
                     for tokens in effective.aliases.token_names(alternative) {
                         let end = self.nfa.insert(tokens, item);
                         if guards {
-                            self.nfa.guard(end, index);
+                            self.nfa.guard(end, place);
                         }
                     }
                 }
@@ -353,14 +367,7 @@ impl Patterns {
                     *weight.entry(rule).or_insert(0) += total;
                 }
             }
-            let reading = node.bytes.iter().map(|&(_, child)| child);
-            let classes = node.classes.iter().map(|&(_, child)| child);
-            stack.extend(
-                reading
-                    .chain(classes)
-                    .chain(node.free())
-                    .map(|child| (child, total)),
-            );
+            stack.extend(node.children().map(|child| (child, total)));
         }
         let mut globs: Vec<(usize, &Location, &String)> = (0..)
             .zip(effective.rules())
@@ -421,7 +428,7 @@ impl Sets {
             rules.clear();
             satisfied.clear();
             let members = dfa.members(state);
-            let mut guard = NO_RULE;
+            let mut guard = NO_PLACE;
             for &member in members {
                 guard = guard.min(guarded[member as usize]);
                 for item in &patterns.nfa.nodes[member as usize].items {
@@ -434,7 +441,7 @@ impl Sets {
                 }
             }
             if dfa::is_root_directory(members) {
-                guard = NO_RULE;
+                guard = NO_PLACE;
             }
             for list in [&mut rules, &mut satisfied] {
                 list.sort_unstable();
@@ -452,7 +459,11 @@ impl Sets {
             let key = SetKey {
                 rules: rules.as_slice().into(),
                 source,
-                guard,
+                guard: patterns
+                    .precedence
+                    .get(guard as usize)
+                    .copied()
+                    .unwrap_or(NO_RULE),
             };
             let set = *known.entry(key).or_insert_with_key(|key| {
                 sets.keys.push(key.clone());

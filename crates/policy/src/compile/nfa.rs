@@ -11,8 +11,6 @@
 
 use std::collections::BTreeMap;
 
-use karmor_abi::verdict::NO_RULE;
-
 use crate::glob::{ByteSet, Token};
 
 /// What the end of a pattern stands for.
@@ -46,10 +44,10 @@ pub(super) struct Node {
     pub looping: Loop,
     /// Patterns that end here.
     pub items: Vec<Item>,
-    /// Lowest rule that moving a directory away from under is guarded against and whose protected
-    /// name (of directories: their own) ends here.
+    /// First of the rules whose protected name (of directories: their own) ends here, by place in
+    /// [`crate::semantics::precedence`].
     guards: u32,
-    /// Lowest rule that guards the directory itself that ends here.
+    /// First of the rules that guard the directory itself that ends here, likewise.
     guards_self: u32,
 }
 
@@ -62,8 +60,8 @@ impl Node {
             double_star: None,
             looping,
             items: Vec::new(),
-            guards: NO_RULE,
-            guards_self: NO_RULE,
+            guards: NO_PLACE,
+            guards_self: NO_PLACE,
         }
     }
 
@@ -75,6 +73,14 @@ impl Node {
     /// Children that are entered without reading anything.
     pub(super) fn free(&self) -> impl Iterator<Item = u32> {
         [self.star, self.double_star].into_iter().flatten()
+    }
+
+    /// All children.
+    pub(super) fn children(&self) -> impl Iterator<Item = u32> {
+        let bytes = self.bytes.iter().map(|&(_, child)| child);
+        bytes
+            .chain(self.classes.iter().map(|&(_, child)| child))
+            .chain(self.free())
     }
 
     /// Whether the node reads single bytes into one child each and nothing else.
@@ -89,6 +95,9 @@ pub(super) struct Nfa {
     pub classes: Vec<ByteSet>,
     class_index: BTreeMap<ByteSet, u32>,
 }
+
+/// Stands for no rule among places.
+pub(super) const NO_PLACE: u32 = u32::MAX;
 
 /// The node before the first byte.
 pub(super) const ROOT: u32 = 0;
@@ -117,16 +126,16 @@ impl Nfa {
         end
     }
 
-    /// Guards the directories above the name that ends at `node` for `rule`.
-    pub(super) fn guard(&mut self, node: u32, rule: u32) {
+    /// Guards the directories above the name that ends at `node` for the rule in this place.
+    pub(super) fn guard(&mut self, node: u32, place: u32) {
         let guards = &mut self.nodes[node as usize].guards;
-        *guards = rule.min(*guards);
+        *guards = place.min(*guards);
     }
 
-    /// Guards the directory that ends at `node` for `rule`.
-    pub(super) fn guard_self(&mut self, node: u32, rule: u32) {
+    /// Guards the directory that ends at `node` for the rule in this place.
+    pub(super) fn guard_self(&mut self, node: u32, place: u32) {
         let guards = &mut self.nodes[node as usize].guards_self;
-        *guards = rule.min(*guards);
+        *guards = place.min(*guards);
     }
 
     fn child(&mut self, parent: u32, token: Token) -> u32 {
@@ -169,13 +178,13 @@ impl Nfa {
         index
     }
 
-    /// For every node, the lowest rule that guards a path that ends there as a directory: one that
+    /// For every node, the place of the first rule that guards a path that ends there as a directory: one that
     /// `/` and at least one more byte can turn into a protected name.
     pub(super) fn guarded_directories(&self) -> Vec<u32> {
         let count = self.nodes.len();
-        // Lowest guarding rule reachable by any number of bytes, and by at least one.
-        let mut near = vec![NO_RULE; count];
-        let mut far = vec![NO_RULE; count];
+        // First guarding rule reachable by any number of bytes, and by at least one.
+        let mut near = vec![NO_PLACE; count];
+        let mut far = vec![NO_PLACE; count];
         for (index, node) in self.nodes.iter().enumerate().rev() {
             let reading = node
                 .bytes
@@ -184,22 +193,24 @@ impl Nfa {
                 .chain(node.classes.iter().map(|&(_, child)| child))
                 .map(|child| near[child as usize]);
             let free = node.free().map(|child| far[child as usize]);
-            far[index] = reading.chain(free).min().unwrap_or(NO_RULE);
+            far[index] = reading.chain(free).min().unwrap_or(NO_PLACE);
             let staying = node.free().map(|child| near[child as usize]);
             near[index] = staying
                 .chain([node.guards, far[index]])
                 .min()
-                .unwrap_or(NO_RULE);
+                .unwrap_or(NO_PLACE);
             if node.looping != Loop::None {
                 far[index] = near[index];
             }
         }
         let below = |(index, node): (usize, &Node)| {
-            let slash = node.byte(b'/').map_or(NO_RULE, |child| far[child as usize]);
+            let slash = node
+                .byte(b'/')
+                .map_or(NO_PLACE, |child| far[child as usize]);
             let stay = if node.looping == Loop::Any {
                 far[index]
             } else {
-                NO_RULE
+                NO_PLACE
             };
             slash.min(stay).min(node.guards_self)
         };

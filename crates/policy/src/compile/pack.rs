@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use karmor_abi::table::{ABSORBING, ACCEPT, DEAD};
 
-use super::dfa::{self, Dfa};
+use super::{dfa, merge::Merged};
 
 /// Places tried for a row of several cells before it goes behind everything else.
 const TRIES_MAX: usize = 4096;
@@ -19,95 +19,68 @@ pub(super) struct Cells {
     pub start: u32,
 }
 
-/// Lays out the automaton; `accept` has the set of each state, 0 where nothing matches. `None`
-/// when it takes more than `limit` words.
-pub(super) fn pack(dfa: &Dfa, accept: &[u32], limit: usize) -> Option<Cells> {
-    let shapes: Vec<Shape> = (0..dfa.states.len())
-        .map(|s| shape(dfa, accept, s))
+/// Lays out the automaton. `None` when it takes more than `limit` words.
+pub(super) fn pack(automaton: &Merged, limit: usize) -> Option<Cells> {
+    let Merged { dfa, accept, start } = automaton;
+    let columns: Vec<Vec<u32>> = (0..dfa.states.len())
+        .map(|s| columns(automaton, s))
         .collect();
-    let mut order: Vec<usize> = (0..shapes.len())
-        .filter(|&state| !shapes[state].columns.is_empty())
-        .collect();
-    order.sort_by_key(|&state| std::cmp::Reverse(shapes[state].columns.len()));
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&state| std::cmp::Reverse(columns[state].len()));
 
     let mut layout = Layout::default();
-    let mut ids = vec![DEAD; shapes.len()];
+    let mut ids = vec![DEAD; columns.len()];
     for state in order {
-        let shape = &shapes[state];
-        let offset = layout.place(&shape.columns);
+        let offset = layout.place(&columns[state]);
         if offset + ACCEPT as usize >= limit {
             return None;
         }
-        let flag = if shape.absorbing { ABSORBING } else { 0 };
-        ids[state] = u32::try_from(offset).ok()? | flag;
+        let is_self = dfa.states[state].default as usize == state;
+        let absorbing = is_self && dfa.edges(&dfa.states[state]).is_empty();
+        ids[state] = u32::try_from(offset).ok()? | if absorbing { ABSORBING } else { 0 };
     }
 
     // Whole rows, so that no look-up reaches into the region behind.
-    let end = layout.highest_offset + ACCEPT as usize + 1;
-    let mut words = vec![0; end];
-    let mut write = |id: u32, column: u32, value: u32| {
-        words[((id & !ABSORBING) + column) as usize] = u64::from(value) | u64::from(id) << 32;
-    };
-    let id_of = |target: u32| {
-        if target == dfa::DEAD {
+    let mut words = vec![0; layout.highest_offset + ACCEPT as usize + 1];
+    let id_of = |state: u32| {
+        if state == dfa::DEAD {
             DEAD
         } else {
-            ids[target as usize]
+            ids[state as usize]
         }
     };
-    for (index, state) in dfa.states.iter().enumerate() {
-        let id = ids[index];
-        if id == DEAD {
-            continue;
-        }
-        let default = id_of(state.default);
-        if default != DEAD {
-            write(id, 0, default);
-        }
-        for &(byte, target) in dfa.edges(state) {
-            if id_of(target) != default {
-                write(id, u32::from(byte), id_of(target));
-            }
-        }
-        if accept[index] != 0 {
-            write(id, ACCEPT, accept[index]);
+    for (index, columns) in columns.iter().enumerate() {
+        let (id, state) = (ids[index], &dfa.states[index]);
+        let mut edges = dfa.edges(state).iter();
+        for &column in columns {
+            let value = match column {
+                0 => id_of(state.default),
+                ACCEPT => accept[index],
+                // Columns between are the edges, in their order.
+                _ => edges.next().map_or(DEAD, |&(_, target)| id_of(target)),
+            };
+            words[((id & !ABSORBING) + column) as usize] = u64::from(value) | u64::from(id) << 32;
         }
     }
     Some(Cells {
         words,
-        start: ids[dfa::START as usize],
+        start: id_of(*start),
     })
 }
 
-struct Shape {
-    columns: Vec<u16>,
-    absorbing: bool,
-}
-
-fn shape(dfa: &Dfa, accept: &[u32], index: usize) -> Shape {
-    let state = &dfa.states[index];
-    let edges = dfa.edges(state);
-    let is_self = state.default as usize == index;
-    let nowhere = edges.is_empty() && (is_self || state.default == dfa::DEAD);
-    if nowhere && accept[index] == 0 {
-        // As good as dead; an id of its own would keep the walk going.
-        return Shape {
-            columns: Vec::new(),
-            absorbing: true,
-        };
-    }
+/// The columns a state uses, sorted. Every state has one: it matches something, or leads on.
+fn columns(automaton: &Merged, index: usize) -> Vec<u32> {
+    let state = &automaton.dfa.states[index];
+    let edges = automaton.dfa.edges(state);
     let mut columns = Vec::with_capacity(edges.len() + 2);
     if state.default != dfa::DEAD {
         columns.push(0);
     }
-    columns.extend(edges.iter().map(|&(byte, _)| u16::from(byte)));
-    if accept[index] != 0 {
-        columns.push(ACCEPT as u16);
+    columns.extend(edges.iter().map(|&(byte, _)| u32::from(byte)));
+    if automaton.accept[index] != 0 {
+        columns.push(ACCEPT);
     }
-    Shape {
-        columns,
-        absorbing: edges.is_empty() && is_self,
-    }
+    columns
 }
 
 #[derive(Default)]
@@ -115,15 +88,18 @@ struct Layout {
     used_cells: Bits,
     used_offsets: Bits,
     /// Where to go on looking for a row of these columns: what did not fit never will.
-    resume: HashMap<Box<[u16]>, usize>,
+    resume: HashMap<Box<[u32]>, usize>,
     highest_offset: usize,
     end: usize,
 }
 
 impl Layout {
     /// Finds an offset at which all columns are free, and takes it.
-    fn place(&mut self, columns: &[u16]) -> usize {
-        let first = usize::from(columns[0]);
+    fn place(&mut self, columns: &[u32]) -> usize {
+        let Some(&first) = columns.first() else {
+            return 0;
+        };
+        let first = first as usize;
         // Offset 0 is what an empty cell names.
         let mut position = self.resume.get(columns).copied().unwrap_or(first + 1);
         let mut tries = 0;
@@ -133,7 +109,7 @@ impl Layout {
             let fits = !self.used_offsets.get(offset)
                 && columns[1..]
                     .iter()
-                    .all(|&c| !self.used_cells.get(offset + usize::from(c)));
+                    .all(|&c| !self.used_cells.get(offset + c as usize));
             position += 1;
             if fits {
                 break offset;
@@ -151,8 +127,8 @@ impl Layout {
         }
         self.used_offsets.set(offset);
         for &column in columns {
-            self.used_cells.set(offset + usize::from(column));
-            self.end = self.end.max(offset + usize::from(column) + 1);
+            self.used_cells.set(offset + column as usize);
+            self.end = self.end.max(offset + column as usize + 1);
         }
         self.highest_offset = self.highest_offset.max(offset);
         offset

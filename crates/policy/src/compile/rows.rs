@@ -24,7 +24,7 @@ pub(super) struct SetKey {
     pub rules: Box<[u32]>,
     /// Source class of the path.
     pub source: u32,
-    /// Lowest rule that guards the path as a directory, or [`NO_RULE`].
+    /// First rule that guards the path as a directory, or [`NO_RULE`].
     pub guard: u32,
 }
 
@@ -160,19 +160,17 @@ impl<'a> Rows<'a> {
 
     fn set(&mut self, rules: &[u32], rest: &Row, source: u32, reachable: bool) -> Set {
         let mut rest = *rest;
-        let pinned = rules
+        let guard = rest[Op::Move as usize];
+        let guarding = (guard.reason() == Reason::Move).then(|| guard.rule());
+        let rank = |rule: u32| self.rules[rule as usize].rank;
+        let refusing = rules
             .iter()
             .copied()
-            .find(|&rule| semantics::pins_name(self.rules[rule as usize].rule));
-        if let Some(rule) = pinned {
-            let guard = rest[Op::Move as usize];
-            // A guard is the lowest of its rules; so is this.
-            let lowest = if guard.reason() == Reason::Move {
-                rule.min(guard.rule())
-            } else {
-                rule
-            };
-            rest[Op::Move as usize] = moved(lowest);
+            .filter(|&rule| semantics::pins_name(self.rules[rule as usize].rule))
+            .chain(guarding)
+            .min_by_key(|&rule| (std::cmp::Reverse(rank(rule)), rule));
+        if let Some(rule) = refusing {
+            rest[Op::Move as usize] = moved(rule);
         }
 
         // Rules that hold for any source, and what else holds for some classes.

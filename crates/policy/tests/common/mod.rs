@@ -1,6 +1,8 @@
 //! Policies and accesses, made by hand and at random.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+pub(crate) mod case;
+
 use std::sync::Arc;
 
 use karmor_abi::{
