@@ -131,7 +131,7 @@ impl Args {
                 accel: if self.icount {
                     Accel::Counting
                 } else {
-                    Accel::Tcg
+                    Accel::fastest(&cache, &kernel)?
                 },
                 cpus: if self.icount { 1 } else { self.cpus },
                 memory_mib: self.memory,

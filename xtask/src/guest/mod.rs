@@ -2,8 +2,10 @@
 //!
 //! Both are cpio archives in one initramfs: the kernel unpacks the base, then the layer over it.
 
+mod images;
 mod layer;
 mod root;
 
+pub(crate) use images::images;
 pub(crate) use layer::{Layer, Order};
 pub(crate) use root::base;
