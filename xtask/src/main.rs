@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! commands/   one file per command
+//! setup/      what a machine must have, and getting it
 //! debian      packages through a private apt state
 //! kernel      Debian's kernels, unpacked
 //! tree        file trees → initramfs, image layers
@@ -16,6 +17,7 @@ mod guest;
 mod kernel;
 mod machine;
 mod programs;
+mod setup;
 mod shell;
 mod tree;
 mod ui;

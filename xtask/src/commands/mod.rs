@@ -1,5 +1,6 @@
 //! The command tree; one file per command.
 
+mod setup;
 mod vm;
 
 use std::process::ExitCode;
@@ -16,12 +17,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Setup(setup::Args),
     Vm(vm::Args),
 }
 
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Setup(args) => args.run(),
             Command::Vm(args) => args.run(),
         }
     }

@@ -57,11 +57,8 @@ const IMAGES: [Image; 2] = [
 
 /// An archive with all images, from the cache or built now.
 pub(crate) fn images(cache: &Cache) -> Result<PathBuf> {
-    let path = cache.join(format!("guest/images-{}.cpio", key()));
-    if path
-        .try_exists()
-        .with_context(|| format!("cannot read {}", path.display()))?
-    {
+    let path = path(cache);
+    if path.is_file() {
         return Ok(path);
     }
     ui::status("building the container images from Debian packages");
@@ -81,13 +78,17 @@ pub(crate) fn images(cache: &Cache) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn key() -> String {
+/// Where the archive is.
+pub(super) fn path(cache: &Cache) -> PathBuf {
     let images = IMAGES.iter().flat_map(|image| {
         [image.name, image.reference, image.app]
             .into_iter()
             .chain(image.packages.iter().copied())
     });
-    cache::key([RECIPE].into_iter().chain(images))
+    cache.join(format!(
+        "guest/images-{}.cpio",
+        cache::key([RECIPE].into_iter().chain(images))
+    ))
 }
 
 impl Image {

@@ -69,7 +69,8 @@ const NOT_RUN: [&str; 3] = [
 
 /// The base archive, from the cache or built now.
 pub(crate) fn base(cache: &Cache) -> Result<PathBuf> {
-    if let Some(path) = pinned(cache)? {
+    let path = path(cache);
+    if path.is_file() {
         return Ok(path);
     }
     ui::status("building the guest's base from Debian packages");
@@ -104,29 +105,19 @@ pub(crate) fn base(cache: &Cache) -> Result<PathBuf> {
         *b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
     );
     tree.file("etc/group", 0o644, *b"root:x:0:\nnogroup:x:65534:\n");
-    let path = cache.join(base_name());
     cache::write_atomically(&path, |out| tree.write_cpio(out))?;
     Ok(path)
 }
 
-/// The base that this version of the recipe built before. Newer packages alone do not replace it:
-/// a test run must not depend on what a mirror holds today.
-fn pinned(cache: &Cache) -> Result<Option<PathBuf>> {
-    let path = cache.join(base_name());
-    match path.try_exists() {
-        Ok(true) => Ok(Some(path)),
-        Ok(false) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-fn base_name() -> String {
+/// Where the base is. Newer packages alone do not replace it: a test run must not depend on what
+/// a mirror holds today.
+pub(super) fn path(cache: &Cache) -> PathBuf {
     let parts = [RECIPE]
         .iter()
         .chain(&PACKAGES)
         .chain(&NOT_NEEDED)
         .chain(&NOT_RUN);
-    format!("guest/base-{}.cpio", cache::key(parts))
+    cache.join(format!("guest/base-{}.cpio", cache::key(parts)))
 }
 
 /// Whether the package was asked for, or is of use in a system that installs nothing.

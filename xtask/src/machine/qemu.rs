@@ -58,8 +58,6 @@ pub(crate) struct Machine {
 pub(crate) struct Ended {
     /// The command's exit code.
     pub(crate) code: i32,
-    /// The kernel console.
-    pub(crate) console: String,
     /// What the command wrote to the data port.
     pub(crate) data: Vec<u8>,
 }
@@ -130,11 +128,7 @@ impl Machine {
             bail!(with_console("the guest's kernel showed a fault", &console));
         }
         match console.verdict {
-            Some(code) => Ok(Ended {
-                code,
-                console: console.log,
-                data,
-            }),
+            Some(code) => Ok(Ended { code, data }),
             None => bail!(with_console("the VM ended without a verdict", &console)),
         }
     }
@@ -237,7 +231,8 @@ impl Running {
         }
         streams
             .try_into()
-            .map_err(|_| anyhow::anyhow!("four ports make four streams"))
+            .ok()
+            .context("four ports make four streams")
     }
 
     fn check_alive(&mut self) -> Result<()> {
