@@ -13,12 +13,14 @@
 mod cache;
 mod commands;
 mod debian;
+mod generated;
 mod guest;
 mod kernel;
 mod machine;
 mod programs;
 mod setup;
 mod shell;
+mod steps;
 mod tree;
 mod ui;
 

@@ -128,23 +128,22 @@ impl Args {
             if several {
                 ui::status(&format!("{series}: {}", self.command.join(" ")));
             }
+            let accel = if self.icount {
+                Accel::Counting
+            } else {
+                Accel::fastest(&cache, &kernel)?
+            };
             let machine = Machine {
-                accel: if self.icount {
-                    Accel::Counting
-                } else {
-                    Accel::fastest(&cache, &kernel)?
-                },
+                accel,
                 cpus: if self.icount { 1 } else { self.cpus },
                 memory_mib: self.memory,
                 append: self.append.clone(),
                 timeout: Duration::from_secs(self.timeout),
                 command: self.command.clone(),
                 environment: self.env.clone(),
-                programs: built.guest_paths(),
                 files: self.file.clone(),
-                init: built.init()?,
                 console: self.console.then(to_stderr),
-                kernel,
+                ..Machine::new(kernel, &built)?
             };
             let ended = machine.run(&cache, to_stdout(), to_stderr())?;
             if let Some(path) = &self.data {

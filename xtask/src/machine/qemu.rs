@@ -20,6 +20,7 @@ use crate::{
     cache::Cache,
     guest::{self, Layer, Order},
     kernel::Kernel,
+    programs::Programs,
     shell,
 };
 
@@ -63,6 +64,24 @@ pub(crate) struct Ended {
 }
 
 impl Machine {
+    /// A VM with two CPUs that emulates, runs `true`, and has our programs in its path.
+    pub(crate) fn new(kernel: Kernel, built: &Programs) -> Result<Self> {
+        Ok(Self {
+            kernel,
+            accel: Accel::Tcg,
+            cpus: 2,
+            memory_mib: 3072,
+            append: String::new(),
+            timeout: Duration::from_secs(600),
+            command: vec!["true".to_owned()],
+            environment: Vec::new(),
+            programs: built.guest_paths(),
+            files: Vec::new(),
+            init: built.init()?,
+            console: None,
+        })
+    }
+
     /// Boots, runs the command, and returns when the VM is gone.
     ///
     /// # Errors

@@ -189,7 +189,9 @@ mod tests {
         for need in ALL {
             let text = need.explanation();
             assert!(
-                text.contains(": ") || text.contains("(usual"),
+                ["(usual package", "Debian packages", "`"]
+                    .iter()
+                    .any(|way| text.contains(way)),
                 "{need:?}: {text}"
             );
         }
