@@ -41,7 +41,8 @@ impl Pool {
         }
     }
 
-    fn sources(self) -> Result<String> {
+    /// Its sources, as apt reads them.
+    pub(crate) fn sources(self) -> Result<String> {
         let own = own_sources()?;
         let main = own.iter().find(|source| source.suite == RELEASE);
         let main = main.with_context(|| {
@@ -64,6 +65,12 @@ impl Pool {
 struct Source {
     uri: String,
     suite: String,
+}
+
+/// Whether the machine's own sources have the release's backports.
+pub(crate) fn has_backports() -> Result<bool> {
+    let suite = format!("{RELEASE}-backports");
+    Ok(own_sources()?.iter().any(|source| source.suite == suite))
 }
 
 /// The binary package sources this machine's apt already uses.

@@ -82,7 +82,6 @@ const MODULES: [&str; 2] = ["overlay", "veth"];
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
-    pub(crate) series: Series,
     /// As `uname -r` prints it.
     pub(crate) release: String,
     /// One directory per package.
@@ -104,7 +103,6 @@ impl Kernel {
                 .iter()
                 .map(|stem| kernels.join(format!("{stem}{release}")))
                 .collect(),
-            series,
             release,
         }))
     }

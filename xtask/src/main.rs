@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! commands/   one file per command
+//! setup/      what a machine must have, and getting it
 //! debian      packages through a private apt state
 //! kernel      Debian's kernels, unpacked
 //! tree        file trees → initramfs, image layers
@@ -12,11 +13,14 @@
 mod cache;
 mod commands;
 mod debian;
+mod generated;
 mod guest;
 mod kernel;
 mod machine;
 mod programs;
+mod setup;
 mod shell;
+mod steps;
 mod tree;
 mod ui;
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     cache::{self, Cache},
+    setup::Toolchain,
     shell, ui,
 };
 
@@ -90,6 +91,10 @@ pub(crate) fn cargo(cache: &Cache) -> Command {
     let mut command = Command::new(program);
     command.current_dir(cache::repository());
     command.env("PATH", path_with_tools(&cache.tools().join("bin")));
+    // The build script takes any nightly that has core's source; its LLVM may be another.
+    if let Some(toolchain @ Toolchain::Distribution) = Toolchain::find() {
+        command.env("KARMOR_EBPF_TOOLCHAIN", toolchain.name());
+    }
     // Set by `cargo run` for this package; they would make every other crate rebuild.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -1,5 +1,8 @@
 //! The command tree; one file per command.
 
+mod generate;
+mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -16,12 +19,18 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Setup(setup::Args),
+    Test(test::Args),
+    Generate(generate::Args),
     Vm(vm::Args),
 }
 
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Setup(args) => args.run(),
+            Command::Test(args) => args.run(),
+            Command::Generate(args) => args.run(),
             Command::Vm(args) => args.run(),
         }
     }

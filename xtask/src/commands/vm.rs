@@ -15,7 +15,7 @@ use crate::{
     kernel::{Kernel, Series},
     machine::{Accel, Machine, Sink},
     programs::{self, Profile},
-    ui,
+    setup, ui,
 };
 
 /// Run a command as root in a throw-away VM
@@ -87,7 +87,7 @@ fn parse_kernel(text: &str) -> Result<Kernels, String> {
     }
     Series::from_str(text, false)
         .map(|series| Kernels(vec![series]))
-        .map_err(|_| {
+        .map_err(|_unknown| {
             format!(
                 "no such kernel; there are {}, or all",
                 Series::ALL.map(Series::name).join(", ")
@@ -114,6 +114,7 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let cache = Cache::from_env()?;
+        setup::ensure(&cache, &self.kernel.0)?;
         let profile = if self.release {
             Profile::Release
         } else {
@@ -127,23 +128,22 @@ impl Args {
             if several {
                 ui::status(&format!("{series}: {}", self.command.join(" ")));
             }
+            let accel = if self.icount {
+                Accel::Counting
+            } else {
+                Accel::fastest(&cache, &kernel)?
+            };
             let machine = Machine {
-                accel: if self.icount {
-                    Accel::Counting
-                } else {
-                    Accel::Tcg
-                },
+                accel,
                 cpus: if self.icount { 1 } else { self.cpus },
                 memory_mib: self.memory,
                 append: self.append.clone(),
                 timeout: Duration::from_secs(self.timeout),
                 command: self.command.clone(),
                 environment: self.env.clone(),
-                programs: built.guest_paths(),
                 files: self.file.clone(),
-                init: built.init()?,
                 console: self.console.then(to_stderr),
-                kernel,
+                ..Machine::new(kernel, &built)?
             };
             let ended = machine.run(&cache, to_stdout(), to_stderr())?;
             if let Some(path) = &self.data {

@@ -21,14 +21,13 @@ use crate::{
 /// Counts up when the recipe below changes in a way that the package list does not show.
 const RECIPE: &str = "1";
 
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 11] = [
     "bash",
     "busybox-static",
     "containerd",
     "coreutils",
     "findutils",
     "grep",
-    "iproute2",
     "libgcc-s1",
     "procps",
     "runc",
@@ -37,12 +36,13 @@ const PACKAGES: [&str; 12] = [
 ];
 
 /// Dependencies of maintainer scripts, which nothing in the guest runs.
-const NOT_NEEDED: [&str; 20] = [
+const NOT_NEEDED: [&str; 21] = [
     "adduser",
     "debconf",
     "dpkg",
     "gcc-12-base",
     "init-system-helpers",
+    "iproute2",
     "libaudit-common",
     "libdb5.3",
     "libfile-find-rule-perl",
@@ -69,13 +69,14 @@ const NOT_RUN: [&str; 3] = [
 
 /// The base archive, from the cache or built now.
 pub(crate) fn base(cache: &Cache) -> Result<PathBuf> {
-    if let Some(path) = pinned(cache)? {
+    let path = path(cache);
+    if path.is_file() {
         return Ok(path);
     }
     ui::status("building the guest's base from Debian packages");
     let debs = Apt::open(cache, Pool::Release)?.download(&PACKAGES)?;
     let mut tree = Tree::merged_usr();
-    for deb in debs.iter().filter(|deb| needed(deb)) {
+    for deb in debs.iter().filter(|deb| is_needed(deb, &PACKAGES)) {
         tree.package(deb)?;
     }
     for path in NOT_RUN {
@@ -104,39 +105,30 @@ pub(crate) fn base(cache: &Cache) -> Result<PathBuf> {
         *b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
     );
     tree.file("etc/group", 0o644, *b"root:x:0:\nnogroup:x:65534:\n");
-    let path = cache.join(base_name());
     cache::write_atomically(&path, |out| tree.write_cpio(out))?;
     Ok(path)
 }
 
-/// The base that this version of the recipe built before. Newer packages alone do not replace it:
-/// a test run must not depend on what a mirror holds today.
-fn pinned(cache: &Cache) -> Result<Option<PathBuf>> {
-    let path = cache.join(base_name());
-    match path.try_exists() {
-        Ok(true) => Ok(Some(path)),
-        Ok(false) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-fn base_name() -> String {
+/// Where the base is. Newer packages alone do not replace it: a test run must not depend on what
+/// a mirror holds today.
+pub(super) fn path(cache: &Cache) -> PathBuf {
     let parts = [RECIPE]
         .iter()
         .chain(&PACKAGES)
         .chain(&NOT_NEEDED)
         .chain(&NOT_RUN);
-    format!("guest/base-{}.cpio", cache::key(parts))
+    cache.join(format!("guest/base-{}.cpio", cache::key(parts)))
 }
 
-fn needed(deb: &Path) -> bool {
+/// Whether the package was asked for, or is of use in a system that installs nothing.
+pub(super) fn is_needed(deb: &Path, asked_for: &[&str]) -> bool {
     let name = deb.file_name().unwrap_or_default().to_string_lossy();
     let package = name.split('_').next().unwrap_or_default();
-    !NOT_NEEDED.contains(&package)
+    asked_for.contains(&package) || !NOT_NEEDED.contains(&package)
 }
 
 /// Links every applet of busybox that no package has a program for.
-fn busybox_applets(tree: &mut Tree) -> Result<()> {
+pub(super) fn busybox_applets(tree: &mut Tree) -> Result<()> {
     const BUSYBOX: &str = "usr/bin/busybox";
     let content = tree
         .content(BUSYBOX)

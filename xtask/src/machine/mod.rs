@@ -13,4 +13,4 @@ mod ports;
 mod qemu;
 
 pub(crate) use accel::Accel;
-pub(crate) use qemu::{Ended, Machine, Sink};
+pub(crate) use qemu::{Machine, Sink};

@@ -20,6 +20,7 @@ use crate::{
     cache::Cache,
     guest::{self, Layer, Order},
     kernel::Kernel,
+    programs::Programs,
     shell,
 };
 
@@ -58,13 +59,29 @@ pub(crate) struct Machine {
 pub(crate) struct Ended {
     /// The command's exit code.
     pub(crate) code: i32,
-    /// The kernel console.
-    pub(crate) console: String,
     /// What the command wrote to the data port.
     pub(crate) data: Vec<u8>,
 }
 
 impl Machine {
+    /// A VM with two CPUs that emulates, runs `true`, and has our programs in its path.
+    pub(crate) fn new(kernel: Kernel, built: &Programs) -> Result<Self> {
+        Ok(Self {
+            kernel,
+            accel: Accel::Tcg,
+            cpus: 2,
+            memory_mib: 3072,
+            append: String::new(),
+            timeout: Duration::from_secs(600),
+            command: vec!["true".to_owned()],
+            environment: Vec::new(),
+            programs: built.guest_paths(),
+            files: Vec::new(),
+            init: built.init()?,
+            console: None,
+        })
+    }
+
     /// Boots, runs the command, and returns when the VM is gone.
     ///
     /// # Errors
@@ -130,11 +147,7 @@ impl Machine {
             bail!(with_console("the guest's kernel showed a fault", &console));
         }
         match console.verdict {
-            Some(code) => Ok(Ended {
-                code,
-                console: console.log,
-                data,
-            }),
+            Some(code) => Ok(Ended { code, data }),
             None => bail!(with_console("the VM ended without a verdict", &console)),
         }
     }
@@ -156,13 +169,15 @@ impl Machine {
         for (host, guest) in &self.files {
             layer.file(guest, host)?;
         }
-        let base = guest::base(cache)?;
-        std::fs::copy(&base, initrd)
-            .with_context(|| format!("cannot copy {} to {}", base.display(), initrd.display()))?;
-        let file = File::options()
-            .append(true)
-            .open(initrd)
-            .with_context(|| format!("cannot open {}", initrd.display()))?;
+        let mut file =
+            File::create(initrd).with_context(|| format!("cannot create {}", initrd.display()))?;
+        for part in [guest::base(cache)?, guest::images(cache)?] {
+            File::open(&part)
+                .and_then(|mut part| std::io::copy(&mut part, &mut file))
+                .with_context(|| {
+                    format!("cannot copy {} to {}", part.display(), initrd.display())
+                })?;
+        }
         let mut file = std::io::BufWriter::new(file);
         layer.write(&mut file)?;
         file.flush()
@@ -235,7 +250,8 @@ impl Running {
         }
         streams
             .try_into()
-            .map_err(|_| anyhow::anyhow!("four ports make four streams"))
+            .ok()
+            .context("four ports make four streams")
     }
 
     fn check_alive(&mut self) -> Result<()> {
