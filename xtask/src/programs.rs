@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -36,9 +37,14 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn init(&self) -> Result<PathBuf> {
-        let found = self.binaries.iter().find(|(name, _)| name == INIT);
+        self.path(INIT)
+    }
+
+    /// One of them.
+    pub(crate) fn path(&self, binary: &str) -> Result<PathBuf> {
+        let found = self.binaries.iter().find(|(name, _)| name == binary);
         Ok(found
-            .with_context(|| format!("no binary {INIT} was built"))?
+            .with_context(|| format!("no binary {binary} was built"))?
             .1
             .clone())
     }
@@ -95,6 +101,12 @@ pub(crate) fn cargo(cache: &Cache) -> Command {
     if let Some(toolchain @ Toolchain::Distribution) = Toolchain::find() {
         command.env("KARMOR_EBPF_TOOLCHAIN", toolchain.name());
     }
+    let color = if std::io::stderr().is_terminal() {
+        "auto"
+    } else {
+        "never"
+    };
+    command.env("CARGO_TERM_COLOR", color);
     // Set by `cargo run` for this package; they would make every other crate rebuild.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

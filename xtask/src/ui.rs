@@ -27,7 +27,8 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(stdout, "{text}");
 }
 
-/// A spinner with a moving text on a terminal; elsewhere one line per text.
+/// A spinner on a terminal; elsewhere one line.
+#[derive(Clone)]
 pub(crate) struct Spinner {
     bar: Option<ProgressBar>,
 }
@@ -41,21 +42,16 @@ impl Spinner {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        let spinner = Self { bar };
-        spinner.text(text);
-        spinner
-    }
-
-    pub(crate) fn text(&self, text: &str) {
-        match &self.bar {
+        match &bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None => status(text),
         }
+        Self { bar }
     }
 
-    /// Removes the spinner from the terminal.
-    pub(crate) fn finish(self) {
-        if let Some(bar) = self.bar {
+    /// Removes the spinner from the terminal; once is enough.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -1,5 +1,7 @@
 //! The command tree; one file per command.
 
+mod bench;
+mod demo;
 mod generate;
 mod setup;
 mod test;
@@ -19,6 +21,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Bench(bench::Args),
     Setup(setup::Args),
     Test(test::Args),
     Generate(generate::Args),
@@ -28,6 +32,8 @@ enum Command {
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Demo(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Setup(args) => args.run(),
             Command::Test(args) => args.run(),
             Command::Generate(args) => args.run(),

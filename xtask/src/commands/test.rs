@@ -79,7 +79,10 @@ impl Args {
     /// What is no test.
     fn checks(&self, steps: &mut Steps, cache: &Cache) {
         steps.run("format", || {
-            done(self.cargo(cache).args(["fmt", "--all", "--check"]))
+            done(
+                self.cargo(cache)
+                    .args(["fmt", "--all", "--check", "--", "--color=never"]),
+            )
         });
         steps.run("lints", || {
             let mut command = self.cargo(cache);

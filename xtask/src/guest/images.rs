@@ -2,7 +2,7 @@
 //!
 //! They lie in the guest as `/images/NAME.tar`, in the layout of `docker save`.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -55,30 +55,31 @@ const IMAGES: [Image; 2] = [
     },
 ];
 
-/// An archive with all images, from the cache or built now.
+/// The directory of the images' archives, from the cache or built now.
 pub(crate) fn images(cache: &Cache) -> Result<PathBuf> {
     let path = path(cache);
-    if path.is_file() {
+    if path.is_dir() {
         return Ok(path);
     }
     ui::status("building the container images from Debian packages");
     let apt = Apt::open(cache, Pool::Release)?;
-    let mut tree = Tree::default();
+    // All of them or none: a directory appears only when it is complete.
+    let building = tempfile::tempdir_in(cache.directory("guest")?)
+        .context("cannot create a directory in the cache")?;
     for image in &IMAGES {
         let root = image
             .root(&apt)
             .with_context(|| format!("cannot build the image {}", image.name))?;
-        tree.file(
-            &format!("images/{}.tar", image.name),
-            0o644,
-            image.archive(&root)?,
-        );
+        let file = building.path().join(format!("{}.tar", image.name));
+        fs::write(&file, image.archive(&root)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    cache::write_atomically(&path, |out| tree.write_cpio(out))?;
+    fs::rename(building.keep(), &path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
     Ok(path)
 }
 
-/// Where the archive is.
+/// Where they are.
 pub(super) fn path(cache: &Cache) -> PathBuf {
     let images = IMAGES.iter().flat_map(|image| {
         [image.name, image.reference, image.app]
@@ -86,7 +87,7 @@ pub(super) fn path(cache: &Cache) -> PathBuf {
             .chain(image.packages.iter().copied())
     });
     cache.join(format!(
-        "guest/images-{}.cpio",
+        "guest/images-{}",
         cache::key([RECIPE].into_iter().chain(images))
     ))
 }

@@ -67,6 +67,18 @@ impl Layer {
             .host_file(path, metadata.permissions().mode() & 0o777, host)
     }
 
+    /// Adds the container images, where the guest's programs look for them.
+    pub(crate) fn images(&mut self, directory: &Path) -> Result<()> {
+        let entries = std::fs::read_dir(directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+            let path = format!("images/{}", entry.file_name().to_string_lossy());
+            self.tree.host_file(&path, 0o644, &entry.path())?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn write(&self, out: &mut dyn std::io::Write) -> Result<()> {
         self.tree.write_cpio(out)
     }

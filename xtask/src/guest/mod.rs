@@ -12,5 +12,5 @@ pub(crate) use root::base;
 
 /// Whether everything but the layer is in the cache.
 pub(crate) fn is_built(cache: &crate::cache::Cache) -> bool {
-    root::path(cache).is_file() && images::path(cache).is_file()
+    root::path(cache).is_file() && images::path(cache).is_dir()
 }

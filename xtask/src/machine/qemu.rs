@@ -169,15 +169,14 @@ impl Machine {
         for (host, guest) in &self.files {
             layer.file(guest, host)?;
         }
-        let mut file =
-            File::create(initrd).with_context(|| format!("cannot create {}", initrd.display()))?;
-        for part in [guest::base(cache)?, guest::images(cache)?] {
-            File::open(&part)
-                .and_then(|mut part| std::io::copy(&mut part, &mut file))
-                .with_context(|| {
-                    format!("cannot copy {} to {}", part.display(), initrd.display())
-                })?;
-        }
+        layer.images(&guest::images(cache)?)?;
+        let base = guest::base(cache)?;
+        std::fs::copy(&base, initrd)
+            .with_context(|| format!("cannot copy {} to {}", base.display(), initrd.display()))?;
+        let file = File::options()
+            .append(true)
+            .open(initrd)
+            .with_context(|| format!("cannot open {}", initrd.display()))?;
         let mut file = std::io::BufWriter::new(file);
         layer.write(&mut file)?;
         file.flush()

@@ -1,4 +1,4 @@
-//! Alerts as a user sees them: the lines of `karmor logs --json`.
+//! What a user sees of the daemon: the lines of `karmor logs`.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -12,27 +12,31 @@ use serde_json::Value;
 
 use super::until;
 
-/// What `karmor logs` says on stderr once it is subscribed.
-const WATCHING: &str = "Started to watch alerts";
+/// What `karmor logs` says on stderr once it is there.
+const CONNECTED: &str = "connected to";
+
+/// The streams are asked for as soon as the connection is there, and nothing tells when the
+/// daemon has taken them up.
+const SETTLE: Duration = Duration::from_millis(500);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running `karmor logs --json`; it ends with this value.
+/// A running `karmor logs`; it ends with this value.
 #[derive(Debug)]
-pub struct Alerts {
+pub struct Follower {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     errors: Arc<Mutex<Vec<String>>>,
 }
 
-impl Alerts {
-    /// Starts watching; what happens after this returns is seen.
+impl Follower {
+    /// Starts following; what happens after this returns is seen.
     ///
     /// # Errors
-    /// When `karmor logs` does not start or does not get to watch, with what it said.
-    pub fn watch(arguments: &[&str]) -> Result<Self> {
+    /// When `karmor logs` does not start or does not connect, with what it said.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new("karmor")
-            .args(["logs", "--json"])
+            .arg("logs")
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -41,16 +45,17 @@ impl Alerts {
             .context("cannot start karmor logs")?;
         let lines = collect(child.stdout.take().context("stdout is piped")?);
         let errors = collect(child.stderr.take().context("stderr is piped")?);
-        let mut alerts = Self {
+        let mut follower = Self {
             child,
             lines,
             errors,
         };
-        until("karmor logs to watch", PATIENCE, || alerts.watching())?;
-        Ok(alerts)
+        until("karmor logs to connect", PATIENCE, || follower.connected())?;
+        std::thread::sleep(SETTLE);
+        Ok(follower)
     }
 
-    fn watching(&mut self) -> Result<Option<()>> {
+    fn connected(&mut self) -> Result<Option<()>> {
         if let Some(status) = self
             .child
             .try_wait()
@@ -63,7 +68,7 @@ impl Alerts {
         }
         Ok(lock(&self.errors)
             .iter()
-            .any(|line| line.contains(WATCHING))
+            .any(|line| line.contains(CONNECTED))
             .then_some(()))
     }
 
@@ -71,6 +76,39 @@ impl Alerts {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         lock(&self.lines).clone()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running `karmor logs --json`.
+#[derive(Debug)]
+pub struct Alerts {
+    follower: Follower,
+}
+
+impl Alerts {
+    /// Starts watching; what happens after this returns is seen.
+    ///
+    /// # Errors
+    /// As [`Follower::start`].
+    pub fn watch(arguments: &[&str]) -> Result<Self> {
+        let arguments = [&["--json"], arguments].concat();
+        Ok(Self {
+            follower: Follower::start(&arguments)?,
+        })
+    }
+
+    /// The lines so far, as they were printed.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.follower.lines()
     }
 
     /// Waits for an alert that the function accepts.
@@ -89,14 +127,6 @@ impl Alerts {
             Ok(None)
         })
         .with_context(|| format!("alerts so far:\n{}", self.lines().join("\n")))
-    }
-}
-
-impl Drop for Alerts {
-    fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

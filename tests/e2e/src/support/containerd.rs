@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Place {
     root: PathBuf,
     state: PathBuf,
-    log: PathBuf,
+    logs: PathBuf,
     /// Directory of the images' archives.
     images: PathBuf,
 }
@@ -32,7 +32,7 @@ impl Place {
         Self {
             root: PathBuf::from("/var/lib/containerd"),
             state: PathBuf::from("/run/containerd"),
-            log: PathBuf::from("/var/log/containerd.log"),
+            logs: PathBuf::from("/var/log"),
             images: PathBuf::from("/images"),
         }
     }
@@ -43,7 +43,7 @@ impl Place {
         Self {
             root: directory.join("root"),
             state: directory.join("state"),
-            log: directory.join("containerd.log"),
+            logs: directory.join("log"),
             images,
         }
     }
@@ -54,6 +54,7 @@ impl Place {
 pub struct Containerd {
     child: Child,
     socket: PathBuf,
+    logs: PathBuf,
 }
 
 impl Containerd {
@@ -62,7 +63,7 @@ impl Containerd {
     /// # Errors
     /// When it does not start or does not answer, with its log; when an import fails.
     pub fn start(place: &Place) -> Result<Self> {
-        for directory in [&place.root, &place.state] {
+        for directory in [&place.root, &place.state, &place.logs] {
             fs::create_dir_all(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
@@ -75,8 +76,9 @@ impl Containerd {
             place.root, place.state,
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let log = File::create(&place.log)
-            .with_context(|| format!("cannot create {}", place.log.display()))?;
+        let path = place.logs.join("containerd.log");
+        let log =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let errors = log.try_clone().context("cannot copy a file")?;
         let child = Command::new("containerd")
             .arg("--config")
@@ -86,22 +88,24 @@ impl Containerd {
             .stderr(errors)
             .spawn()
             .context("cannot start containerd")?;
-        let mut containerd = Self { child, socket };
-        until("containerd to answer", PATIENCE, || {
-            containerd.answers(&place.log)
-        })
-        .with_context(|| fs::read_to_string(&place.log).unwrap_or_default())?;
+        let mut containerd = Self {
+            child,
+            socket,
+            logs: place.logs.clone(),
+        };
+        until("containerd to answer", PATIENCE, || containerd.answers())
+            .with_context(|| fs::read_to_string(&path).unwrap_or_default())?;
         containerd.import_all(&place.images)?;
         Ok(containerd)
     }
 
-    fn answers(&mut self, log: &Path) -> Result<Option<()>> {
+    fn answers(&mut self) -> Result<Option<()>> {
         if let Some(status) = self
             .child
             .try_wait()
             .context("cannot wait for containerd")?
         {
-            bail!("containerd ended ({status}); see {}", log.display());
+            bail!("containerd ended ({status})");
         }
         if UnixStream::connect(&self.socket).is_err() {
             return Ok(None);
@@ -124,6 +128,12 @@ impl Containerd {
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where it and its companions log.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// Runs `ctr` against it.

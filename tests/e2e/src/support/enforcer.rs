@@ -17,7 +17,6 @@ use super::{Containerd, program, until};
 pub const SOCKET: &str = "/run/karmor/karmor.sock";
 
 const PROGRAM: &str = "karmor-enforcer";
-const LOG: &str = "/var/log/karmor-enforcer.log";
 
 /// Loading programs means verifying them, which takes a while under emulation.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,13 +35,13 @@ impl Enforcer {
     /// # Errors
     /// When it ends or does not get ready, with its log.
     pub fn start(containerd: &Containerd, arguments: &[&str]) -> Result<Self> {
-        let log = PathBuf::from(LOG);
+        let log = containerd.logs().join("karmor-enforcer.log");
         // Appended to: the log of a restart belongs to the log of what was before.
         let file = File::options()
             .create(true)
             .append(true)
             .open(&log)
-            .with_context(|| format!("cannot open {LOG}"))?;
+            .with_context(|| format!("cannot open {}", log.display()))?;
         let errors = file.try_clone().context("cannot copy a file")?;
         // A socket that a killed daemon left behind must not pass for a ready one.
         match fs::remove_file(SOCKET) {

@@ -8,12 +8,12 @@ mod kernel;
 mod program;
 mod wait;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use anyhow::Result;
 
 pub use self::{
-    alerts::Alerts,
+    alerts::{Alerts, Follower},
     container::{Container, ContainerBuilder, Image},
     containerd::{Containerd, Place},
     enforcer::{Enforcer, SOCKET},
@@ -26,7 +26,7 @@ pub use self::{
 #[derive(Debug)]
 pub struct Guest {
     place: Place,
-    containerd: Mutex<Option<&'static Containerd>>,
+    containerd: OnceLock<Containerd>,
 }
 
 impl Guest {
@@ -35,7 +35,7 @@ impl Guest {
     pub const fn new(place: Place) -> Self {
         Self {
             place,
-            containerd: Mutex::new(None),
+            containerd: OnceLock::new(),
         }
     }
 
@@ -43,25 +43,19 @@ impl Guest {
     ///
     /// # Errors
     /// When it does not start or an image cannot be imported.
-    pub fn containerd(&self) -> Result<&'static Containerd> {
-        let mut slot = self
-            .containerd
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(containerd) = *slot {
+    pub fn containerd(&self) -> Result<&Containerd> {
+        if let Some(containerd) = self.containerd.get() {
             return Ok(containerd);
         }
-        // Lives as long as this process, which is as long as the VM.
-        let containerd: &'static Containerd = Box::leak(Box::new(Containerd::start(&self.place)?));
-        *slot = Some(containerd);
-        Ok(containerd)
+        let containerd = Containerd::start(&self.place)?;
+        Ok(self.containerd.get_or_init(|| containerd))
     }
 
     /// A container to be, from one of the images.
     ///
     /// # Errors
     /// When containerd does not start.
-    pub fn container(&self, image: Image) -> Result<ContainerBuilder<'static>> {
+    pub fn container(&self, image: Image) -> Result<ContainerBuilder<'_>> {
         Ok(ContainerBuilder::new(self.containerd()?, image))
     }
 }

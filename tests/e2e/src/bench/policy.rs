@@ -1,0 +1,53 @@
+//! A policy with many rules, none of which matches what is measured.
+
+use std::fmt::Write as _;
+
+/// The manifest: a third each of paths, directories and patterns; everything else is allowed
+/// by an Audit-free default.
+pub(crate) fn manifest(rules: u32) -> String {
+    let mut paths = String::new();
+    let mut directories = String::new();
+    let mut patterns = String::new();
+    for rule in 0..rules {
+        // Writing to a String cannot fail.
+        let _ = match rule % 3 {
+            0 => writeln!(paths, "    - path: /opt/service-{rule}/etc/config.yaml"),
+            1 => writeln!(
+                directories,
+                "    - dir: /srv/data-{rule}/private/\n      recursive: true"
+            ),
+            _ => writeln!(patterns, "    - pattern: /var/lib/app-{rule}/*.key"),
+        };
+    }
+    let mut text = String::from(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: bench\n\
+         spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n  file:\n",
+    );
+    for (section, rules) in [
+        ("matchPaths", paths),
+        ("matchDirectories", directories),
+        ("matchPatterns", patterns),
+    ] {
+        if !rules.is_empty() {
+            let _ = write!(text, "    {section}:\n{rules}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_as_many_rules_as_asked_for() {
+        for rules in [1, 3, 100] {
+            let text = manifest(rules);
+            let found = ["- path:", "- dir:", "- pattern:"]
+                .iter()
+                .map(|kind| text.matches(kind).count())
+                .sum::<usize>();
+            assert_eq!(found, rules as usize);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Measuring in a container, with or without the enforcer.
+
+use std::{env, fs, io::Write as _};
+
+use anyhow::{Context as _, Result};
+use karmor_e2e::support::{Enforcer, Guest, Image, Place};
+
+use super::policy;
+
+/// Measure in a container of this VM
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Start the enforcer first
+    #[arg(long)]
+    enforcer: bool,
+
+    /// Give the container a policy with so many rules; 0 for a policy of another container
+    #[arg(long, value_name = "N", requires = "enforcer")]
+    rules: Option<u32>,
+
+    /// Only the operations with one of these texts in their name
+    names: Vec<String>,
+}
+
+/// Where the container finds this program.
+const PROGRAM: &str = "/run/karmor-bench";
+
+impl Args {
+    pub(crate) fn run(self) -> Result<()> {
+        let program = env::current_exe().context("cannot find this program")?;
+        let program = program.to_str().context("this program's path is UTF-8")?;
+        let guest = Guest::new(Place::system());
+        let container = guest
+            .container(Image::Debian)?
+            .bind(program, PROGRAM)
+            .start("bench")?;
+        let enforcer = match self.enforcer {
+            true => Some(Enforcer::start(guest.containerd()?, &[])?),
+            false => None,
+        };
+        if let (Some(enforcer), Some(rules)) = (&enforcer, self.rules) {
+            let manifest = match rules {
+                // The hooks are there, and this container is none of their business.
+                0 => policy::manifest(100).replace("app: nginx", "app: another"),
+                rules => policy::manifest(rules),
+            };
+            let path = env::temp_dir().join("bench.yaml");
+            fs::write(&path, manifest)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            enforcer.add_policy(&path)?;
+        }
+        let mut command = vec![PROGRAM, "measure"];
+        command.extend(self.names.iter().map(String::as_str));
+        let output = container.exec(&command)?.success()?;
+        let data = env::var("KARMOR_DATA").context("KARMOR_DATA names the data port")?;
+        let mut port = fs::File::options()
+            .append(true)
+            .open(&data)
+            .with_context(|| format!("cannot open {data}"))?;
+        port.write_all(output.stdout.as_bytes())
+            .with_context(|| format!("cannot write to {data}"))
+    }
+}

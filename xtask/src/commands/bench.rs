@@ -1,0 +1,242 @@
+//! `cargo xtask bench`
+
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::vm::to_stderr;
+use crate::{
+    cache::Cache,
+    kernel::{Kernel, Series},
+    machine::{Accel, Machine},
+    programs::{self, Profile, Programs},
+    setup, ui,
+};
+
+/// Measure what enforcement costs, in guest instructions
+///
+/// The VM emulates one CPU whose clock counts instructions, so the figures repeat within half a
+/// per cent whatever else this machine does. The baseline is the same VM without the enforcer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Kernel series, repeatable
+    #[arg(long, value_name = "SERIES", value_enum, default_value = "6.1")]
+    kernel: Vec<Series>,
+
+    /// Print one JSON array of rows instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Seconds until a VM that has not finished is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    timeout: u64,
+
+    /// Only the rows with one of these texts in their name
+    names: Vec<String>,
+}
+
+/// A figure.
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    name: String,
+    unit: &'static str,
+    baseline: Option<f64>,
+    value: f64,
+    delta: Option<f64>,
+    kernel: String,
+}
+
+/// What the guest measured.
+#[derive(Debug, Deserialize)]
+struct Cost {
+    name: String,
+    ns: f64,
+}
+
+/// What surrounds the measured process.
+#[derive(Clone, Copy, Debug)]
+enum Setting {
+    /// The enforcer runs; no policy is about this container.
+    NoPolicy,
+    /// A policy with so many rules, none of which matches.
+    Rules(u32),
+}
+
+const SETTINGS: [Setting; 5] = [
+    Setting::NoPolicy,
+    Setting::Rules(1),
+    Setting::Rules(10),
+    Setting::Rules(100),
+    Setting::Rules(10_000),
+];
+
+impl Setting {
+    fn name(self) -> String {
+        match self {
+            Self::NoPolicy => "no-policy".to_owned(),
+            Self::Rules(rules) => format!("rules={rules}"),
+        }
+    }
+
+    fn arguments(self) -> Vec<String> {
+        let rules = match self {
+            Self::NoPolicy => 0,
+            Self::Rules(rules) => rules,
+        };
+        vec!["--enforcer".to_owned(), format!("--rules={rules}")]
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let cache = Cache::from_env()?;
+        setup::ensure(&cache, &self.kernel)?;
+        let built = programs::build(&cache, Profile::Release)?;
+        let mut rows = Vec::new();
+        for series in &self.kernel {
+            ui::status(&format!("{series}: baseline"));
+            let baseline = self.measure(&cache, &built, *series, &[])?;
+            for setting in SETTINGS {
+                if !self.wants(&baseline, setting, *series) {
+                    continue;
+                }
+                ui::status(&format!("{series}: {}", setting.name()));
+                let costs = self.measure(&cache, &built, *series, &setting.arguments())?;
+                rows.extend(rows_of(&baseline, &costs, setting, *series));
+            }
+        }
+        rows.retain(|row| self.names_match(&row.name));
+        if rows.is_empty() {
+            bail!("no row has {} in its name", self.names.join(" or "));
+        }
+        print(&rows, self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn names_match(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|text| name.contains(text.as_str()))
+    }
+
+    /// Whether a VM in this setting would yield a row that was asked for.
+    fn wants(&self, baseline: &BTreeMap<String, f64>, setting: Setting, series: Series) -> bool {
+        baseline
+            .keys()
+            .any(|operation| self.names_match(&row_name(operation, setting, series)))
+    }
+
+    fn measure(
+        &self,
+        cache: &Cache,
+        built: &Programs,
+        series: Series,
+        arguments: &[String],
+    ) -> Result<BTreeMap<String, f64>> {
+        let command = ["karmor-bench", "run"].map(str::to_owned);
+        let machine = Machine {
+            accel: Accel::Counting,
+            cpus: 1,
+            timeout: Duration::from_secs(self.timeout),
+            command: command
+                .into_iter()
+                .chain(arguments.iter().cloned())
+                .collect(),
+            ..Machine::new(Kernel::get(cache, series)?, built)?
+        };
+        let ended = machine.run(cache, to_stderr(), to_stderr())?;
+        if ended.code != 0 {
+            bail!(
+                "the benchmark on {series} ended with exit code {}",
+                ended.code
+            );
+        }
+        costs(&ended.data)
+    }
+}
+
+fn costs(data: &[u8]) -> Result<BTreeMap<String, f64>> {
+    let mut costs = BTreeMap::new();
+    for line in String::from_utf8_lossy(data).lines() {
+        let Cost { name, ns } =
+            serde_json::from_str(line).with_context(|| format!("the guest sent {line:?}"))?;
+        costs.insert(name, ns);
+    }
+    Ok(costs)
+}
+
+fn row_name(operation: &str, setting: Setting, series: Series) -> String {
+    format!("{operation}/{}/{series}", setting.name())
+}
+
+fn rows_of(
+    baseline: &BTreeMap<String, f64>,
+    costs: &BTreeMap<String, f64>,
+    setting: Setting,
+    series: Series,
+) -> Vec<Row> {
+    costs
+        .iter()
+        .map(|(operation, value)| {
+            let before = baseline.get(operation).copied();
+            Row {
+                name: row_name(operation, setting, series),
+                unit: "instructions",
+                baseline: before.map(f64::round),
+                value: value.round(),
+                delta: before.map(|before| (value - before).round()),
+                kernel: series.name().to_owned(),
+            }
+        })
+        .collect()
+}
+
+fn print(rows: &[Row], json: bool) -> Result<()> {
+    if json {
+        ui::line(&serde_json::to_string_pretty(rows).context("rows are JSON")?);
+        return Ok(());
+    }
+    ui::line(&format!(
+        "{:<44} {:>12} {:>12} {:>12}  unit",
+        "name", "baseline", "value", "delta"
+    ));
+    for row in rows {
+        let number = |number: Option<f64>| number.map_or("-".to_owned(), |n| n.to_string());
+        ui::line(&format!(
+            "{:<44} {:>12} {:>12} {:>12}  {}",
+            row.name,
+            number(row.baseline),
+            row.value,
+            number(row.delta),
+            row.unit,
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_named_and_compared() {
+        let baseline = costs(b"{\"name\":\"open_close/depth=5\",\"ns\":1000.2}\n").expect("rows");
+        let now = costs(b"{\"name\":\"open_close/depth=5\",\"ns\":1500.4}\n").expect("rows");
+        let rows = rows_of(&baseline, &now, Setting::Rules(100), Series::V6_1);
+        assert_eq!(
+            rows,
+            [Row {
+                name: "open_close/depth=5/rules=100/6.1".to_owned(),
+                unit: "instructions",
+                baseline: Some(1000.0),
+                value: 1500.0,
+                delta: Some(500.0),
+                kernel: "6.1".to_owned(),
+            }]
+        );
+    }
+
+    #[test]
+    fn what_is_no_row_is_an_error() {
+        costs(b"container exploded\n").expect_err("not JSON");
+    }
+}
