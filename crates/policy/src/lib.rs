@@ -18,6 +18,6 @@ pub mod diagnostic;
 pub mod manifest;
 pub mod model;
 mod read;
-mod validate;
+pub mod validate;
 
 pub use self::read::{Report, read, read_object};

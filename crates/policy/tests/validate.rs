@@ -28,7 +28,11 @@ fn problem(kind: &str, spec: &str) -> (String, String) {
 fn accepted(spec: &str) -> Policy {
     let report = read("f", &policy("KubeArmorPolicy", spec));
     assert!(!report.has_errors(), "{spec}: {:#?}", report.diagnostics);
-    report.policies.into_iter().next().unwrap()
+    report
+        .policies
+        .into_iter()
+        .next()
+        .expect("no errors, so a policy")
 }
 
 /// Each value, put in the place of `@@`, has one problem: part of a message, and a suggestion.

@@ -76,7 +76,7 @@ fn metadata(manifest: &Manifest, cx: &Context<'_>) -> (String, String) {
     if let Some(given) = given_namespace(manifest) {
         cx.at("namespace", || match manifest.kind() {
             Kind::Container => name::label(given, cx),
-            Kind::Cluster | Kind::Host if cx.from_program() => {}
+            Kind::Cluster | Kind::Host if cx.by_program() => {}
             kind @ (Kind::Cluster | Kind::Host) => {
                 let message = format!("a {} has no namespace", kind.as_str());
                 cx.report(Problem::warning(given.span, message).label("ignored"));

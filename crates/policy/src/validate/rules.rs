@@ -98,7 +98,8 @@ impl<'c, 't> Rules<'c, 't> {
 
     /// Warns of a section without rules.
     pub(super) fn expect_rules(&self, before: usize, span: Span, lists: &str) {
-        if self.written == before && !self.cx.from_program() {
+        // After an error, the rules may just be what could not be read.
+        if self.written == before && self.cx.errors() == 0 && !self.cx.by_program() {
             let problem = Problem::warning(span, "this section has no rules");
             self.cx
                 .report(problem.help(format!("rules stand in {lists}")));
@@ -223,7 +224,7 @@ impl<'c, 't> Rules<'c, 't> {
         let cx = self.cx;
         // Programs write empty text for absent.
         let given = |field: Option<&'_ Spanned<String>>| {
-            field.is_some_and(|text| !(cx.from_program() && text.is_empty()))
+            field.is_some_and(|text| !(cx.by_program() && text.is_empty()))
         };
         let target = match (rule.path.as_ref(), rule.execname.as_ref()) {
             (path, Some(execname)) if given(path) && given(Some(execname)) => {
@@ -311,7 +312,7 @@ impl<'c, 't> Rules<'c, 't> {
             narrowed = true;
         }
         if let Some(args) = modifiers.allowed_args
-            && !(args.is_empty() && cx.from_program())
+            && !(args.is_empty() && cx.by_program())
         {
             cx.at("allowedArgs", || {
                 if args.len() > ALLOWED_ARGS {
@@ -332,7 +333,7 @@ pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Opti
         return Some(Vec::new());
     };
     cx.at("fromSource", || {
-        if list.is_empty() && !cx.from_program() {
+        if list.is_empty() && !cx.by_program() {
             let message = "`fromSource` is empty, so the rule is for every executable";
             cx.report(
                 Problem::warning(list.span, message).help("name an executable, or remove it"),
