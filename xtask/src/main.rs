@@ -1,1 +1,39 @@
-fn main() {}
+//! The project's chores, run as `cargo xtask COMMAND`.
+//!
+//! ```text
+//! commands/   one file per command
+//! setup/      what a machine must have, and getting it
+//! debian      packages through a private apt state
+//! kernel      Debian's kernels, unpacked
+//! tree        file trees → initramfs, image layers
+//! guest/      what the VM boots into: base + layer
+//! machine/    QEMU, its serial ports, its end
+//! ```
+
+mod cache;
+mod commands;
+mod debian;
+mod generated;
+mod guest;
+mod kernel;
+mod machine;
+mod programs;
+mod setup;
+mod shell;
+mod steps;
+mod tree;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match commands::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            ui::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -29,6 +29,19 @@ pub struct Label {
     pub exec_id: u64,
 }
 
+impl Label {
+    /// A host task of which nothing else is known yet.
+    pub const EMPTY: Self = Self {
+        workload: HOST,
+        epoch: 0,
+        table: 0,
+        source: 0,
+        parent: 0,
+        reserved: 0,
+        exec_id: 0,
+    };
+}
+
 /// Where a workload's compiled table is: one word, so that a switch is one store.
 ///
 /// Bits, from the lowest: 8 size class, 24 slot in that class's array of tables, 32 table identity.
@@ -77,8 +90,10 @@ pub struct Workload {
     /// Number of the workload this entry belongs to: entries are reused, numbers are not, and a
     /// task left over from an earlier holder must not be judged by this one's policies.
     pub workload: u32,
+    /// Source classes the table tells apart, class 0 included; 1 when no rule has a source.
+    pub sources: u32,
     /// Zero, for later families.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 const _: () = {

@@ -11,10 +11,18 @@ pub const LABELS: &str = "LABELS";
 pub const CGROUPS: &str = "CGROUPS";
 /// `ARRAY`: workload number modulo [`crate::limits::WORKLOADS`] → [`crate::label::Workload`].
 pub const WORKLOADS: &str = "WORKLOADS";
-/// `ARRAY` of one [`u32`]: epoch of the workload registry.
-pub const EPOCH: &str = "EPOCH";
+/// `ARRAY` of [`REGISTRY_ENTRIES`] numbers that only ever grow; indexed by [`EPOCH`] and the others.
+pub const REGISTRY: &str = "REGISTRY";
+/// Index in [`REGISTRY`]: counts changes of the set of workloads; an older host label is stale.
+pub const EPOCH: u32 = 0;
+/// Index in [`REGISTRY`]: the table identity given out last.
+pub const LAST_TABLE: u32 = 1;
+/// Index in [`REGISTRY`]: the mark given out last.
+pub const LAST_MARK: u32 = 2;
+/// Entries of [`REGISTRY`].
+pub const REGISTRY_ENTRIES: usize = 3;
 /// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
-pub const TABLES: [&str; 5] = ["TABLES_16K", "TABLES_128K", "TABLES_512K", "TABLES_2M", "TABLES_8M"];
+pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_2M", "TABLES_8M"];
 /// `INODE_STORAGE`: inode → mark number of a protected object.
 pub const INODE_MARKS: &str = "INODE_MARKS";
 /// `HASH`: [`crate::label::Handle::uid`] and mark number → set.

@@ -15,6 +15,8 @@
 //! the state. Byte 0 never occurs in a path, so `cells[state + 0]` holds the transition taken by
 //! every byte without a cell of its own, and `cells[state + ACCEPT]` the set of patterns matched
 //! when the path ends here. A missing default leads to [`DEAD`]; a missing accept cell is set 0.
+//! No live state has offset 0, since an unused cell names it, and every state's last cell lies
+//! before the sets, since a set word could pass for a cell.
 //!
 //! A set names a group of decision rows; a row holds one [`Verdict`] an operation. Rows exist once
 //! for all sources unless a rule with `fromSource` takes part ([`SET_BY_SOURCE`]), and once for
@@ -46,11 +48,11 @@ pub const SET_BY_SOURCE: u32 = 1;
 /// Set flag: two rows in a group, first for others, then for the object's owner.
 pub const SET_BY_OWNER: u32 = 2;
 
-/// Table sizes, as powers of two of words: 16 KiB, 128 KiB, 512 KiB, 2 MiB, 8 MiB.
+/// Table sizes, as powers of two of words: 32 KiB, 256 KiB, 2 MiB, 8 MiB.
 ///
 /// A kernel map value has a fixed size, and a masked index needs a constant power of two; a table
 /// goes into the smallest class that holds it.
-pub const CLASS_WORDS_LOG2: [u32; 5] = [11, 14, 16, 18, 20];
+pub const CLASS_WORDS_LOG2: [u32; 4] = [12, 15, 18, 20];
 
 /// Words that a table is read from.
 ///
@@ -98,7 +100,11 @@ pub fn step<T: Words>(table: &T, state: u32, byte: u8) -> u32 {
         return lo(cell);
     }
     let default = table.word(base);
-    if hi(default) == state { lo(default) } else { DEAD }
+    if hi(default) == state {
+        lo(default)
+    } else {
+        DEAD
+    }
 }
 
 /// The set of patterns matched when the path ends in `state`.
@@ -299,9 +305,8 @@ impl<'a> View<'a> {
             rules: hi(words[6]),
         };
         let len = u64::from(header.len);
-        let region = |offset: u32, count: u64| {
-            offset >= HEADER_WORDS && u64::from(offset) + count <= len
-        };
+        let region =
+            |offset: u32, count: u64| offset >= HEADER_WORDS && u64::from(offset) + count <= len;
         let row_words = u64::from(header.rows.1) * u64::from(Op::COLUMNS);
         if len > words.len() as u64
             || header.sets.1 == 0
@@ -321,7 +326,10 @@ impl<'a> View<'a> {
 
     fn check_cells(&self) -> Result<(), TableError> {
         let cells = self.header.sets.0 - HEADER_WORDS;
-        let inside = |state: u32| state == DEAD || (state & !ABSORBING) < cells;
+        let inside = |state: u32| {
+            let offset = state & !ABSORBING;
+            state == DEAD || (offset > 0 && offset < cells && cells - offset > ACCEPT)
+        };
         if !inside(self.header.start) {
             return Err(TableError::Bounds);
         }
@@ -346,8 +354,16 @@ impl<'a> View<'a> {
     fn check_sets(&self) -> Result<(), TableError> {
         for index in 0..self.header.sets.1 {
             let set = Set(self.words[(self.header.sets.0 + index) as usize]);
-            let owners = if set.flags() & SET_BY_OWNER != 0 { 2u32 } else { 1 };
-            let sources = if set.flags() & SET_BY_SOURCE != 0 { self.header.sources } else { 1 };
+            let owners = if set.flags() & SET_BY_OWNER != 0 {
+                2u32
+            } else {
+                1
+            };
+            let sources = if set.flags() & SET_BY_SOURCE != 0 {
+                self.header.sources
+            } else {
+                1
+            };
             let end = u64::from(set.row()) + u64::from(owners) * u64::from(sources);
             if end > u64::from(self.header.rows.1) || set.source() >= self.header.sources {
                 return Err(TableError::Set(index));
@@ -367,5 +383,62 @@ impl Words for View<'_> {
     #[inline]
     fn word(&self, index: u32) -> u64 {
         self.words.get(index as usize).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::NO_RULE;
+
+    /// Cells of the table below.
+    const CELLS: u32 = 600;
+
+    /// A table of one state at `offset` that accepts set 1 and nothing else.
+    fn table(offset: u32) -> [u64; 8 + CELLS as usize + 2 + 16] {
+        let mut words = [0; 8 + CELLS as usize + 2 + 16];
+        let sets = HEADER_WORDS + CELLS;
+        let header = Header {
+            start: offset,
+            len: sets + 2 + 16,
+            sets: (sets, 2),
+            rows: (sets + 2, 2),
+            class_sets: [0; 3],
+            sources: 1,
+            ops: 0,
+            rules: 1,
+        };
+        words[..8].copy_from_slice(&header.to_words());
+        words[(HEADER_WORDS + offset + ACCEPT) as usize] = 1 | u64::from(offset) << 32;
+        words[sets as usize] = Set::new(0, 0, 0).0;
+        words[sets as usize + 1] = Set::new(1, 0, 0).0;
+        for word in &mut words[sets as usize + 2..] {
+            *word = Verdict::ALLOW.0;
+        }
+        words
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let words = table(5);
+        let view = View::parse(&words).expect("valid");
+        assert_eq!(walk(&view, b""), 1);
+        assert_eq!(walk(&view, b"x"), 0);
+        assert_eq!(set(&view, 1).row(), 1);
+        assert_eq!(
+            verdict(&view, set(&view, 1), Op::Read, 0, false).rule(),
+            NO_RULE
+        );
+    }
+
+    #[test]
+    fn refuses_states_whose_look_ups_leave_the_cells() {
+        let last = CELLS - ACCEPT - 1;
+        assert!(View::parse(&table(last)).is_ok());
+        assert_eq!(
+            View::parse(&table(last + 1)).err(),
+            Some(TableError::Bounds)
+        );
+        assert_eq!(View::parse(&table(0)).err(), Some(TableError::Bounds));
     }
 }

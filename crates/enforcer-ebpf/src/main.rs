@@ -1,2 +1,38 @@
+//! The kernel half: one LSM program a hook.
+//!
+//! ```text
+//! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file
+//!                                │                        │
+//!                                └────────▶ decide ◀──────┘
+//!                                             │ karmor_abi::table
+//!                                  0 or -EACCES, and emit: the event
+//! ```
+//!
+//! Fault policy: a subject without policy is never refused. A subject under policy is refused when
+//! the answer cannot be worked out; the refusal is counted and its event says why.
+
 #![no_std]
 #![no_main]
+// BPF has no compare-and-swap in Rust's target description, so the two atomic instructions that
+// are needed are written as assembly.
+#![feature(asm_experimental_arch)]
+
+mod decide;
+mod emit;
+mod hooks;
+mod kernel;
+mod maps;
+mod object;
+mod subject;
+
+/// Lets the kernel offer GPL-only helpers, such as `bpf_probe_read_kernel`.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier rejects a program from which this loop can be reached.
+    loop {}
+}

@@ -3,6 +3,8 @@
 //! Nothing above this trait knows about maps, programs or offsets; nothing below it knows about
 //! policies, containers or alerts.
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use karmor_abi::counters::Counters;
@@ -36,14 +38,23 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// When the table could not be built; every workload keeps what it had.
-    fn apply(&mut self, workloads: &[u32], table: Option<&Arc<Compiled>>) -> Result<(), BackendError>;
+    fn apply(
+        &mut self,
+        workloads: &[u32],
+        table: Option<&Arc<Compiled>>,
+    ) -> Result<(), BackendError>;
 
     /// Marks an object of the workload's files as protected whatever name it is reached by: `set`
     /// is the set its proper path has in the table applied last.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn mark(&mut self, table: &Arc<Compiled>, file: std::os::fd::BorrowedFd<'_>, set: u32) -> Result<(), BackendError>;
+    fn mark(
+        &mut self,
+        table: &Arc<Compiled>,
+        file: std::os::fd::BorrowedFd<'_>,
+        set: u32,
+    ) -> Result<(), BackendError>;
 
     /// Takes the stream of raw events ([`karmor_abi::event`]), once.
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>>;

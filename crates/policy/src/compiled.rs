@@ -14,7 +14,8 @@ pub struct Compiled {
     pub words: Vec<u64>,
     /// The rules that verdicts name by index.
     pub rules: Vec<RuleInfo>,
-    /// Patterns of each set, as indices into `rules`; what an alert lists as other matches.
+    /// Rules of each set, as indices into `rules`; what an alert lists as other matches. A rule
+    /// that loses whatever follows may be missing where the winner is there.
     pub sets: Vec<Box<[u32]>>,
 }
 

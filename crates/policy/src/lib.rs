@@ -13,11 +13,18 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod alias;
+pub mod compile;
 pub mod compiled;
 pub mod diagnostic;
+pub mod explain;
+pub mod glob;
 pub mod manifest;
 pub mod model;
 mod read;
+pub mod reference;
+pub mod select;
+pub mod semantics;
 pub mod validate;
 
 pub use self::read::{Report, read, read_object};

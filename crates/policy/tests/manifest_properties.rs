@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 /// The body of the fuzz target, so that it is built and run here too.
-#[path = "../fuzz/targets/manifest.rs"]
+#[path = "../fuzz/bodies/manifest.rs"]
 mod target;
 
 const EXAMPLES: &str = include_str!("cases/examples.yaml");

@@ -130,10 +130,10 @@ fn patterns() {
         "file: {matchPatterns: [{pattern: @@}]}",
         &[
             ("\"/a[\"", "is never closed", ""),
-            ("\"/a]\"", "has no `[`", ""),
-            ("\"/[]\"", "is empty", ""),
+            ("\"/[]\"", "the class matches nothing", ""),
             ("\"/{a\"", "is never closed", ""),
-            ("\"/a}\"", "has no `{`", ""),
+            ("\"/é[z-a]\"", "runs backwards", ""),
+            ("\"/a}\"", "closes nothing", ""),
             ("\"*.sh\"", "never matches", "/**.sh"),
             ("a/*", "never matches", "/**/a/*"),
             ("/a//*", "never matches", ""),

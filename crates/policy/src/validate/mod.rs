@@ -12,7 +12,6 @@
 //!   rule refuses.
 
 mod conflict;
-mod glob_check;
 mod level;
 mod name;
 mod names;

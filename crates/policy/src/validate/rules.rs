@@ -2,9 +2,10 @@
 
 use karmor_abi::{limits::PATH_BYTES, op::Object};
 
-use super::{conflict::Seen, glob_check, level::Level, path};
+use super::{conflict::Seen, level::Level, path};
 use crate::{
     diagnostic::quote,
+    glob::Glob,
     manifest::{
         Span, Spanned,
         context::{Context, Problem},
@@ -399,16 +400,11 @@ fn glob_problem(pattern: &Spanned<String>) -> Option<Problem> {
         );
         return Some(Problem::error(span, message));
     }
-    if let Err(fault) = glob_check::check(pattern) {
-        let at = pattern.get(..fault.at).map_or(0, |t| t.chars().count()) + 1;
-        return Some(
-            Problem::error(
-                span,
-                format!("{quoted} is not a pattern: {}", fault.message),
-            )
-            .label(format!("character {at} of the pattern"))
-            .help("a backslash before a character takes it as it is"),
-        );
+    if let Err(error) = Glob::parse(pattern) {
+        let before = pattern.get(..error.offset);
+        let at = before.map_or(error.offset, |t| t.chars().count()) + 1;
+        let message = format!("{quoted} is not a pattern: {}", error.kind);
+        return Some(Problem::error(span, message).label(format!("character {at} of the pattern")));
     }
     // Paths are absolute and have neither empty components nor dots, nor a slash at the end.
     if !pattern.starts_with('/') && !pattern.starts_with("**") && !pattern.starts_with('{') {

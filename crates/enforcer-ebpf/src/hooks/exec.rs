@@ -1,0 +1,101 @@
+//! `bprm_check_security`, `bprm_committed_creds`, `mmap_file`: what becomes code.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use karmor_abi::{event::Hook, op::Op};
+
+use crate::{
+    decide::{Object, decide, source_of},
+    kernel::{
+        memory::{Ptr, load},
+        offsets::BPRM_FILE,
+        path,
+        task::Task,
+    },
+    object::file::{inode_of, mark_of, place_of},
+    subject::{Identity, Subject},
+};
+
+/// `PROT_EXEC`.
+const PROT_EXEC: u64 = 4;
+
+/// `bprm_check_security(bprm)`: once for the program, again for each interpreter.
+#[lsm(hook = "bprm_check_security")]
+pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
+    let bprm: Ptr = ctx.arg(0);
+    let Some(subject) = Subject::executing(Op::Exec.bit()) else {
+        return 0;
+    };
+    // SAFETY: `bprm` is the hook's argument, its file a member.
+    let file = unsafe { load(bprm, BPRM_FILE.load()) };
+    let inode = inode_of(file);
+    decide(
+        &subject,
+        &Object {
+            place: place_of(file),
+            inode: inode as u64,
+            mark: mark_of(inode),
+        },
+        subject.ops,
+        Hook::Exec,
+        0,
+    )
+}
+
+/// `bprm_committed_creds(bprm)`: the new image stands; from here on it is the source.
+#[lsm(hook = "bprm_committed_creds")]
+pub(crate) fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
+    let identity = Identity::current(true);
+    let label = identity.label;
+    if label.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; only the running task writes its own label.
+    let known = unsafe { (*label).table };
+    if known == 0 {
+        return 0;
+    }
+    let all = u32::MAX;
+    if let Some(subject) = Subject::new(&identity, all)
+        && subject.handle.uid() == known
+        && let Some(scratch) = path::claim()
+    {
+        // The image is already the task's.
+        let source = source_of(subject.handle.0, scratch, Task::current().0);
+        // SAFETY: as above.
+        unsafe { (*label).source = source };
+        path::release(scratch);
+    } else {
+        // SAFETY: as above. Both classes are worked out again when next needed.
+        unsafe { (*label).table = 0 };
+    }
+    0
+}
+
+/// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec.
+#[lsm(hook = "mmap_file")]
+pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let prot: u64 = ctx.arg(2);
+    if file.is_null() || prot & PROT_EXEC == 0 {
+        return 0;
+    }
+    let Some(subject) = Subject::current(Op::Map.bit()) else {
+        return 0;
+    };
+    // The image itself was decided at exec, by whom it was executed.
+    if file as u64 == Task::current().exe_file() {
+        return 0;
+    }
+    let inode = inode_of(file);
+    decide(
+        &subject,
+        &Object {
+            place: place_of(file),
+            inode: inode as u64,
+            mark: mark_of(inode),
+        },
+        subject.ops,
+        Hook::Mmap,
+        prot as u32,
+    )
+}

@@ -1,0 +1,87 @@
+//! `file_open`, `file_truncate`: what is opened, for what.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use karmor_abi::{event::Hook, op::Op};
+
+use crate::{
+    decide::{Object, decide},
+    kernel::{
+        memory::{Ptr, load_u32},
+        offsets::{FILE_F_FLAGS, FILE_F_MODE},
+    },
+    object::file::{inode_of, mark_of, place_of},
+    subject::Subject,
+};
+
+/// `FMODE_READ`.
+const FMODE_READ: u32 = 1;
+/// `FMODE_WRITE`.
+const FMODE_WRITE: u32 = 2;
+/// `FMODE_NOACCOUNT`: the file a stacked file system opens underneath, as itself; the user's file
+/// above it was decided.
+const FMODE_NOACCOUNT: u32 = 1 << 29;
+/// `O_TRUNC` on x86_64 and aarch64.
+const O_TRUNC: u32 = 0o1000;
+
+/// `file_open(file)`.
+#[lsm(hook = "file_open")]
+pub(crate) fn file_open(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
+        return 0;
+    };
+    // SAFETY: the hook's argument and its members.
+    let (mode, flags) = unsafe {
+        (
+            load_u32(file, FILE_F_MODE.load()),
+            load_u32(file, FILE_F_FLAGS.load()),
+        )
+    };
+    if mode & FMODE_NOACCOUNT != 0 {
+        return 0;
+    }
+    let mut ops = 0;
+    if mode & FMODE_READ != 0 {
+        ops |= Op::Read.bit();
+    }
+    if mode & FMODE_WRITE != 0 || flags & O_TRUNC != 0 {
+        ops |= Op::Write.bit();
+    }
+    ops &= subject.ops;
+    if ops == 0 {
+        return 0;
+    }
+    let inode = inode_of(file);
+    decide(
+        &subject,
+        &Object {
+            place: place_of(file),
+            inode: inode as u64,
+            mark: mark_of(inode),
+        },
+        ops,
+        Hook::Open,
+        flags,
+    )
+}
+
+/// `file_truncate(file)`, since 6.2: `ftruncate`; before, `path_truncate` sees that too.
+#[lsm(hook = "file_truncate")]
+pub(crate) fn file_truncate(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let Some(subject) = Subject::current(Op::Write.bit()) else {
+        return 0;
+    };
+    let inode = inode_of(file);
+    decide(
+        &subject,
+        &Object {
+            place: place_of(file),
+            inode: inode as u64,
+            mark: mark_of(inode),
+        },
+        subject.ops,
+        Hook::Truncate,
+        0,
+    )
+}

@@ -1,0 +1,148 @@
+//! The `path_*` hooks and `inode_setxattr`: changes of names and of what hangs on them.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use karmor_abi::{event::Hook, op::Op};
+
+use crate::{
+    decide::{Object, decide},
+    kernel::{
+        memory::{Ptr, load},
+        offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
+        path::Place,
+        task::Task,
+    },
+    object::file::mark_of,
+    subject::Subject,
+};
+
+/// Decides a change of `dentry` in the mount `mnt`.
+#[inline(always)]
+fn change(mnt: u64, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
+    let Some(subject) = Subject::current(ops) else {
+        return 0;
+    };
+    // SAFETY: `dentry` is a hook's argument or a member of one.
+    let inode = unsafe { load(dentry, DENTRY_D_INODE.load()) };
+    decide(
+        &subject,
+        &Object {
+            place: Place {
+                mnt,
+                dentry: dentry as u64,
+            },
+            inode: inode as u64,
+            mark: if inode.is_null() { 0 } else { mark_of(inode) },
+        },
+        subject.ops,
+        hook,
+        0,
+    )
+}
+
+/// Mount of a `struct path` argument.
+#[inline(always)]
+fn mnt_of(path: Ptr) -> u64 {
+    // SAFETY: a hook's argument and its member.
+    unsafe { load(path, PATH_MNT.load()) as u64 }
+}
+
+/// Decides a change of what a `struct path` argument names.
+#[inline(always)]
+fn change_path(path: Ptr, hook: Hook) -> i32 {
+    // SAFETY: a hook's argument and its member.
+    let dentry = unsafe { load(path, PATH_DENTRY.load()) };
+    change(mnt_of(path), dentry, Op::Write.bit(), hook)
+}
+
+/// A change of an entry in a directory: `(dir, dentry, ..)`.
+#[inline(always)]
+fn change_entry(ctx: &LsmContext, hook: Hook) -> i32 {
+    change(mnt_of(ctx.arg(0)), ctx.arg(1), Op::Write.bit(), hook)
+}
+
+/// `path_mknod(dir, dentry, mode, dev)`: also every file that `open` creates.
+#[lsm(hook = "path_mknod")]
+pub(crate) fn path_mknod(ctx: LsmContext) -> i32 {
+    change_entry(&ctx, Hook::Mknod)
+}
+
+/// `path_mkdir(dir, dentry, mode)`.
+#[lsm(hook = "path_mkdir")]
+pub(crate) fn path_mkdir(ctx: LsmContext) -> i32 {
+    change_entry(&ctx, Hook::Mkdir)
+}
+
+/// `path_rmdir(dir, dentry)`.
+#[lsm(hook = "path_rmdir")]
+pub(crate) fn path_rmdir(ctx: LsmContext) -> i32 {
+    change_entry(&ctx, Hook::Rmdir)
+}
+
+/// `path_unlink(dir, dentry)`.
+#[lsm(hook = "path_unlink")]
+pub(crate) fn path_unlink(ctx: LsmContext) -> i32 {
+    change_entry(&ctx, Hook::Unlink)
+}
+
+/// `path_symlink(dir, dentry, old_name)`: the new name.
+#[lsm(hook = "path_symlink")]
+pub(crate) fn path_symlink(ctx: LsmContext) -> i32 {
+    change_entry(&ctx, Hook::Symlink)
+}
+
+/// `path_link(old_dentry, new_dir, new_dentry)`: what gets another name, and that name.
+#[lsm(hook = "path_link")]
+pub(crate) fn path_link(ctx: LsmContext) -> i32 {
+    let mnt = mnt_of(ctx.arg(1));
+    let refused = change(
+        mnt,
+        ctx.arg(0),
+        Op::Write.bit() | Op::Move.bit(),
+        Hook::Link,
+    );
+    if refused != 0 {
+        return -13;
+    }
+    change(mnt, ctx.arg(2), Op::Write.bit(), Hook::Link)
+}
+
+/// `path_rename(old_dir, old_dentry, new_dir, new_dentry, ..)`: what moves, and what it replaces
+/// or is exchanged with.
+#[lsm(hook = "path_rename")]
+pub(crate) fn path_rename(ctx: LsmContext) -> i32 {
+    let ops = Op::Write.bit() | Op::Move.bit();
+    if change(mnt_of(ctx.arg(0)), ctx.arg(1), ops, Hook::Rename) != 0 {
+        return -13;
+    }
+    change(mnt_of(ctx.arg(2)), ctx.arg(3), ops, Hook::Rename)
+}
+
+/// `path_chmod(path, mode)`.
+#[lsm(hook = "path_chmod")]
+pub(crate) fn path_chmod(ctx: LsmContext) -> i32 {
+    change_path(ctx.arg(0), Hook::Chmod)
+}
+
+/// `path_chown(path, uid, gid)`.
+#[lsm(hook = "path_chown")]
+pub(crate) fn path_chown(ctx: LsmContext) -> i32 {
+    change_path(ctx.arg(0), Hook::Chown)
+}
+
+/// `path_truncate(path)`.
+#[lsm(hook = "path_truncate")]
+pub(crate) fn path_truncate(ctx: LsmContext) -> i32 {
+    change_path(ctx.arg(0), Hook::Truncate)
+}
+
+/// `inode_setxattr(idmap, dentry, name, value, size, flags)`: no mount is passed. The task's root
+/// mount serves when it is of the same file system; otherwise the walk ends in the wrong mount and
+/// the object counts as unreachable.
+#[lsm(hook = "inode_setxattr")]
+pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
+    let dentry: Ptr = ctx.arg(1);
+    let Some(root) = Task::current().root() else {
+        return 0;
+    };
+    change(root.mnt, dentry, Op::Write.bit(), Hook::Setxattr)
+}

@@ -1,0 +1,7 @@
+//! Typed access to kernel memory. Nothing outside this module knows an offset.
+
+pub(crate) mod atomic;
+pub(crate) mod memory;
+pub(crate) mod offsets;
+pub(crate) mod path;
+pub(crate) mod task;

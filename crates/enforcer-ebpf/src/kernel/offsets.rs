@@ -1,0 +1,22 @@
+//! Struct offsets: read-only globals that user space fills from the running kernel's BTF.
+//!
+//! `.rodata` is frozen before the programs are loaded, so to the verifier each is a constant, and a
+//! BTF pointer plus such an offset stays a BTF pointer.
+
+use aya_ebpf::Global;
+
+/// What the globals hold until user space fills them. No constant of the programs has this value: the
+/// linker may fold a constant into a global of equal value, and would then change with it.
+const UNFILLED: u32 = 0x6b61_726d;
+
+macro_rules! globals {
+    ($($global:ident = $strukt:literal . $member:literal;)*) => {
+        $(
+            #[doc = concat!("Offset of `", $strukt, ".", $member, "` in bytes.")]
+            #[unsafe(no_mangle)]
+            pub(crate) static $global: Global<u32> = Global::new(UNFILLED);
+        )*
+    };
+}
+
+karmor_abi::for_each_member!(globals);

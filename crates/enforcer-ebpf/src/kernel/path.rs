@@ -1,0 +1,206 @@
+//! The path of an object, from the root of its mount namespace, by our own walk.
+//!
+//! `bpf_d_path` is refused in half of the hooks and answers relative to the task's root, which a
+//! contained root may change; this walk has one meaning in every hook. It goes from the object
+//! upwards and notes each component; the texts are read later, from the root down, and only as far
+//! as the automaton wants them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use karmor_abi::{
+    event::OBJECT_PATH,
+    limits::{PATH_BYTES, PATH_COMPONENTS},
+    op::Object,
+};
+
+use super::{
+    memory::{read, read_or_zero},
+    offsets::{
+        DENTRY_D_PARENT, MNT_NS_NS, MOUNT_MNT, MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM,
+        NSPROXY_MNT_NS, TASK_NSPROXY,
+    },
+};
+use crate::maps::{Climb, Name, SCRATCH, Scratch, Walk};
+
+/// Mounts a path may cross besides its components.
+const MOUNTS: u32 = 64;
+
+/// Addresses at and above this are `ERR_PTR`s (`MAX_ERRNO`).
+const ERROR_POINTERS: u64 = -4095i64 as u64;
+
+/// Inode number of anonymous mount namespaces since 6.18 (`MNT_NS_ANON_INO`); 0 before.
+const ANONYMOUS_NAMESPACE: u32 = 0xEFFF_FFF7;
+
+/// A place in a mount: `dentry` seen through `mnt` (a `struct vfsmount`).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Place {
+    pub(crate) mnt: u64,
+    pub(crate) dentry: u64,
+}
+
+/// The top of a mount tree.
+const TOP: u64 = 1;
+/// A dentry without a parent that is not its mount's root.
+const DISCONNECTED: u64 = 2;
+/// More components or bytes than a path may have.
+const TOO_LONG: u64 = 3;
+/// Memory that must be readable was not.
+const UNREADABLE: u64 = 4;
+
+/// What a step of the climb needs to know. What changes is in [`Scratch::climb`]: to the verifier,
+/// map memory holds unknown numbers, so that it sees one state and not one for each step.
+#[repr(C)]
+struct Climber {
+    scratch: *mut Scratch,
+}
+
+unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
+    // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame; the
+    // slot is claimed by this task.
+    let (scratch, climb) = unsafe {
+        let scratch = (*climber).scratch;
+        (scratch, &mut (*scratch).climb)
+    };
+    if climb.dentry == climb.edges[2] {
+        if climb.edges[0] == climb.mount {
+            climb.end = TOP;
+            return 1;
+        }
+        climb.dentry = climb.edges[1];
+        climb.mount = climb.edges[0];
+        let Ok(edges) = read(climb.mount + u64::from(MOUNT_MNT_PARENT.load())) else {
+            climb.end = UNREADABLE;
+            return 1;
+        };
+        climb.edges = edges;
+        return 0;
+    }
+    // `d_parent` and `d_name` { hash, len, name } lie side by side: one read a component.
+    let Ok([parent, hash_len, text]) =
+        read::<[u64; 3]>(climb.dentry + u64::from(DENTRY_D_PARENT.load()))
+    else {
+        climb.end = UNREADABLE;
+        return 1;
+    };
+    let len = hash_len >> 32;
+    climb.bytes += len + 1;
+    if climb.count >= PATH_COMPONENTS as u64 || climb.bytes > PATH_BYTES as u64 {
+        climb.end = TOO_LONG;
+        return 1;
+    }
+    // SAFETY: the slot is claimed by this task; the index is masked below its length.
+    unsafe {
+        let name = &raw mut (*scratch).names[climb.count as usize & (PATH_COMPONENTS - 1)];
+        *name = Name { text, len };
+    }
+    climb.count += 1;
+    if parent == climb.dentry {
+        climb.end = DISCONNECTED;
+        return 1;
+    }
+    climb.dentry = parent;
+    0
+}
+
+/// Notes the components of `place` in `scratch`, the object's own name first.
+///
+/// `false` when kernel memory could not be read.
+#[inline(never)]
+pub(crate) fn walk(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
+    let mount = mnt - u64::from(MOUNT_MNT.load());
+    let Ok(edges) = read(mount + u64::from(MOUNT_MNT_PARENT.load())) else {
+        return false;
+    };
+    // SAFETY: claimed by this task.
+    let state = unsafe {
+        (*scratch).climb = Climb {
+            dentry,
+            mount,
+            edges,
+            count: 0,
+            bytes: 0,
+            end: TOO_LONG,
+        };
+        &mut (*scratch).climb
+    };
+    let mut climber = Climber { scratch };
+    let step: unsafe extern "C" fn(u64, *mut Climber) -> i64 = climb;
+    // SAFETY: the callback gets `climber`, which outlives the call. The function item is transmuted,
+    // not cast through an integer, to keep the relocation that tells the verifier it is a function.
+    unsafe {
+        bpf_loop(
+            PATH_COMPONENTS as u32 + MOUNTS,
+            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Climber) -> i64, *mut c_void>(
+                step,
+            ),
+            (&raw mut climber).cast(),
+            0,
+        );
+    }
+    let object = match state.end {
+        UNREADABLE => return false,
+        TOO_LONG => Object::TooLong as u64,
+        end => attachment(state.mount, end == TOP),
+    };
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*scratch).walk = Walk {
+            count: state.count,
+            object,
+        }
+    };
+    true
+}
+
+/// Whether the mount that ended a climb hangs in a mount namespace somebody can live in.
+#[inline(always)]
+fn attachment(mount: u64, top: bool) -> u64 {
+    let namespace = read_or_zero(mount + u64::from(MOUNT_MNT_NS.load()));
+    if namespace >= ERROR_POINTERS {
+        return Object::Anonymous as u64;
+    }
+    if namespace == 0 || !top {
+        return Object::Unreachable as u64;
+    }
+    // SAFETY: the helper returns the running task.
+    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() };
+    let proxy = read_or_zero(task + u64::from(TASK_NSPROXY.load()));
+    if read_or_zero(proxy + u64::from(NSPROXY_MNT_NS.load())) == namespace {
+        return u64::from(OBJECT_PATH);
+    }
+    let inum = namespace + u64::from(MNT_NS_NS.load()) + u64::from(NS_COMMON_INUM.load());
+    match read::<u32>(inum) {
+        Ok(0 | ANONYMOUS_NAMESPACE) | Err(_) => Object::Unreachable as u64,
+        Ok(_) => u64::from(OBJECT_PATH),
+    }
+}
+
+/// Claims a scratch slot. `None` when all are taken.
+#[inline(always)]
+pub(crate) fn claim() -> Option<*mut Scratch> {
+    // SAFETY: the helper has no preconditions.
+    let first = unsafe { aya_ebpf::helpers::generated::bpf_get_smp_processor_id() };
+    let mut attempt = 0;
+    while attempt < 64 {
+        // Past the last slot the lookup fails and the search goes on from slot 0.
+        let slot = match SCRATCH.get_ptr_mut(first + attempt) {
+            Some(slot) => slot,
+            None => SCRATCH.get_ptr_mut(attempt)?,
+        };
+        // SAFETY: a map value, 8-byte aligned.
+        if unsafe { super::atomic::swap(&raw mut (*slot).claimed, 1) } == 0 {
+            return Some(slot);
+        }
+        attempt += 1;
+    }
+    None
+}
+
+/// Gives a slot back.
+#[inline(always)]
+pub(crate) fn release(slot: *mut Scratch) {
+    // SAFETY: the caller claimed the slot; the swap orders its earlier writes before the release.
+    unsafe { super::atomic::swap(&raw mut (*slot).claimed, 0) };
+}

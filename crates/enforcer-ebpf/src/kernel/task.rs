@@ -1,0 +1,154 @@
+//! What a task is: image, parent, process ids, terminal.
+//!
+//! Everything here starts from a `task_struct` address and copies; none of it is on a path that an
+//! allowed access takes, but for the image after an exec.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+
+use super::{
+    memory::{read, read_or_zero},
+    offsets::{
+        FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
+        SIGNAL_PIDS, SIGNAL_TTY, TASK_FS, TASK_MM, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
+        TTY_NAME,
+    },
+    path::Place,
+};
+
+/// Bytes of one `struct upid` { nr, ns }.
+const UPID_BYTES: u64 = 16;
+
+/// Index of the thread group's pid in `signal_struct.pids` (`PIDTYPE_TGID`), in bytes.
+const PIDTYPE_TGID: u64 = 8;
+
+/// A `task_struct`, by address.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) u64);
+
+impl Task {
+    /// The running task.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper has no preconditions.
+        Self(unsafe { bpf_get_current_task() })
+    }
+
+    #[inline(always)]
+    fn member(self, offset: u32) -> u64 {
+        read_or_zero(self.0 + u64::from(offset))
+    }
+
+    /// The process that forked it, or that it was re-parented to.
+    #[inline(always)]
+    pub(crate) fn real_parent(self) -> Self {
+        Self(self.member(TASK_REAL_PARENT.load()))
+    }
+
+    /// Process id in the initial namespace.
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        match read(self.0 + u64::from(TASK_TGID.load())) {
+            Ok(tgid) => tgid,
+            Err(_) => 0,
+        }
+    }
+
+    /// Address of its image's `struct file`, or 0.
+    #[inline(always)]
+    pub(crate) fn exe_file(self) -> u64 {
+        match self.member(TASK_MM.load()) {
+            0 => 0,
+            mm => read_or_zero(mm + u64::from(MM_EXE_FILE.load())),
+        }
+    }
+
+    /// Where its image lies. `None` for a kernel thread.
+    #[inline(always)]
+    pub(crate) fn exe(self) -> Option<Place> {
+        match self.exe_file() {
+            0 => None,
+            file => place(file + u64::from(FILE_F_PATH.load())),
+        }
+    }
+
+    /// Its working directory.
+    #[inline(always)]
+    pub(crate) fn cwd(self) -> Option<Place> {
+        match self.member(TASK_FS.load()) {
+            0 => None,
+            fs => place(fs + u64::from(FS_PWD.load())),
+        }
+    }
+
+    /// Its root directory.
+    #[inline(always)]
+    pub(crate) fn root(self) -> Option<Place> {
+        match self.member(TASK_FS.load()) {
+            0 => None,
+            fs => place(fs + u64::from(FS_ROOT.load())),
+        }
+    }
+
+    /// Address of its memory descriptor, or 0.
+    #[inline(always)]
+    pub(crate) fn mm(self) -> u64 {
+        self.member(TASK_MM.load())
+    }
+
+    /// Address of the `struct pid` of its thread group.
+    #[inline(always)]
+    fn pid(self) -> u64 {
+        let signal = self.member(TASK_SIGNAL.load());
+        read_or_zero(signal + u64::from(SIGNAL_PIDS.load()) + PIDTYPE_TGID)
+    }
+
+    /// Process ids of the task and its parent as the task's own pid namespace numbers them; 0 for
+    /// a parent outside it.
+    #[inline(always)]
+    pub(crate) fn namespace_pids(self, parent: Self) -> (u32, u32) {
+        let pid = self.pid();
+        let Ok(level) = read::<u32>(pid + u64::from(PID_LEVEL.load())) else {
+            return (0, 0);
+        };
+        let number = u64::from(PID_NUMBERS.load()) + u64::from(level & 31) * UPID_BYTES;
+        let Ok([nr, namespace]) = read::<[u64; 2]>(pid + number) else {
+            return (0, 0);
+        };
+        let parent_pid = parent.pid();
+        let parent_nr = match read::<u32>(parent_pid + u64::from(PID_LEVEL.load())) {
+            Ok(parent_level) if parent_level >= level => {
+                match read::<[u64; 2]>(parent_pid + number) {
+                    Ok([nr, same]) if same == namespace => nr as u32,
+                    _ => 0,
+                }
+            }
+            _ => 0,
+        };
+        (nr as u32, parent_nr)
+    }
+
+    /// Name of the controlling terminal, or zeroes.
+    #[inline(always)]
+    pub(crate) fn tty(self) -> [u8; 16] {
+        let signal = self.member(TASK_SIGNAL.load());
+        match read_or_zero(signal + u64::from(SIGNAL_TTY.load())) {
+            0 => [0; 16],
+            tty => match read(tty + u64::from(TTY_NAME.load())) {
+                Ok(name) => name,
+                Err(_) => [0; 16],
+            },
+        }
+    }
+}
+
+/// Reads a `struct path`.
+#[inline(always)]
+fn place(path: u64) -> Option<Place> {
+    let mnt = read_or_zero(path + u64::from(PATH_MNT.load()));
+    let dentry = read_or_zero(path + u64::from(PATH_DENTRY.load()));
+    if mnt == 0 || dentry == 0 {
+        None
+    } else {
+        Some(Place { mnt, dentry })
+    }
+}

@@ -1,0 +1,138 @@
+//! Who asks: the task's label, and what applies to its workload.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns,
+};
+use karmor_abi::{
+    label::{HOST, Handle, Label},
+    limits::WORKLOADS as WORKLOAD_ENTRIES,
+    names,
+};
+
+use crate::{
+    kernel::task::Task,
+    maps::{CGROUPS, LABELS, REGISTRY, WORKLOADS},
+};
+
+/// Deepest cgroup level that is searched for a container; containerd and Kubernetes use up to 6.
+const CGROUP_LEVELS: i32 = 16;
+
+/// A task under policy.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    /// Its label in the map; null when there was no room for one.
+    pub(crate) label: *mut Label,
+    /// Its workload.
+    pub(crate) workload: u32,
+    /// Operations the table may not allow, of those asked about.
+    pub(crate) ops: u32,
+    /// Source classes the table tells apart.
+    pub(crate) sources: u32,
+    /// The table of its workload; never [`Handle::NONE`].
+    pub(crate) handle: Handle,
+}
+
+impl Subject {
+    /// The running task, when its workload has a policy on one of `ops`.
+    #[inline(always)]
+    pub(crate) fn current(ops: u32) -> Option<Self> {
+        Self::new(&Identity::current(false), ops)
+    }
+
+    /// The running task at an exec: a host process that executes inside a container's cgroup
+    /// becomes the container's here, whatever it was labelled before.
+    #[inline(always)]
+    pub(crate) fn executing(ops: u32) -> Option<Self> {
+        Self::new(&Identity::current(true), ops)
+    }
+
+    #[inline(always)]
+    pub(crate) fn new(identity: &Identity, ops: u32) -> Option<Self> {
+        let workload = identity.workload;
+        let entry = WORKLOADS.get(workload & (WORKLOAD_ENTRIES - 1))?;
+        if entry.ops & ops == 0 || entry.workload != workload || entry.handle == Handle::NONE {
+            return None;
+        }
+        Some(Self {
+            label: identity.label,
+            workload,
+            ops: entry.ops & ops,
+            sources: entry.sources,
+            handle: entry.handle,
+        })
+    }
+}
+
+/// Whose a task is.
+pub(crate) struct Identity {
+    /// Its label in the map; null when there was no room for one.
+    pub(crate) label: *mut Label,
+    /// Its workload.
+    pub(crate) workload: u32,
+}
+
+impl Identity {
+    /// The running task's; its label is made when missing and resolved again when stale.
+    #[inline(always)]
+    pub(crate) fn current(at_exec: bool) -> Self {
+        let task = Task::current();
+        let epoch = match REGISTRY.get(names::EPOCH) {
+            Some(&epoch) => epoch as u32,
+            None => 0,
+        };
+        let Some(label) = LABELS.get_ptr_mut(task.0) else {
+            let workload = workload_of_cgroup();
+            let label = Label {
+                workload,
+                epoch,
+                ..Label::EMPTY
+            };
+            // Without room the task stays unlabelled; it is resolved again at its next access.
+            let _ = LABELS.insert(task.0, label, 0);
+            let label = LABELS.get_ptr_mut(task.0).unwrap_or(core::ptr::null_mut());
+            return Self { label, workload };
+        };
+        // SAFETY: a map value that only the task itself writes, and that lives as long as it.
+        unsafe {
+            if (*label).workload == HOST && (at_exec || (*label).epoch != epoch) {
+                (*label).epoch = epoch;
+                let workload = workload_of_cgroup();
+                if workload != HOST {
+                    (*label).workload = workload;
+                    (*label).table = 0;
+                    (*label).exec_id = bpf_ktime_get_boot_ns();
+                }
+            }
+            Self {
+                label,
+                workload: (*label).workload,
+            }
+        }
+    }
+}
+
+/// The workload whose cgroup the running task is in, or below.
+#[inline(never)]
+fn workload_of_cgroup() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    let own = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: entries are only ever replaced whole; a stale one names a number that is not reused.
+    if let Some(&workload) = unsafe { CGROUPS.get(own) } {
+        return workload;
+    }
+    let mut found = HOST;
+    let mut level = 1;
+    while level < CGROUP_LEVELS {
+        // SAFETY: the helper has no preconditions; 0 past the task's own level.
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if id == 0 || id == own {
+            break;
+        }
+        // SAFETY: as above.
+        if let Some(&workload) = unsafe { CGROUPS.get(id) } {
+            found = workload;
+        }
+        level += 1;
+    }
+    found
+}

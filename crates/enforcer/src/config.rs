@@ -1,0 +1,517 @@
+//! Settings: from flags, environment and a YAML file to one checked [`Config`].
+//!
+//! A flag beats the environment, which beats the file, which beats the default. KubeArmor lets its
+//! file beat the command line; here the more deliberate act wins.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use karmor_policy::model::Posture;
+use serde::Deserialize;
+
+use crate::args::notice;
+
+/// Settings of KubeArmor that mean nothing here yet. They are accepted, with a notice, so that
+/// existing unit files and manifests start.
+pub const FUTURE_KEYS: &[&str] = &[
+    "alertThrottling",
+    "annotateResources",
+    "coverageTest",
+    "defaultCapabilitiesPosture",
+    "defaultNetworkPosture",
+    "defaultPostureLogs",
+    "dropResourceFromProcessLogs",
+    "enableIMA",
+    "enableKubeArmorStateAgent",
+    "enableKubeArmorVm",
+    "enableNRI",
+    "enableNetworkPolicyEnforcer",
+    "enableUSBDeviceHandler",
+    "enforcerAlerts",
+    "hostDefaultCapabilitiesPosture",
+    "hostDefaultDevicePosture",
+    "hostDefaultNetworkPosture",
+    "hostVisibility",
+    "initTimeout",
+    "matchArgs",
+    "maxAlertPerSec",
+    "nriIndex",
+    "nriSocket",
+    "procfsMount",
+    "seLinuxProfileDir",
+    "throttleSec",
+    "tlsCertPath",
+    "tlsCertProvider",
+    "useOCIHooks",
+    "visibility",
+];
+
+/// A default posture as users write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostureSetting {
+    /// Let it happen, with an alert
+    Audit,
+    /// Refuse it, with an alert
+    Block,
+    /// Let it happen, silently
+    Allow,
+}
+
+impl From<PostureSetting> for Posture {
+    fn from(setting: PostureSetting) -> Self {
+        match setting {
+            PostureSetting::Audit => Self::Audit,
+            PostureSetting::Block => Self::Block,
+            PostureSetting::Allow => Self::Allow,
+        }
+    }
+}
+
+/// Where alerts go besides gRPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPath {
+    /// Nowhere.
+    None,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+impl FromStr for LogPath {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "" | "none" => Self::None,
+            "stdout" => Self::Stdout,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$meta:meta])* $key:literal $field:ident: $type:ty;)*) => {
+        /// Every setting, as given or not. The same names in all three places.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            $(
+                $(#[$meta])*
+                #[serde(rename = $key)]
+                #[arg(long = $key)]
+                pub $field: Option<$type>,
+            )*
+        }
+
+        /// Names of all settings that mean something.
+        pub const KEYS: &[&str] = &[$($key),*];
+
+        impl Settings {
+            /// These settings, and where they are silent, those of `lower`.
+            #[must_use]
+            pub fn over(self, lower: Self) -> Self {
+                Self { $($field: self.$field.or(lower.$field),)* }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Name of the cluster, for alerts [default: default]
+    #[arg(env = "CLUSTER", value_name = "NAME")]
+    "cluster" cluster: String;
+    /// Name of this host, for alerts and host policies [default: the host's name]
+    #[arg(env = "KUBEARMOR_NODENAME", value_name = "NAME")]
+    "host" host: String;
+    /// Port of the alert feed on the loopback address; 0 picks one [default: 32767]
+    #[arg(env = "GRPC", value_name = "PORT")]
+    "gRPC" grpc: u16;
+    /// Port of the gRPC health service on the loopback address; 0 picks one [default: 32766]
+    #[arg(env = "GRPCHEALTHPORT", value_name = "PORT")]
+    "gRPCHealthPort" grpc_health_port: u16;
+    /// Serve TCP with mutual TLS (not available in this version)
+    #[arg(env = "TLSENABLED", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "tlsEnabled" tls_enabled: bool;
+    /// Where alerts go besides gRPC: none, stdout or a file [default: none]
+    #[arg(env = "LOGPATH", value_name = "PATH")]
+    "logPath" log_path: String;
+    /// Socket of the container runtime, such as unix:///run/containerd/containerd.sock
+    /// [default: the first usual place that exists]
+    #[arg(env = "CRI_SOCKET", value_name = "URL")]
+    "criSocket" cri_socket: String;
+    /// Take policies for containers [default: true]
+    #[arg(env = "ENABLEKUBEARMORPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "enableKubeArmorPolicy" enable_policy: bool;
+    /// Take policies for this host [default: false]
+    #[arg(env = "ENABLEKUBEARMORHOSTPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "enableKubeArmorHostPolicy" enable_host_policy: bool;
+    /// What happens in a container to a file access that no rule matches, where Allow rules make a
+    /// whitelist [default: audit]
+    #[arg(env = "DEFAULTFILEPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "defaultFilePosture" default_file_posture: PostureSetting;
+    /// The same, for processes of the host [default: audit]
+    #[arg(env = "HOSTDEFAULTFILEPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "hostDefaultFilePosture" host_default_file_posture: PostureSetting;
+    /// Namespaces whose containers are left alone, separated by commas
+    /// [default: kube-system,kubearmor]
+    #[arg(env = "UNTRACKEDNS", value_name = "NAMES")]
+    "untrackedNs" untracked_ns: String;
+    /// Enforcers to use, in order of preference, separated by commas; this version has bpf, and
+    /// none stands for --observe [default: bpf]
+    #[arg(env = "LSM", value_name = "NAMES")]
+    "lsm" lsm: String;
+    /// The BPF filesystem, where what is enforced is pinned [default: /sys/fs/bpf]
+    #[arg(env = "BPFFSPATH", value_name = "DIR")]
+    "bpfFsPath" bpf_fs_path: PathBuf;
+    /// File with this machine's id, for alerts [default: /etc/machine-id]
+    #[arg(env = "MACHINEIDPATH", value_name = "FILE")]
+    "machineIDPath" machine_id_path: PathBuf;
+    /// Take pods and policies from Kubernetes (not available in this version)
+    #[arg(env = "K8S", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "k8s" k8s: bool;
+    /// Log in more detail
+    #[arg(env = "DEBUG", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "debug" debug: bool;
+    /// Directory of policy files, watched [default: /etc/karmor/policies]
+    #[arg(env = "KARMOR_POLICY_DIR", value_name = "DIR")]
+    "policy-dir" policy_dir: PathBuf;
+    /// Directory for what must survive a restart [default: /var/lib/karmor]
+    #[arg(env = "KARMOR_STATE_DIR", value_name = "DIR")]
+    "state-dir" state_dir: PathBuf;
+    /// Unix socket for policies and alerts, for root [default: /run/karmor/karmor.sock]
+    #[arg(env = "KARMOR_SOCKET", value_name = "PATH")]
+    "socket" socket: PathBuf;
+    /// Start even though nothing can or shall be enforced; every status says so
+    #[arg(env = "KARMOR_OBSERVE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    "observe" observe: bool;
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the host.
+    pub host: String,
+    /// Identity of the machine; the host's name where it has none.
+    pub node_id: String,
+    /// Port of the feed.
+    pub grpc: u16,
+    /// Port of the health service.
+    pub grpc_health_port: u16,
+    /// Extra output of alerts.
+    pub log_path: LogPath,
+    /// Socket of the runtime, when told.
+    pub cri_socket: Option<PathBuf>,
+    /// Container policies are taken.
+    pub enable_policy: bool,
+    /// Host policies are taken.
+    pub enable_host_policy: bool,
+    /// File posture of containers.
+    pub file_posture: Posture,
+    /// File posture of the host.
+    pub host_file_posture: Posture,
+    /// Namespaces that are left alone.
+    pub untracked_ns: Vec<String>,
+    /// The BPF filesystem.
+    pub bpf_fs_path: PathBuf,
+    /// Log in detail.
+    pub debug: bool,
+    /// Watched directory.
+    pub policy_dir: PathBuf,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// Unix socket.
+    pub socket: PathBuf,
+    /// Enforcing nothing is accepted; why, as a sentence fragment.
+    pub observe: Option<String>,
+}
+
+/// Why settings are not acceptable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the settings file {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not YAML, or a value has the wrong type.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// What and where.
+        message: String,
+    },
+    /// The file has a name nobody knows.
+    #[error("{path}: there is no setting `{key}`{hint}")]
+    Unknown {
+        /// The file.
+        path: String,
+        /// The name.
+        key: String,
+        /// A suggestion, or nothing.
+        hint: Hint,
+    },
+    /// A value that cannot be used.
+    #[error("{key}: {message}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+}
+
+/// A suggested name.
+#[derive(Debug, Default)]
+pub struct Hint(Option<String>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "; did you mean `{name}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a settings file. Also returns notices about names that mean nothing yet.
+///
+/// # Errors
+/// When the file cannot be read or says something that cannot be meant.
+pub fn read_file(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: name.clone(),
+        source,
+    })?;
+    parse_file(&text, &name)
+}
+
+fn parse_file(text: &str, path: &str) -> Result<(Settings, Vec<String>), ConfigError> {
+    let parse = |e: serde_saphyr::Error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: e.to_string(),
+    };
+    if text
+        .lines()
+        .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+    {
+        return Ok((Settings::default(), Vec::new()));
+    }
+    let mut map: BTreeMap<String, serde_json::Value> =
+        serde_saphyr::from_str(text).map_err(parse)?;
+    let mut notices = Vec::new();
+    for key in map.keys() {
+        if FUTURE_KEYS.contains(&key.as_str()) {
+            notices.push(notice(&format!("{path}: {key}")));
+        } else if !KEYS.contains(&key.as_str()) {
+            let hint = nearest(key, KEYS.iter().chain(FUTURE_KEYS).copied());
+            return Err(ConfigError::Unknown {
+                path: path.to_owned(),
+                key: key.clone(),
+                hint: Hint(hint.map(str::to_owned)),
+            });
+        }
+    }
+    map.retain(|key, _| KEYS.contains(&key.as_str()));
+    for (key, value) in &mut map {
+        normalise(key, value);
+    }
+    let object = serde_json::Value::Object(map.into_iter().collect());
+    let settings = serde_json::from_value(object).map_err(|e| ConfigError::Parse {
+        path: path.to_owned(),
+        message: e.to_string(),
+    })?;
+    Ok((settings, notices))
+}
+
+/// Files quote ports, leave names bare that look like numbers, and write postures in any case.
+fn normalise(key: &str, value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if key.starts_with("gRPC") => {
+            if let Ok(port) = text.parse::<u16>() {
+                *value = port.into();
+            }
+        }
+        Value::String(text) if key.ends_with("Posture") => *text = text.to_lowercase(),
+        Value::Array(items) if matches!(key, "untrackedNs" | "lsm") => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            *value = items.join(",").into();
+        }
+        Value::Number(number) if matches!(key, "cluster" | "host") => {
+            *value = number.to_string().into();
+        }
+        _ => {}
+    }
+}
+
+/// The name closest to a mistyped one, when it is close.
+#[must_use]
+pub fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
+        .filter(|(distance, _)| *distance <= key.len() / 3 + 1)
+        .min()
+        .map(|(_, name)| name)
+}
+
+impl Config {
+    /// Checks settings and fills in defaults.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let host = settings.host.unwrap_or_else(host_name);
+        let node_id =
+            machine_id(settings.machine_id_path.as_deref()).unwrap_or_else(|| host.clone());
+        let observe = observe(settings.observe.unwrap_or(false), settings.lsm.as_deref())?;
+        if settings.tls_enabled == Some(true) {
+            return Err(ConfigError::Value {
+                key: "tlsEnabled",
+                message: "TLS is not available in this version; leave it out, and the TCP ports \
+                          stay on the loopback address and read-only"
+                    .into(),
+            });
+        }
+        if settings.k8s == Some(true) {
+            return Err(ConfigError::Value {
+                key: "k8s",
+                message: "Kubernetes is not available in this version; set it to false to follow \
+                          the containers of this machine"
+                    .into(),
+            });
+        }
+        Ok(Self {
+            cluster: settings.cluster.unwrap_or_else(|| "default".into()),
+            node_id,
+            host,
+            grpc: settings.grpc.unwrap_or(32767),
+            grpc_health_port: settings.grpc_health_port.unwrap_or(32766),
+            log_path: settings
+                .log_path
+                .as_deref()
+                .unwrap_or("none")
+                .parse()
+                .unwrap_or(LogPath::None),
+            cri_socket: settings
+                .cri_socket
+                .as_deref()
+                .map(socket_path)
+                .transpose()?
+                .flatten(),
+            enable_policy: settings.enable_policy.unwrap_or(true),
+            enable_host_policy: settings.enable_host_policy.unwrap_or(false),
+            file_posture: settings
+                .default_file_posture
+                .map_or(Posture::Audit, Into::into),
+            host_file_posture: settings
+                .host_default_file_posture
+                .map_or(Posture::Audit, Into::into),
+            untracked_ns: list(
+                settings
+                    .untracked_ns
+                    .as_deref()
+                    .unwrap_or("kube-system,kubearmor"),
+            ),
+            bpf_fs_path: settings.bpf_fs_path.unwrap_or_else(|| "/sys/fs/bpf".into()),
+            debug: settings.debug.unwrap_or(false),
+            policy_dir: settings
+                .policy_dir
+                .unwrap_or_else(|| "/etc/karmor/policies".into()),
+            state_dir: settings
+                .state_dir
+                .unwrap_or_else(|| "/var/lib/karmor".into()),
+            socket: settings
+                .socket
+                .unwrap_or_else(|| karmor_proto::SOCKET.into()),
+            observe,
+        })
+    }
+}
+
+fn observe(flag: bool, lsm: Option<&str>) -> Result<Option<String>, ConfigError> {
+    if flag {
+        return Ok(Some("--observe was given".into()));
+    }
+    let Some(lsm) = lsm else { return Ok(None) };
+    let names = list(lsm);
+    if let Some(unknown) = names
+        .iter()
+        .find(|n| !matches!(n.as_str(), "bpf" | "apparmor" | "selinux" | "none"))
+    {
+        let message = format!("there is no enforcer `{unknown}`; allowed are bpf and none");
+        return Err(ConfigError::Value {
+            key: "lsm",
+            message,
+        });
+    }
+    match names.first().map(String::as_str) {
+        None | Some("none") => Ok(Some("lsm is set to none".into())),
+        _ if names.iter().any(|n| n == "bpf") => Ok(None),
+        _ => Err(ConfigError::Value {
+            key: "lsm",
+            message: format!(
+                "`{lsm}` names no enforcer this version has; allowed are bpf and none"
+            ),
+        }),
+    }
+}
+
+fn socket_path(url: &str) -> Result<Option<PathBuf>, ConfigError> {
+    match url.strip_prefix("unix://") {
+        _ if url.is_empty() => Ok(None),
+        Some(path) if path.starts_with('/') => Ok(Some(path.into())),
+        _ => Err(ConfigError::Value {
+            key: "criSocket",
+            message: format!("`{url}` is not of the form unix:///run/containerd/containerd.sock"),
+        }),
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn machine_id(path: Option<&Path>) -> Option<String> {
+    let usual = ["/etc/machine-id", "/var/lib/dbus/machine-id"].map(Path::new);
+    path.into_iter()
+        .chain(usual)
+        .filter_map(|p| std::fs::read_to_string(p).ok())
+        .map(|id| id.trim().to_owned())
+        .find(|id| {
+            !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
+}
+
+#[cfg(test)]
+mod tests;

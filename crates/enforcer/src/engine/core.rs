@@ -1,0 +1,552 @@
+//! What the engine does, one thing at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use karmor_abi::{counters::Counters, label::HOST};
+use karmor_policy::model::Kind;
+use tracing::{info, warn};
+
+use super::Identities;
+use crate::{
+    backend::{Backend, BackendError, Capabilities},
+    index::{
+        Change, Index, IndexError, Loaded, MemberStatus, PolicyId, Rules, Source, Switched,
+        error_text,
+    },
+    marks::Found,
+    source::{
+        directory::{FileChange, complaint},
+        read::{Document, read},
+        store::{Store, id_of},
+    },
+    workload::{Container, Identity, RuntimeEvent, cgroup, numbers::Numbers},
+};
+
+/// Most policies at a time, from all sources.
+pub const POLICIES: usize = 10_000;
+
+/// What a [`Core`] is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// What is configured.
+    pub rules: Rules,
+    /// Where clients' policies are kept; nowhere in tests.
+    pub store: Option<Store>,
+    /// Workload numbers.
+    pub numbers: Numbers,
+    /// Who the numbers are.
+    pub identities: Identities,
+}
+
+/// Policies, workloads and the backend.
+pub struct Core {
+    backend: Box<dyn Backend>,
+    index: Index,
+    store: Option<Store>,
+    numbers: Numbers,
+    identities: Identities,
+    /// Containers by key.
+    running: BTreeMap<String, (u32, Arc<Container>)>,
+    /// What is wrong with files of the watched directory.
+    complaints: BTreeMap<PathBuf, String>,
+}
+
+/// What became of a request about one policy.
+#[derive(Debug)]
+pub enum Done {
+    /// New, in force.
+    Applied,
+    /// In force instead of an earlier version.
+    Modified,
+    /// The same as before.
+    Unchanged,
+    /// Gone.
+    Deleted,
+    /// There is none.
+    NotFound,
+    /// Such policies are not taken.
+    NotEnabled(String),
+    /// It could not be done; everything is as it was.
+    Failed(String),
+}
+
+/// How a client names a policy; empty fields match anything.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Reference {
+    fn matches(&self, id: &PolicyId) -> bool {
+        let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+        fits(&self.kind, id.kind.as_str())
+            && fits(&self.namespace, &id.namespace)
+            && self.name == id.name
+    }
+}
+
+/// A policy in a list.
+#[derive(Clone, Debug)]
+pub struct ListedPolicy {
+    /// Which.
+    pub id: PolicyId,
+    /// What it says.
+    pub loaded: Loaded,
+    /// Workloads it is in force on.
+    pub workloads: Vec<String>,
+    /// What keeps it from being in force.
+    pub error: Option<String>,
+    /// Nothing is enforced, and why; beats everything else.
+    pub observe_only: Option<String>,
+}
+
+impl Core {
+    /// Loads what was kept, before any workload is known: the first table a workload gets must be
+    /// the whole one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn new(backend: Box<dyn Backend>, setup: Setup) -> io::Result<Self> {
+        let mut core = Self {
+            backend,
+            index: Index::new(setup.rules),
+            store: setup.store,
+            numbers: setup.numbers,
+            identities: setup.identities,
+            running: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+        };
+        let documents = core
+            .store
+            .as_ref()
+            .map(Store::restore)
+            .transpose()?
+            .unwrap_or_default();
+        if !documents.is_empty() {
+            info!(policies = documents.len(), "restored policies");
+        }
+        let changes = documents
+            .into_iter()
+            .take(POLICIES)
+            .map(|d| set(id_of(&d), d))
+            .collect();
+        core.change(changes).map_err(io::Error::other)?;
+        Ok(core)
+    }
+
+    /// Puts the host under its policies. After [`Core::files`] has seen what there is.
+    pub fn add_host(&mut self) {
+        self.identities.insert(HOST, Identity::Host);
+        if let Err(error) = self
+            .index
+            .add(&mut *self.backend, HOST, Identity::Host, None)
+        {
+            warn!(error = error_text(&error), "host policies are not in force");
+        }
+    }
+
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), IndexError> {
+        self.index.change(&mut *self.backend, changes)
+    }
+
+    /// Sets a client's policy, and keeps it.
+    pub fn set(&mut self, document: Document) -> Done {
+        let id = id_of(&document);
+        if let Some(why) = self.disabled(id.kind) {
+            return Done::NotEnabled(why);
+        }
+        let old = self.index.policy(&id).cloned();
+        match &old {
+            Some(old) if old.text == document.text => return Done::Unchanged,
+            None if self.index.policies().len() >= POLICIES => {
+                return Done::Failed(format!("there are {POLICIES} policies already"));
+            }
+            _ => {}
+        }
+        let text = Arc::clone(&document.text);
+        if let Err(error) = self.change(vec![set(id.clone(), document)]) {
+            return Done::Failed(error_text(&error));
+        }
+        if let Some(store) = &self.store
+            && let Err(error) = store.keep(&id, &text)
+        {
+            let back = match &old {
+                Some(old) => Change::Set {
+                    id,
+                    policy: Arc::clone(&old.policy),
+                    text: Arc::clone(&old.text),
+                },
+                None => Change::Remove(id),
+            };
+            let undone = self.change(vec![back]);
+            let rest = undone
+                .err()
+                .map(|e| format!("; undoing it failed too: {}", error_text(&e)));
+            return Done::Failed(format!(
+                "it cannot be kept over a restart: {error}{}",
+                rest.unwrap_or_default()
+            ));
+        }
+        if old.is_some() {
+            Done::Modified
+        } else {
+            Done::Applied
+        }
+    }
+
+    /// Removes a client's policy. Also returns which it was.
+    pub fn delete(&mut self, wanted: &Reference) -> (Option<PolicyId>, Done) {
+        let found: Vec<PolicyId> = self
+            .index
+            .policies()
+            .map(|(id, _)| id)
+            .filter(|id| wanted.matches(id))
+            .cloned()
+            .collect();
+        let mut clients = found.iter().filter(|id| id.source == Source::Grpc);
+        let (first, second) = (clients.next().cloned(), clients.next());
+        match (first, second) {
+            (Some(_), Some(_)) => {
+                let names = found
+                    .iter()
+                    .map(|id| format!("{} {}/{}", id.kind.as_str(), id.namespace, id.name));
+                let names = names.collect::<Vec<_>>().join(", ");
+                (
+                    None,
+                    Done::Failed(format!(
+                        "several policies have that name: {names}; say kind and namespace"
+                    )),
+                )
+            }
+            (Some(id), None) => {
+                let done = self.delete_one(&id);
+                (Some(id), done)
+            }
+            (None, _) => match found.into_iter().next() {
+                Some(id) => {
+                    let why = format!("it comes from {}; remove that file", id.source);
+                    (Some(id), Done::Failed(why))
+                }
+                None => (None, Done::NotFound),
+            },
+        }
+    }
+
+    fn delete_one(&mut self, id: &PolicyId) -> Done {
+        // First from the disk: a policy that came back at the next start would be worse than one
+        // that is still in force.
+        if let Some(store) = &self.store
+            && let Err(error) = store.forget(id)
+        {
+            return Done::Failed(format!("its file cannot be removed: {error}"));
+        }
+        match self.change(vec![Change::Remove(id.clone())]) {
+            Ok(()) => Done::Deleted,
+            Err(error) => {
+                let kept = self.store.as_ref().zip(self.index.policy(id));
+                if let Some((store, loaded)) = kept
+                    && let Err(error) = store.keep(id, &loaded.text)
+                {
+                    warn!(%error, policy = id.name, "policy in force cannot be kept over a restart");
+                }
+                Done::Failed(error_text(&error))
+            }
+        }
+    }
+
+    fn disabled(&self, kind: Kind) -> Option<String> {
+        let switch = match kind {
+            Kind::Host => "enableKubeArmorHostPolicy",
+            Kind::Container | Kind::Cluster => "enableKubeArmorPolicy",
+        };
+        (!self.index.rules().enabled(kind)).then(|| {
+            format!("the daemon does not take policies of this kind; set {switch} to true")
+        })
+    }
+
+    /// Takes over what changed in the watched directory.
+    pub fn files(&mut self, changes: Vec<FileChange>) {
+        for change in changes {
+            let outcome = match change.content {
+                None => self.file_gone(&change.path),
+                Some(Err(error)) => Err(error),
+                Some(Ok(text)) => self.file_changed(&change.path, &text),
+            };
+            match outcome {
+                Ok(()) => {
+                    self.complaints.remove(&change.path);
+                }
+                Err(why) => {
+                    warn!(file = %change.path.display(), why, "policy file is not in force");
+                    self.complaints.insert(change.path, why);
+                }
+            }
+        }
+    }
+
+    fn file_gone(&mut self, path: &PathBuf) -> Result<(), String> {
+        let gone = self.ids_of(path).into_iter().map(Change::Remove).collect();
+        self.change(gone).map_err(|e| error_text(&e))
+    }
+
+    fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), String> {
+        let reading = read(text, &path.display().to_string());
+        if reading.failed() {
+            return Err(complaint(&reading));
+        }
+        let old = self.ids_of(path);
+        let added = reading.documents.len().saturating_sub(old.len());
+        if self.index.policies().len() + added > POLICIES {
+            return Err(format!("there are {POLICIES} policies already"));
+        }
+        let mut kept = BTreeSet::new();
+        let mut changes = Vec::new();
+        for document in reading.documents {
+            let id = PolicyId::of(&document.policy, Source::File(path.clone()));
+            if !kept.insert(id.clone()) {
+                return Err(format!(
+                    "{} {} is in this file twice; its last good version stays in force",
+                    id.kind.as_str(),
+                    id.name
+                ));
+            }
+            if self
+                .index
+                .policy(&id)
+                .is_none_or(|old| old.text != document.text)
+            {
+                changes.push(set(id, document));
+            }
+        }
+        changes.extend(
+            old.into_iter()
+                .filter(|id| !kept.contains(id))
+                .map(Change::Remove),
+        );
+        self.change(changes).map_err(|e| error_text(&e))
+    }
+
+    fn ids_of(&self, path: &PathBuf) -> Vec<PolicyId> {
+        self.index
+            .policies()
+            .map(|(id, _)| id)
+            .filter(|id| matches!(&id.source, Source::File(p) if p == path))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes over what the container runtime tells.
+    pub fn runtime(&mut self, event: RuntimeEvent) {
+        match event {
+            RuntimeEvent::Running(container) => self.running(*container),
+            RuntimeEvent::Exited(key) => {
+                let empty = self
+                    .running
+                    .get(&key)
+                    .is_some_and(|(_, c)| cgroup::is_empty(&c.cgroup));
+                if empty {
+                    self.gone(&key);
+                }
+            }
+            RuntimeEvent::Gone(key) => self.gone(&key),
+            RuntimeEvent::Only(keys) => self.only(&keys),
+        }
+    }
+
+    fn running(&mut self, container: Container) {
+        let key = container.key();
+        match self.running.get(&key) {
+            Some((_, known)) if **known == container => return,
+            // Started anew without a word about its end.
+            Some((_, known)) if known.cgroup_id != container.cgroup_id => self.gone(&key),
+            _ => {}
+        }
+        let number = match self.numbers.assign(&key, container.cgroup_id) {
+            Ok(number) => number,
+            Err(error) => {
+                warn!(container = container.name, %error, "container is not protected");
+                return;
+            }
+        };
+        let container = Arc::new(container);
+        let identity = Identity::Container(Arc::clone(&container));
+        self.identities.insert(number, identity.clone());
+        let cgroup_id = container.cgroup_id;
+        match self
+            .index
+            .add(&mut *self.backend, number, identity, Some(cgroup_id))
+        {
+            Ok(()) => info!(
+                container = container.name,
+                workload = number,
+                "container is registered"
+            ),
+            Err(error) => {
+                warn!(
+                    container = container.name,
+                    error = error_text(&error),
+                    "container is not protected"
+                );
+            }
+        }
+        self.running.insert(key, (number, container));
+    }
+
+    fn gone(&mut self, key: &str) {
+        let Some((number, container)) = self.running.remove(key) else {
+            return;
+        };
+        self.identities.remove(number);
+        if let Err(error) = self.index.remove(&mut *self.backend, number) {
+            warn!(container = container.name, %error, "the kernel could not forget a container");
+        }
+        if let Err(error) = self.numbers.release(key) {
+            warn!(%error, "the end of a container is not remembered");
+        }
+        info!(
+            container = container.name,
+            workload = number,
+            "container is gone"
+        );
+    }
+
+    /// Forgets containers that ended while nobody watched, in this run or before it.
+    fn only(&mut self, keys: &[String]) {
+        let keep: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let ended: Vec<String> = self
+            .running
+            .keys()
+            .filter(|k| !keep.contains(k.as_str()))
+            .cloned()
+            .collect();
+        ended.iter().for_each(|key| self.gone(key));
+        let stale: Vec<_> = self
+            .numbers
+            .known()
+            .filter(|(key, _)| !keep.contains(key) && !self.running.contains_key(*key))
+            .map(|(key, numbered)| (key.to_owned(), numbered))
+            .collect();
+        for (key, numbered) in stale {
+            let removed = self
+                .backend
+                .remove_workload(numbered.number, numbered.cgroup_id);
+            if let Err(error) = removed {
+                warn!(%error, container = key, "the kernel could not forget a container of an earlier run");
+            }
+            if let Err(error) = self.numbers.release(&key) {
+                warn!(%error, "the end of a container is not remembered");
+            }
+        }
+    }
+
+    /// Marks files, if their workload still has the table they were found with.
+    pub fn mark(&mut self, switched: &Switched, found: &Found) {
+        let current = self.index.table(switched.number);
+        if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
+            return;
+        }
+        for (file, set) in &found.files {
+            if let Err(error) = self
+                .backend
+                .mark(&switched.table.compiled, file.as_fd(), *set)
+            {
+                warn!(%error, workload = switched.number, "a protected file could not be marked");
+            }
+        }
+    }
+
+    pub(super) fn take_switched(&mut self) -> Vec<Switched> {
+        self.index.take_switched()
+    }
+
+    pub(super) fn identity(&self, number: u32) -> Option<Identity> {
+        self.identities.get(number)
+    }
+
+    /// All policies.
+    #[must_use]
+    pub fn policies(&self) -> Vec<ListedPolicy> {
+        self.index
+            .policies()
+            .map(|(id, loaded)| self.listed(id, loaded))
+            .collect()
+    }
+
+    /// One policy.
+    #[must_use]
+    pub fn policy(&self, id: &PolicyId) -> Option<ListedPolicy> {
+        self.index.policy(id).map(|loaded| self.listed(id, loaded))
+    }
+
+    /// The policies that a client may mean.
+    #[must_use]
+    pub fn find(&self, wanted: &Reference) -> Vec<ListedPolicy> {
+        let found = self.index.policies().filter(|(id, _)| wanted.matches(id));
+        found.map(|(id, loaded)| self.listed(id, loaded)).collect()
+    }
+
+    fn listed(&self, id: &PolicyId, loaded: &Loaded) -> ListedPolicy {
+        let (workloads, error) = self.index.reach(id);
+        ListedPolicy {
+            id: id.clone(),
+            loaded: loaded.clone(),
+            workloads,
+            error: self.disabled(id.kind).or(error),
+            observe_only: self.backend.capabilities().observe_only.clone(),
+        }
+    }
+
+    /// Files that are not in force as they are, and why.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<(PathBuf, String)> {
+        self.complaints
+            .iter()
+            .map(|(p, w)| (p.clone(), w.clone()))
+            .collect()
+    }
+
+    /// What each workload has.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberStatus> {
+        self.index.members().collect()
+    }
+
+    /// Distinct tables in use.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        self.index.tables()
+    }
+
+    /// What this node can enforce.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities().clone()
+    }
+
+    /// The backend's counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, BackendError> {
+        self.backend.counters()
+    }
+}
+
+fn set(id: PolicyId, document: Document) -> Change {
+    Change::Set {
+        id,
+        policy: document.policy,
+        text: document.text,
+    }
+}

@@ -1,0 +1,76 @@
+//! Looking for other names of protected files, beside the engine: a walk may take a while.
+
+use std::{
+    os::fd::AsFd,
+    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    thread,
+};
+
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::{Core, Task};
+use crate::{
+    index::Switched,
+    marks,
+    workload::{Identity, root},
+};
+
+/// Workloads that may wait for their walk.
+const QUEUE: usize = 4096;
+
+/// A workload to walk through.
+pub(super) struct Job {
+    switched: Switched,
+    /// A process that has its root.
+    pid: u32,
+}
+
+/// Starts the thread. It ends with the engine.
+pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender<Job>> {
+    let (sender, jobs) = sync_channel::<Job>(QUEUE);
+    thread::Builder::new().name("marks".into()).spawn(move || {
+        for job in jobs {
+            let Some(tasks) = tasks.upgrade() else { return };
+            let found = match root::of_process(job.pid) {
+                Ok(root) => {
+                    let table = &job.switched.table;
+                    marks::find(root.as_fd(), &table.effective, &table.compiled)
+                }
+                Err(error) => {
+                    debug!(%error, workload = job.switched.number, "workload ended before its files were looked at");
+                    continue;
+                }
+            };
+            if let Some(why) = &found.cut {
+                warn!(workload = job.switched.number, why, "not every protected file was checked for other names");
+            }
+            if found.files.is_empty() {
+                continue;
+            }
+            let task: Task = Box::new(move |core| core.mark(&job.switched, &found));
+            if tasks.blocking_send(task).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(sender)
+}
+
+/// Hands over the workloads that got a new table.
+pub(super) fn enqueue(marker: &SyncSender<Job>, core: &mut Core) {
+    for switched in core.take_switched() {
+        let pid = match core.identity(switched.number) {
+            Some(Identity::Container(container)) => container.pid,
+            Some(Identity::Host) => std::process::id(),
+            None => continue,
+        };
+        let number = switched.number;
+        if let Err(TrySendError::Full(_)) = marker.try_send(Job { switched, pid }) {
+            warn!(
+                workload = number,
+                "too many changes at once to check protected files for other names"
+            );
+        }
+    }
+}

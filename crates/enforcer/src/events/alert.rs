@@ -1,0 +1,236 @@
+//! From a decoded event to the alert that users know.
+
+use std::collections::BTreeMap;
+
+use karmor_abi::{
+    event::{Hook, Text},
+    op::{Object, Op},
+    verdict::{Action, Reason},
+};
+use karmor_policy::compiled::{Compiled, RuleInfo};
+use karmor_proto::feeder::Alert;
+
+use super::{clock, decode::Event};
+use crate::{
+    text::clean,
+    workload::{Identity, Node},
+};
+
+/// `PolicyName` of a verdict that no rule but the default posture gave.
+pub const DEFAULT_POSTURE: &str = "DefaultPosture";
+
+/// What the alert says about the hook, in KubeArmor's words where it has them.
+const fn lsm(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Exec => "SECURITY_BPRM_CHECK",
+        Hook::Mmap => "MMAP_FILE",
+        Hook::Open => "FILE_OPEN",
+        Hook::Mknod => "FILE_MKNOD",
+        Hook::Mkdir => "FILE_MKDIR",
+        Hook::Rmdir => "FILE_RMDIR",
+        Hook::Unlink => "FILE_UNLINK",
+        Hook::Symlink => "FILE_SYMLINK",
+        Hook::Link => "FILE_LINK",
+        Hook::Rename => "FILE_RENAME",
+        Hook::Chmod => "FILE_CHMOD",
+        Hook::Chown => "FILE_CHOWN",
+        Hook::Truncate => "FILE_TRUNCATE",
+        Hook::Setxattr => "FILE_SETXATTR",
+    }
+}
+
+/// Makes the alert of an event.
+///
+/// `workload` is who the acting task belongs to, when that is still known; `table` is what decided.
+#[must_use]
+pub fn alert(
+    event: &Event<'_>,
+    table: Option<&Compiled>,
+    workload: Option<&Identity>,
+    node: &Node,
+) -> Alert {
+    let time = clock::at_boot_ns(event.header.time_ns);
+    let verdict = event.verdict();
+    let blocked = verdict.action() == Action::Block;
+    let rule = table.and_then(|t| t.rules.get(verdict.rule() as usize));
+    let mut alert = Alert {
+        timestamp: time.as_second(),
+        updated_time: clock::rfc3339(time),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        node_id: node.node_id.clone(),
+        kube_armor_version: env!("CARGO_PKG_VERSION").into(),
+        r#type: "MatchedPolicy".into(),
+        enforcer: "BPFLSM".into(),
+        action: if blocked { "Block" } else { "Audit" }.into(),
+        result: if blocked {
+            "Permission denied"
+        } else {
+            "Passed"
+        }
+        .into(),
+        data: format!("lsm={}", lsm(event.hook)),
+        event_data: event_data(event, table, rule),
+        ..Alert::default()
+    };
+    identity(&mut alert, event.header.workload, workload);
+    process(&mut alert, event);
+    match rule {
+        Some(rule) => metadata(&mut alert, rule),
+        None if verdict.reason() == Reason::Rule => {}
+        None => alert.policy_name = DEFAULT_POSTURE.into(),
+    }
+    alert
+}
+
+fn identity(alert: &mut Alert, number: u32, workload: Option<&Identity>) {
+    match workload {
+        Some(Identity::Container(container)) => {
+            alert.namespace_name.clone_from(&container.namespace);
+            alert.pod_name = container.pod_name().to_owned();
+            alert.labels = container.labels_text();
+            alert.container_id.clone_from(&container.id);
+            alert.container_name.clone_from(&container.name);
+            alert.container_image.clone_from(&container.image);
+        }
+        Some(Identity::Host) => alert.r#type = "MatchedHostPolicy".into(),
+        None => {
+            let reason = format!("workload {number} is no longer known");
+            alert.event_data.entry("Workload".into()).or_insert(reason);
+        }
+    }
+}
+
+fn process(alert: &mut Alert, event: &Event<'_>) {
+    let header = &event.header;
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    alert.host_pid = number(header.host_pid);
+    alert.host_ppid = number(header.host_ppid);
+    alert.pid = number(header.pid);
+    alert.ppid = number(header.ppid);
+    alert.uid = number(header.uid);
+    alert.cwd = clean(event.text(Text::Cwd));
+    alert.tty = clean(event.tty());
+
+    let path = object_name(event);
+    let exe = clean(event.text(Text::Exe));
+    match event.op {
+        Op::Exec => {
+            alert.operation = "Process".into();
+            alert.resource = command_line(&path, event);
+            alert.source.clone_from(&exe);
+            alert.parent_process_name = exe;
+            alert.process_name = path;
+        }
+        Op::Map => {
+            alert.operation = "Process".into();
+            alert.resource = path;
+            alert.source.clone_from(&exe);
+            alert.parent_process_name = clean(event.text(Text::ParentExe));
+            alert.process_name = exe;
+        }
+        Op::Read | Op::Write | Op::Move => {
+            alert.operation = "File".into();
+            alert.resource = path;
+            alert.source = command_line(&exe, event);
+            alert.parent_process_name = clean(event.text(Text::ParentExe));
+            alert.process_name = exe;
+        }
+    }
+}
+
+/// The object's path, or what is known of an object without one.
+fn object_name(event: &Event<'_>) -> String {
+    let path = clean(event.text(Text::Path));
+    match (event.object, path.is_empty()) {
+        (Some(object), true) => format!("@{}", object_word(object)),
+        _ => path,
+    }
+}
+
+const fn object_word(object: Object) -> &'static str {
+    match object {
+        Object::Anonymous => "anonymous",
+        Object::Unreachable => "unreachable",
+        Object::TooLong => "too-long",
+    }
+}
+
+fn command_line(program: &str, event: &Event<'_>) -> String {
+    let mut line = program.to_owned();
+    for argument in event.arguments() {
+        line.push(' ');
+        line.push_str(&clean(argument));
+    }
+    line
+}
+
+fn metadata(alert: &mut Alert, rule: &RuleInfo) {
+    alert.policy_name = rule.policy.to_string();
+    if rule.meta.severity != 0 {
+        alert.severity = rule.meta.severity.to_string();
+    }
+    alert.tags = rule.meta.tags.join(",");
+    alert.a_tags.clone_from(&rule.meta.tags);
+    alert.message.clone_from(&rule.meta.message);
+}
+
+fn event_data(
+    event: &Event<'_>,
+    table: Option<&Compiled>,
+    winner: Option<&RuleInfo>,
+) -> BTreeMap<String, String> {
+    let mut data = BTreeMap::from([("Lsm".to_owned(), lsm(event.hook).to_owned())]);
+    let others = other_policies(event, table, winner);
+    if !others.is_empty() {
+        data.insert("MatchedPolicies".into(), others.join(","));
+    }
+    let reason = match event.verdict().reason() {
+        Reason::None | Reason::Posture => None,
+        Reason::Rule if winner.is_some() => None,
+        Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
+        Reason::Object => {
+            let word = event.object.map_or("unknown", object_word);
+            Some(format!(
+                "the object has no decidable path ({word}) and its family is restricted"
+            ))
+        }
+        Reason::Move => {
+            Some("the new name would take a protected object out of a rule's reach".to_owned())
+        }
+        Reason::Fault => {
+            Some("the access could not be decided and was refused for safety".to_owned())
+        }
+    };
+    if let Some(reason) = reason {
+        data.insert("Reason".into(), reason);
+    }
+    data
+}
+
+/// Names of the other policies with a pattern that the object matches, in table order.
+fn other_policies(
+    event: &Event<'_>,
+    table: Option<&Compiled>,
+    winner: Option<&RuleInfo>,
+) -> Vec<String> {
+    let Some(table) = table else {
+        return Vec::new();
+    };
+    let rules = table
+        .sets
+        .get(event.header.set as usize)
+        .into_iter()
+        .flatten();
+    let mut names: Vec<String> = Vec::new();
+    for rule in rules.filter_map(|index| table.rules.get(*index as usize)) {
+        let same = winner.is_some_and(|w| w.policy == rule.policy && w.namespace == rule.namespace);
+        if !same && !names.iter().any(|n| **n == *rule.policy) {
+            names.push(rule.policy.to_string());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

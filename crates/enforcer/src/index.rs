@@ -1,0 +1,568 @@
+//! Policies × workloads: what is in force on whom.
+//!
+//! Workloads with the same policies, posture and links share one compiled table; a change touches
+//! only the workloads whose set of policies it changes, and moves all of them to the new table with
+//! one call to the backend.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use karmor_policy::{
+    alias::Aliases,
+    compile::{CompileError, compile},
+    compiled::Compiled,
+    model::{Kind, Policy, Posture},
+    select::Effective,
+};
+
+use crate::{
+    backend::{Backend, BackendError},
+    workload::{Identity, Node},
+};
+
+/// Where a policy came from. The same name may come from several places; each is its own policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A client.
+    Grpc,
+    /// A file of the watched directory.
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grpc => f.write_str("grpc"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What tells a policy from every other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId {
+    /// Where from.
+    pub source: Source,
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty for kinds without.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl PolicyId {
+    /// The id of a policy.
+    #[must_use]
+    pub fn of(policy: &Policy, source: Source) -> Self {
+        Self {
+            source,
+            kind: policy.kind,
+            namespace: policy.namespace.clone(),
+            name: policy.name.clone(),
+        }
+    }
+}
+
+/// A policy that is loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub policy: Arc<Policy>,
+    /// As it was written.
+    pub text: Arc<str>,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// Tells this version of it from every other.
+    serial: u64,
+}
+
+/// One step of a change.
+#[derive(Debug)]
+pub enum Change {
+    /// Adds or replaces.
+    Set {
+        /// Which.
+        id: PolicyId,
+        /// What it means.
+        policy: Arc<Policy>,
+        /// As it was written.
+        text: Arc<str>,
+    },
+    /// Removes.
+    Remove(PolicyId),
+}
+
+/// What is configured and so the same for all workloads.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Where this is.
+    pub node: Node,
+    /// Container policies are in force.
+    pub containers: bool,
+    /// Host policies are in force.
+    pub hosts: bool,
+    /// Posture of containers.
+    pub posture: Posture,
+    /// Posture of the host.
+    pub host_posture: Posture,
+    /// Namespaces that are left alone.
+    pub untracked: Vec<String>,
+}
+
+impl Rules {
+    /// Whether policies of a kind are taken.
+    #[must_use]
+    pub const fn enabled(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Container | Kind::Cluster => self.containers,
+            Kind::Host => self.hosts,
+        }
+    }
+}
+
+/// Why policies could not be put in force.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// They do not compile together.
+    #[error("the policies of {workload} cannot be compiled")]
+    Compile {
+        /// One of the workloads.
+        workload: String,
+        /// Why.
+        #[source]
+        source: Arc<CompileError>,
+    },
+    /// The backend refused.
+    #[error("the policies of {workload} cannot be put in force")]
+    Backend {
+        /// One of the workloads.
+        workload: String,
+        /// Why.
+        #[source]
+        source: Arc<BackendError>,
+    },
+}
+
+/// What decides about a workload: equal keys, equal tables.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    serials: Vec<u64>,
+    posture: Posture,
+    aliases: Aliases,
+}
+
+/// A table and what it was made from.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// What the kernel reads.
+    pub compiled: Arc<Compiled>,
+    /// What it was made from.
+    pub effective: Arc<Effective>,
+}
+
+/// A workload.
+#[derive(Debug)]
+struct Member {
+    identity: Identity,
+    cgroup_id: u64,
+    aliases: Aliases,
+    /// What is in force; `None` until the first success.
+    key: Option<Key>,
+    table: Option<Table>,
+    error: Option<String>,
+}
+
+/// A table that just came into force on a workload.
+#[derive(Clone, Debug)]
+pub struct Switched {
+    /// The workload.
+    pub number: u32,
+    /// Its table.
+    pub table: Table,
+}
+
+/// What is in force on whom.
+#[derive(Debug)]
+pub struct Index {
+    rules: Rules,
+    policies: BTreeMap<PolicyId, Loaded>,
+    members: BTreeMap<u32, Member>,
+    tables: HashMap<Key, Table>,
+    switched: Vec<Switched>,
+    serial: u64,
+}
+
+/// What a list says about a workload.
+#[derive(Clone, Debug)]
+pub struct MemberStatus {
+    /// Number.
+    pub number: u32,
+    /// Who.
+    pub identity: Identity,
+    /// Names of the policies in force.
+    pub policies: Vec<String>,
+    /// What is wrong.
+    pub error: Option<String>,
+}
+
+impl Index {
+    /// An index of nothing.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            policies: BTreeMap::new(),
+            members: BTreeMap::new(),
+            tables: HashMap::new(),
+            switched: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    /// What is configured.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// All policies.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = (&PolicyId, &Loaded)> {
+        self.policies.iter()
+    }
+
+    /// One policy.
+    #[must_use]
+    pub fn policy(&self, id: &PolicyId) -> Option<&Loaded> {
+        self.policies.get(id)
+    }
+
+    /// Changes policies together: all of the changes are in force afterwards, or none.
+    ///
+    /// # Errors
+    /// When some workload cannot be given its new policies; then everything is as it was.
+    pub fn change(
+        &mut self,
+        backend: &mut dyn Backend,
+        changes: Vec<Change>,
+    ) -> Result<(), IndexError> {
+        let mut undo = Vec::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                Change::Set { id, policy, text } => {
+                    self.serial += 1;
+                    let loaded = Loaded {
+                        policy,
+                        text,
+                        updated: Timestamp::now(),
+                        serial: self.serial,
+                    };
+                    undo.push((id.clone(), self.policies.insert(id, loaded)));
+                }
+                Change::Remove(id) => {
+                    let old = self.policies.remove(&id);
+                    undo.push((id, old));
+                }
+            }
+        }
+        let outcome = self.reconcile(backend);
+        if outcome.is_err() {
+            for (id, old) in undo.into_iter().rev() {
+                match old {
+                    Some(old) => self.policies.insert(id, old),
+                    None => self.policies.remove(&id),
+                };
+            }
+            // The workloads that took the change go back; their old tables are still cached, so
+            // this can only fail if the kernel refuses what it accepted before, which shows in
+            // their status.
+            let _ = self.reconcile(backend);
+        }
+        self.forget_unused();
+        outcome
+    }
+
+    /// Adds a workload, with its policies. The host has no cgroup.
+    ///
+    /// # Errors
+    /// When it cannot be registered, or its policies cannot be put in force; in the latter case it
+    /// is known and its status says so.
+    pub fn add(
+        &mut self,
+        backend: &mut dyn Backend,
+        number: u32,
+        identity: Identity,
+        cgroup_id: Option<u64>,
+    ) -> Result<(), IndexError> {
+        let name = identity.name(&self.rules.node).to_owned();
+        let refused = |source| IndexError::Backend {
+            workload: name,
+            source: Arc::new(source),
+        };
+        if let Some(cgroup_id) = cgroup_id {
+            backend.add_workload(number, cgroup_id).map_err(refused)?;
+        }
+        let aliases = identity.aliases();
+        let kept = self.members.remove(&number);
+        let (key, table) = kept.map_or((None, None), |m| (m.key, m.table));
+        let cgroup_id = cgroup_id.unwrap_or(0);
+        let member = Member {
+            identity,
+            cgroup_id,
+            aliases,
+            key,
+            table,
+            error: None,
+        };
+        self.members.insert(number, member);
+        let outcome = self.reconcile_some(backend, &[number]);
+        self.forget_unused();
+        outcome
+    }
+
+    /// Removes a workload. Unknown numbers are fine.
+    ///
+    /// # Errors
+    /// When the backend refuses; the workload is forgotten all the same.
+    pub fn remove(&mut self, backend: &mut dyn Backend, number: u32) -> Result<(), BackendError> {
+        let Some(member) = self.members.remove(&number) else {
+            return Ok(());
+        };
+        self.forget_unused();
+        backend.remove_workload(number, member.cgroup_id)
+    }
+
+    /// The table in force on a workload.
+    #[must_use]
+    pub fn table(&self, number: u32) -> Option<&Table> {
+        self.members.get(&number)?.table.as_ref()
+    }
+
+    /// Tables that came into force since the last call.
+    pub fn take_switched(&mut self) -> Vec<Switched> {
+        std::mem::take(&mut self.switched)
+    }
+
+    /// Number of distinct tables in use.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// What each workload has.
+    pub fn members(&self) -> impl Iterator<Item = MemberStatus> {
+        let names: HashMap<u64, &str> = self
+            .policies
+            .iter()
+            .map(|(id, l)| (l.serial, id.name.as_str()))
+            .collect();
+        self.members
+            .iter()
+            .map(move |(number, member)| MemberStatus {
+                number: *number,
+                identity: member.identity.clone(),
+                policies: member
+                    .serials()
+                    .filter_map(|serial| names.get(serial).map(|n| (*n).to_owned()))
+                    .collect(),
+                error: member.error.clone(),
+            })
+    }
+
+    /// Names of the workloads a policy is in force on, and what is wrong on others it selects.
+    #[must_use]
+    pub fn reach(&self, id: &PolicyId) -> (Vec<String>, Option<String>) {
+        let Some(loaded) = self.policies.get(id) else {
+            return (Vec::new(), None);
+        };
+        let mut names = Vec::new();
+        let mut error = None;
+        for member in self.members.values() {
+            if member.serials().any(|serial| *serial == loaded.serial) {
+                names.push(member.identity.name(&self.rules.node).to_owned());
+            } else if error.is_none() && self.selects(member, &loaded.policy) {
+                error.clone_from(&member.error);
+            }
+        }
+        (names, error)
+    }
+
+    fn selects(&self, member: &Member, policy: &Policy) -> bool {
+        self.rules.enabled(policy.kind)
+            && !self.untracked(&member.identity)
+            && member
+                .identity
+                .selectable(&self.rules.node)
+                .is_selected_by(policy)
+    }
+
+    fn untracked(&self, identity: &Identity) -> bool {
+        match identity {
+            Identity::Host => false,
+            Identity::Container(c) => self.rules.untracked.contains(&c.namespace),
+        }
+    }
+
+    /// What should decide about a workload.
+    fn wanted(&self, member: &Member) -> Key {
+        let posture = match member.identity {
+            Identity::Host => self.rules.host_posture,
+            Identity::Container(_) => self.rules.posture,
+        };
+        let mut serials = Vec::new();
+        if !self.untracked(&member.identity) {
+            let selectable = member.identity.selectable(&self.rules.node);
+            serials.extend(
+                self.policies
+                    .values()
+                    .filter(|l| self.rules.enabled(l.policy.kind))
+                    .filter(|l| selectable.is_selected_by(&l.policy))
+                    .map(|l| l.serial),
+            );
+        }
+        Key {
+            serials,
+            posture,
+            aliases: member.aliases.clone(),
+        }
+    }
+
+    fn reconcile(&mut self, backend: &mut dyn Backend) -> Result<(), IndexError> {
+        let all: Vec<u32> = self.members.keys().copied().collect();
+        self.reconcile_some(backend, &all)
+    }
+
+    /// Gives workloads what they should have, as far as they do not have it. Goes on after a
+    /// failure and returns the first that befell a workload with which all was well.
+    fn reconcile_some(
+        &mut self,
+        backend: &mut dyn Backend,
+        numbers: &[u32],
+    ) -> Result<(), IndexError> {
+        let mut groups: HashMap<Key, Vec<u32>> = HashMap::new();
+        for number in numbers {
+            let Some(member) = self.members.get(number) else {
+                continue;
+            };
+            let wanted = self.wanted(member);
+            if member.key.as_ref() != Some(&wanted) {
+                groups.entry(wanted).or_default().push(*number);
+            }
+        }
+        let mut outcome = Ok(());
+        for (key, numbers) in groups {
+            let done = self.switch(backend, &key, &numbers);
+            let error = done.as_ref().err().map(error_text);
+            let mut was_well = false;
+            for number in &numbers {
+                if let Some(member) = self.members.get_mut(number) {
+                    was_well |= member.error.is_none();
+                    member.error.clone_from(&error);
+                }
+            }
+            if outcome.is_ok() && was_well {
+                outcome = done;
+            }
+        }
+        outcome
+    }
+
+    fn switch(
+        &mut self,
+        backend: &mut dyn Backend,
+        key: &Key,
+        numbers: &[u32],
+    ) -> Result<(), IndexError> {
+        let workload = self.name_of(numbers);
+        let table = if key.serials.is_empty() {
+            None
+        } else {
+            Some(self.compiled(key).map_err(|source| IndexError::Compile {
+                workload: workload.clone(),
+                source: Arc::new(source),
+            })?)
+        };
+        backend
+            .apply(numbers, table.as_ref().map(|t| &t.compiled))
+            .map_err(|source| IndexError::Backend {
+                workload,
+                source: Arc::new(source),
+            })?;
+        if let Some(table) = &table {
+            self.tables.insert(key.clone(), table.clone());
+        }
+        for number in numbers {
+            if let Some(member) = self.members.get_mut(number) {
+                member.key = Some(key.clone());
+                member.table.clone_from(&table);
+            }
+            if let Some(table) = &table {
+                self.switched.push(Switched {
+                    number: *number,
+                    table: table.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, numbers: &[u32]) -> String {
+        let first = numbers.first().and_then(|n| self.members.get(n));
+        let name = first.map_or("", |m| m.identity.name(&self.rules.node));
+        match numbers.len() {
+            0 | 1 => name.to_owned(),
+            many => format!("{name} and {} others", many - 1),
+        }
+    }
+
+    fn compiled(&self, key: &Key) -> Result<Table, CompileError> {
+        if let Some(table) = self.tables.get(key) {
+            return Ok(table.clone());
+        }
+        let policies = self
+            .policies
+            .values()
+            .filter(|l| key.serials.contains(&l.serial))
+            .map(|l| Arc::clone(&l.policy));
+        let effective = Effective::new(policies, key.posture, key.aliases.clone());
+        let compiled = compile(&effective)?;
+        Ok(Table {
+            compiled: Arc::new(compiled),
+            effective: Arc::new(effective),
+        })
+    }
+
+    fn forget_unused(&mut self) {
+        let members = &self.members;
+        self.tables
+            .retain(|key, _| members.values().any(|m| m.key.as_ref() == Some(key)));
+    }
+}
+
+impl Member {
+    fn serials(&self) -> impl Iterator<Item = &u64> {
+        self.key.iter().flat_map(|key| &key.serials)
+    }
+}
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn error_text(error: &IndexError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use karmor_abi::op::Op;
+use karmor_policy::model::{Action, Family, Location, Meta, Rule, Selector, Target, Term};
+
+use super::*;
+use crate::{
+    backend::{
+        Capabilities,
+        memory::{Access, Handle, Memory},
+    },
+    events::decode::tests::plain,
+    workload::Container,
+};
+
+fn location() -> Location {
+    Location {
+        file: "t.yaml".into(),
+        line: 1,
+        column: 1,
+    }
+}
+
+/// A policy that blocks the execution of `path` in containers with the label `app=APP`.
+pub(crate) fn block(name: &str, app: &str, path: &str) -> Change {
+    let policy = Policy {
+        kind: Kind::Container,
+        name: name.into(),
+        namespace: "default".into(),
+        selector: Selector {
+            terms: vec![Term::Label {
+                key: "app".into(),
+                value: app.into(),
+            }],
+        },
+        rules: vec![Rule {
+            family: Family::Process,
+            target: Target::Path(path.into()),
+            sources: Vec::new(),
+            read_only: false,
+            owner_only: false,
+            action: Action::Block,
+            meta: Arc::new(Meta::default()),
+            location: location(),
+        }],
+        not_enforced: Vec::new(),
+        location: location(),
+    };
+    let id = PolicyId::of(&policy, Source::Grpc);
+    Change::Set {
+        id,
+        policy: Arc::new(policy),
+        text: format!("{name} {path}").into(),
+    }
+}
+
+fn id(name: &str) -> PolicyId {
+    let (namespace, name) = ("default".into(), name.into());
+    PolicyId {
+        source: Source::Grpc,
+        kind: Kind::Container,
+        namespace,
+        name,
+    }
+}
+
+pub(crate) fn container(id: &str, app: &str) -> Identity {
+    let labels = [("app".to_owned(), app.to_owned())].into();
+    Identity::Container(Arc::new(Container::new("default", id, "img", None, labels)))
+}
+
+fn rules() -> Rules {
+    Rules {
+        node: Node {
+            host: "node-1".into(),
+            ..Node::default()
+        },
+        containers: true,
+        hosts: false,
+        posture: Posture::Audit,
+        host_posture: Posture::Audit,
+        untracked: vec!["kube-system".into()],
+    }
+}
+
+struct Rig {
+    index: Index,
+    backend: Memory,
+    handle: Handle,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let backend = Memory::new(Capabilities::default());
+        let handle = backend.handle();
+        Self {
+            index: Index::new(rules()),
+            backend,
+            handle,
+        }
+    }
+
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), IndexError> {
+        self.index.change(&mut self.backend, changes)
+    }
+
+    fn add(&mut self, number: u32, identity: Identity) {
+        let cgroup = 100 + u64::from(number);
+        self.index
+            .add(&mut self.backend, number, identity, Some(cgroup))
+            .unwrap();
+    }
+
+    fn exec(&self, workload: u32, path: &str) -> Action {
+        let mut header = plain();
+        header.op = Op::Exec as u8;
+        let texts = [path.as_bytes(), b"/bin/sh", b"/init", b"x\0", b"/"];
+        self.handle
+            .access(&Access {
+                workload,
+                header,
+                texts,
+            })
+            .action()
+    }
+}
+
+#[test]
+fn equal_workloads_share_one_table_and_switch_together() {
+    let mut rig = Rig::new();
+    for number in 1..=500 {
+        rig.add(
+            number,
+            container(
+                &format!("c{number}"),
+                if number > 450 { "db" } else { "web" },
+            ),
+        );
+    }
+    let before = rig.handle.applies().len();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    let calls = rig.handle.applies();
+    assert_eq!(calls.len(), before + 1, "one call for all");
+    assert_eq!(calls[before].len(), 450, "and only those it selects");
+    let (first, last) = (rig.handle.table(1).unwrap(), rig.handle.table(450).unwrap());
+    assert!(Arc::ptr_eq(&first, &last));
+    assert!(rig.handle.table(451).is_none());
+    assert_eq!(rig.index.tables(), 1);
+    assert_eq!(rig.exec(7, "/usr/bin/apt"), Action::Block);
+    assert_eq!(rig.exec(451, "/usr/bin/apt"), Action::Allow);
+}
+
+#[test]
+fn a_workload_that_comes_later_takes_the_table_that_is_there() {
+    let mut rig = Rig::new();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    rig.add(1, container("a", "web"));
+    rig.add(2, container("b", "web"));
+    assert!(Arc::ptr_eq(
+        &rig.handle.table(1).unwrap(),
+        &rig.handle.table(2).unwrap()
+    ));
+    assert_eq!(rig.handle.workload(102), Some(2));
+}
+
+#[test]
+fn a_refused_change_leaves_everything_as_it_was() {
+    let mut rig = Rig::new();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    rig.add(1, container("a", "web"));
+    rig.handle.refuse(Some("table"));
+    let error = rig
+        .change(vec![
+            block("p", "web", "/usr/bin/cat"),
+            block("q", "web", "/q"),
+        ])
+        .unwrap_err();
+    assert!(
+        error_text(&error).contains("no room for another table"),
+        "{}",
+        error_text(&error)
+    );
+    rig.handle.refuse(None);
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+    assert_eq!(rig.exec(1, "/usr/bin/cat"), Action::Allow);
+    assert!(rig.index.policy(&id("q")).is_none());
+    rig.change(vec![block("q", "web", "/q")]).unwrap();
+    assert_eq!(rig.exec(1, "/q"), Action::Block);
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+}
+
+#[test]
+fn removing_the_last_policy_removes_the_table() {
+    let mut rig = Rig::new();
+    rig.add(1, container("a", "web"));
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    assert_eq!(rig.index.reach(&id("p")).0, ["a"]);
+    rig.change(vec![Change::Remove(id("p"))]).unwrap();
+    assert!(rig.handle.table(1).is_none());
+    assert_eq!(rig.index.tables(), 0);
+}
+
+#[test]
+fn a_swap_never_passes_through_no_policy() {
+    let mut rig = Rig::new();
+    rig.add(1, container("a", "web"));
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    let before = rig.handle.applies().len();
+    // A file that was renamed: the same policy under another source.
+    let Change::Set {
+        mut id,
+        policy,
+        text,
+    } = block("p", "web", "/usr/bin/apt")
+    else {
+        unreachable!()
+    };
+    let old = id.clone();
+    id.source = Source::File("/p.yaml".into());
+    rig.change(vec![Change::Set { id, policy, text }, Change::Remove(old)])
+        .unwrap();
+    assert_eq!(rig.handle.applies().len(), before + 1);
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+}
+
+#[test]
+fn untracked_namespaces_and_disabled_kinds_get_nothing() {
+    let mut rig = Rig::new();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    let labels = [
+        ("app", "web"),
+        ("io.kubernetes.pod.namespace", "kube-system"),
+    ];
+    let labels = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let container = Container::new("k8s.io", "x", "img", None, labels);
+    rig.add(1, Identity::Container(Arc::new(container)));
+    rig.index
+        .add(&mut rig.backend, 0, Identity::Host, None)
+        .unwrap();
+    assert!(rig.handle.table(1).is_none() && rig.handle.table(0).is_none());
+}

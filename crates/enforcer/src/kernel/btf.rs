@@ -1,0 +1,82 @@
+//! Struct offsets from the running kernel's BTF.
+
+use std::path::Path;
+
+use btf_rs::{Btf, Type};
+use karmor_abi::offsets::{MEMBERS, Member};
+
+/// Where the kernel shows its BTF.
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why offsets could not be told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OffsetError {
+    /// The kernel shows no BTF, or not in a form that can be read.
+    #[error("reading {VMLINUX}: {0}")]
+    Unreadable(String),
+    /// A member is not where it is expected to be.
+    #[error("the kernel's BTF has no member {member} in struct {strukt}")]
+    Missing {
+        /// Struct.
+        strukt: &'static str,
+        /// Member.
+        member: &'static str,
+    },
+    /// Members that are read together are not side by side.
+    #[error("{0} are not side by side in this kernel")]
+    Apart(&'static str),
+}
+
+/// The value of every offset global, in the order of [`MEMBERS`].
+pub(super) fn offsets() -> Result<Vec<(&'static str, u32)>, OffsetError> {
+    let btf = Btf::from_file(Path::new(VMLINUX))
+        .map_err(|error| OffsetError::Unreadable(error.to_string()))?;
+    let offsets = MEMBERS
+        .iter()
+        .map(|member| Ok((member.global, offset(&btf, member)?)))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_neighbours(&offsets)?;
+    Ok(offsets)
+}
+
+/// The hooks copy these members with one read each.
+fn check_neighbours(offsets: &[(&'static str, u32)]) -> Result<(), OffsetError> {
+    let of = |name| offsets.iter().find(|(global, _)| *global == name).map_or(0, |(_, at)| *at);
+    if of("DENTRY_D_NAME") != of("DENTRY_D_PARENT") + 8 {
+        return Err(OffsetError::Apart("dentry.d_parent and dentry.d_name"));
+    }
+    let root = of("MOUNT_MNT") + of("VFSMOUNT_MNT_ROOT");
+    if of("MOUNT_MNT_MOUNTPOINT") != of("MOUNT_MNT_PARENT") + 8
+        || root != of("MOUNT_MNT_PARENT") + 16
+    {
+        return Err(OffsetError::Apart("mount.mnt_parent, mnt_mountpoint and mnt.mnt_root"));
+    }
+    Ok(())
+}
+
+fn offset(btf: &Btf, wanted: &Member) -> Result<u32, OffsetError> {
+    let missing =
+        || OffsetError::Missing { strukt: wanted.strukt, member: wanted.member };
+    let types = btf.resolve_types_by_name(wanted.strukt).map_err(|_ignored| missing())?;
+    for strukt in types {
+        let Type::Struct(strukt) = strukt else { continue };
+        // Members of anonymous structs and unions belong to the struct around them.
+        let mut nested = vec![(strukt, 0)];
+        while let Some((strukt, base)) = nested.pop() {
+            for member in &strukt.members {
+                let at = base + member.bit_offset() / 8;
+                let name = btf.resolve_name(member).unwrap_or_default();
+                if name == wanted.member {
+                    return Ok(at);
+                }
+                if name.is_empty()
+                    && let Ok(Type::Struct(inner) | Type::Union(inner)) =
+                        btf.resolve_chained_type(member)
+                {
+                    nested.push((inner, at));
+                }
+            }
+        }
+    }
+    Err(missing())
+}

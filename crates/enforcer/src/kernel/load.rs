@@ -1,0 +1,299 @@
+//! Loading the kernel half: maps (pinned, reused when they exist), programs, attachment.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{Lsm, links::FdLink},
+};
+use karmor_abi::names;
+
+use super::{
+    btf,
+    object::{Needed, OBJECT, PROGRAMS, Program},
+};
+use crate::backend::HookSupport;
+
+/// Version of everything pinned: map layouts, table format. Another version gets a directory of its
+/// own.
+const PIN_VERSION: &str = "v1";
+
+/// The object in the kernel, with what each program's load showed.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) pins: Pins,
+    hooks: BTreeMap<&'static str, Load>,
+}
+
+/// What loading one program showed.
+enum Load {
+    Loaded { verified_instructions: u32, attached: bool },
+    Refused(String),
+}
+
+impl Loaded {
+    /// Loads maps and programs; attaches nothing.
+    ///
+    /// # Errors
+    /// When the object as a whole cannot be loaded: no BTF, no permission, a map refused. A
+    /// program that is refused is noted, not an error.
+    pub(super) fn new(bpffs: &Path) -> Result<Self> {
+        if OBJECT.is_empty() {
+            bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
+        }
+        let offsets = btf::offsets()?;
+        let kernel_btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+        let pins = Pins::create(bpffs)?;
+
+        let sizes = sizes();
+        let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&kernel_btf));
+        for (name, value) in &offsets {
+            loader.override_global(*name, value, true);
+        }
+        for (name, entries) in &sizes {
+            loader.map_max_entries(name, *entries);
+        }
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        let mut ebpf = loader.load(OBJECT).context("load the kernel half")?;
+        let mut hooks = BTreeMap::new();
+        for program in PROGRAMS {
+            hooks.insert(program.hook, load(&mut ebpf, program, &kernel_btf)?);
+        }
+        Ok(Self { ebpf, pins, hooks })
+    }
+
+    /// Attaches every program that a policy on `ops` needs, replacing the links an earlier daemon
+    /// left. With `ops` 0 nothing is attached that is not already.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub(super) fn attach(&mut self, ops: u32) -> Result<()> {
+        if ops == 0 {
+            return Ok(());
+        }
+        for program in PROGRAMS {
+            let wanted = match program.needed {
+                Needed::Always => true,
+                Needed::ForOps(needed) => needed & ops != 0,
+            };
+            let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) else {
+                continue;
+            };
+            if !wanted || *attached {
+                continue;
+            }
+            let lsm: &mut Lsm = self
+                .ebpf
+                .program_mut(program.hook)
+                .with_context(|| format!("the object has no program {}", program.hook))?
+                .try_into()?;
+            let id = lsm.attach().with_context(|| format!("attach to {}", program.hook))?;
+            let link: FdLink = lsm.take_link(id)?.into();
+            self.pins.pin_link(program.hook, link)?;
+            *attached = true;
+        }
+        Ok(())
+    }
+
+    /// Detaches every program that no policy on `ops` needs.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub(super) fn detach_unneeded(&mut self, ops: u32) -> Result<()> {
+        for program in PROGRAMS {
+            let Needed::ForOps(needed) = program.needed else { continue };
+            if needed & ops != 0 {
+                continue;
+            }
+            if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) {
+                self.pins.unpin_link(program.hook)?;
+                *attached = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// What each program's load showed.
+    pub(super) fn support(&self) -> Vec<HookSupport> {
+        PROGRAMS
+            .iter()
+            .map(|program| match &self.hooks[program.hook] {
+                Load::Loaded { verified_instructions, attached } => HookSupport {
+                    hook: program.hook.to_owned(),
+                    loads: true,
+                    attached: *attached,
+                    verified_instructions: *verified_instructions,
+                    error: None,
+                },
+                Load::Refused(error) => HookSupport {
+                    hook: program.hook.to_owned(),
+                    loads: false,
+                    attached: false,
+                    verified_instructions: 0,
+                    error: Some(error.clone()),
+                },
+            })
+            .collect()
+    }
+
+    /// Required programs that do not load, with the reason.
+    pub(super) fn missing(&self) -> Vec<(&'static str, &str)> {
+        PROGRAMS
+            .iter()
+            .filter(|program| program.required)
+            .filter_map(|program| match &self.hooks[program.hook] {
+                Load::Refused(error) => Some((program.hook, error.as_str())),
+                Load::Loaded { .. } => None,
+            })
+            .collect()
+    }
+}
+
+fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
+    let lsm: &mut Lsm = ebpf
+        .program_mut(program.hook)
+        .with_context(|| format!("the object has no program {}", program.hook))?
+        .try_into()?;
+    Ok(match lsm.load(program.hook, btf) {
+        Ok(()) => Load::Loaded {
+            verified_instructions: lsm.info()?.verified_instruction_count().unwrap_or(0),
+            attached: false,
+        },
+        Err(error) => Load::Refused(describe(&error)),
+    })
+}
+
+/// The error and its causes in one line, with the end of a verifier log rather than all of it.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.as_slice() {
+        [first, .., before_last, last] if lines.len() > 4 => {
+            format!("{first} … {before_last} / {last}")
+        }
+        _ => lines.join(" / "),
+    }
+}
+
+/// Maps that are pinned: all that hold state.
+const MAPS: &[&str] = &[
+    names::LABELS,
+    names::CGROUPS,
+    names::WORKLOADS,
+    names::REGISTRY,
+    names::TABLES[0],
+    names::TABLES[1],
+    names::TABLES[2],
+    names::TABLES[3],
+    names::INODE_MARKS,
+    names::MARK_SETS,
+    names::SCRATCH,
+    names::EVENT_SCRATCH,
+    names::DENIALS,
+    names::AUDITS,
+    names::COUNTERS,
+];
+
+/// Sizes that depend on the node.
+fn sizes() -> Vec<(&'static str, u32)> {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let cpus = fs::read_to_string("/sys/devices/system/cpu/possible")
+        .ok()
+        .and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<u32>().ok())
+        .map_or(cpus, |last| last + 1);
+    let threads = fs::read_to_string("/proc/sys/kernel/threads-max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok())
+        .unwrap_or(65_536);
+    vec![
+        (names::LABELS, threads.clamp(4_096, 262_144)),
+        (names::SCRATCH, 64 + 4 * cpus),
+        (names::EVENT_SCRATCH, 16 + cpus),
+    ]
+}
+
+/// Where things are pinned under the BPF file system.
+pub(super) struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    fn create(bpffs: &Path) -> Result<Self> {
+        let dir = bpffs.join(names::PIN_DIR).join(PIN_VERSION);
+        fs::create_dir_all(&dir)
+            .with_context(|| format!("create {} (is {} a BPF file system?)", dir.display(), bpffs.display()))?;
+        Ok(Self { dir })
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn link(&self, hook: &str) -> PathBuf {
+        self.dir.join(format!("link_{hook}"))
+    }
+
+    /// Pins a link in place of an earlier one: by rename, so that the hook is never without one.
+    fn pin_link(&self, hook: &str, link: FdLink) -> Result<()> {
+        let (fresh, place) = (self.dir.join(format!("fresh_{hook}")), self.link(hook));
+        remove(&fresh)?;
+        link.pin(&fresh).with_context(|| format!("pin the link of {hook}"))?;
+        fs::rename(&fresh, &place).with_context(|| format!("pin the link of {hook}"))
+    }
+
+    fn unpin_link(&self, hook: &str) -> Result<()> {
+        remove(&self.link(hook))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes everything pinned, by any version: enforcement ends here.
+///
+/// # Errors
+/// When something cannot be removed; what could be is gone.
+pub fn unload(bpffs: &Path) -> Result<usize> {
+    let root = bpffs.join(names::PIN_DIR);
+    let mut removed = 0;
+    let versions = match fs::read_dir(&root) {
+        Ok(versions) => versions,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error).with_context(|| format!("read {}", root.display())),
+    };
+    for version in versions {
+        let version = version?.path();
+        let mut pins: Vec<_> =
+            fs::read_dir(&version)?.map(|pin| Ok(pin?.path())).collect::<io::Result<_>>()?;
+        // Links first: no hook may run against maps that are half gone.
+        pins.sort_by_key(|pin| !pin.to_string_lossy().contains("/link_"));
+        for pin in pins {
+            remove(&pin)?;
+            removed += 1;
+        }
+        fs::remove_dir(&version).with_context(|| format!("remove {}", version.display()))?;
+    }
+    fs::remove_dir(&root).with_context(|| format!("remove {}", root.display()))?;
+    Ok(removed)
+}

@@ -1,0 +1,281 @@
+//! The back end that is the kernel: the only place in user space that knows maps, programs and
+//! offsets, and the only one with unsafe code.
+//!
+//! ```text
+//! object  the embedded programs           load   maps, programs, links, pins
+//! btf     offsets for them                tables compiled tables, shared and freed
+//! probe   what this node can do           events the rings
+//! self_test  the proof at start
+//! ```
+
+mod btf;
+mod events;
+mod load;
+mod object;
+mod probe;
+mod self_test;
+mod sys;
+mod tables;
+
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap as BpfHashMap, InodeStorage, MapData, MapError, PerCpuArray},
+};
+use karmor_abi::{
+    counters::Counters,
+    label::{Handle, Workload},
+    limits, names,
+    table::{CLASS_WORDS_LOG2, View},
+};
+use karmor_policy::compiled::Compiled;
+use tokio::sync::mpsc;
+
+pub use self::{load::unload, self_test::self_test_child};
+use self::{events::Rings, load::Loaded, tables::Tables};
+use crate::backend::{Backend, BackendError, Capabilities, RawEvent};
+
+/// BPF-LSM on the running kernel.
+pub struct Kernel {
+    loaded: Loaded,
+    tables: Tables,
+    rings: Option<Rings>,
+    /// Events that arrived before anybody read them.
+    backlog: Vec<Box<[u8]>>,
+    workloads: Array<MapData, Workload>,
+    cgroups: BpfHashMap<MapData, u64, u32>,
+    registry: Array<MapData, u64>,
+    marks: InodeStorage<MapData, u64>,
+    mark_sets: BpfHashMap<MapData, u64, u32>,
+    counters: PerCpuArray<MapData, Counters>,
+    /// What each workload has, by number.
+    applied: HashMap<u32, Handle>,
+    /// Keys in `mark_sets`, by table.
+    marked: HashMap<u32, Vec<u64>>,
+    capabilities: Capabilities,
+}
+
+impl Kernel {
+    /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there.
+    /// Attaches nothing: what is attached stays, and policies attach what they need.
+    ///
+    /// # Errors
+    /// When this node cannot enforce; the message says why.
+    pub fn new(bpffs: &Path) -> Result<Self> {
+        let mut loaded = Loaded::new(bpffs)?;
+        if let [(hook, why), ..] = loaded.missing().as_slice() {
+            bail!("the kernel refuses the program for {hook}: {why}");
+        }
+        let Loaded { ebpf, pins, .. } = &mut loaded;
+        let tables = Tables::new(ebpf, pins)?;
+        let mut kernel = Self {
+            tables,
+            rings: Some(Rings::new(ebpf)?),
+            backlog: Vec::new(),
+            workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
+            cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
+            registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
+            marks: InodeStorage::try_from(take(ebpf, names::INODE_MARKS)?)?,
+            mark_sets: BpfHashMap::try_from(take(ebpf, names::MARK_SETS)?)?,
+            counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
+            applied: HashMap::new(),
+            marked: HashMap::new(),
+            capabilities: Capabilities::default(),
+            loaded,
+        };
+        kernel.adopt()?;
+        kernel.capabilities = probe::capabilities(kernel.loaded.support());
+        Ok(kernel)
+    }
+
+    /// Learns which workloads an earlier daemon left policies on, and attaches what they need.
+    fn adopt(&mut self) -> Result<()> {
+        for index in 0..limits::WORKLOADS {
+            let entry = self.workloads.get(&index, 0).context("read the workloads")?;
+            if entry.handle == Handle::NONE {
+                continue;
+            }
+            self.tables.adopt_user(entry.handle);
+            self.applied.insert(entry.workload, entry.handle);
+        }
+        self.tables.retire_orphans();
+        for key in self.mark_sets.keys() {
+            let key = key.context("read the marks")?;
+            self.marked.entry(uid_of_mark(key)).or_default().push(key);
+        }
+        self.loaded.attach(self.tables.ops())
+    }
+
+    fn next(&mut self, counter: u32) -> Result<u32> {
+        let value = self.registry.get(&counter, 0).context("read the registry")? + 1;
+        self.registry.set(counter, value, 0).context("write the registry")?;
+        u32::try_from(value).context("the registry's numbers are used up")
+    }
+
+    fn ensure(&mut self, table: &Arc<Compiled>) -> Result<Handle, BackendError> {
+        let max = 1 << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
+        if table.words.len() > max {
+            return Err(BackendError::TooLarge { words: table.words.len(), max });
+        }
+        let registry = &mut self.registry;
+        let next_uid = || -> Result<u32> {
+            let value = registry.get(&names::LAST_TABLE, 0).context("read the registry")? + 1;
+            registry.set(names::LAST_TABLE, value, 0).context("write the registry")?;
+            u32::try_from(value).context("table identities are used up")
+        };
+        self.tables.ensure(table, next_uid).map_err(kernel_error("loading a compiled table"))
+    }
+
+    fn switch(&mut self, workload: u32, handle: Handle, ops: u32, sources: u32) -> Result<()> {
+        let index = workload % limits::WORKLOADS;
+        let entry = Workload { handle, ops, workload, sources, reserved: 0 };
+        self.workloads.set(index, entry, 0).context("write a workload")?;
+        self.tables.acquire(handle);
+        let before = if handle == Handle::NONE {
+            self.applied.remove(&workload)
+        } else {
+            self.applied.insert(workload, handle)
+        };
+        if let Some(before) = before {
+            self.tables.release(before);
+        }
+        Ok(())
+    }
+
+    /// Forgets the marks of tables that are gone.
+    fn sweep_marks(&mut self) {
+        let gone: Vec<_> =
+            self.marked.keys().copied().filter(|uid| !self.tables.contains(*uid)).collect();
+        for key in gone.iter().filter_map(|uid| self.marked.remove(uid)).flatten() {
+            // A mark that outlives its table is looked up by no one.
+            let _absent = self.mark_sets.remove(&key);
+        }
+    }
+
+    fn bump_epoch(&mut self) -> Result<()> {
+        self.next(names::EPOCH).map(|_epoch| ())
+    }
+}
+
+impl Backend for Kernel {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
+        let index = workload % limits::WORKLOADS;
+        let failed = kernel_error("registering a workload");
+        let entry = self.workloads.get(&index, 0).context("read a workload").map_err(&failed)?;
+        if entry.workload != workload {
+            if entry.handle != Handle::NONE {
+                return Err(BackendError::Full("workload: its number's place is taken"));
+            }
+            let entry = Workload { workload, ..Workload::default() };
+            self.workloads.set(index, entry, 0).context("write a workload").map_err(&failed)?;
+        }
+        self.cgroups
+            .insert(cgroup_id, workload, 0)
+            .context("write a cgroup")
+            .and_then(|()| self.bump_epoch())
+            .map_err(&failed)
+    }
+
+    fn remove_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
+        let failed = kernel_error("forgetting a workload");
+        match self.cgroups.remove(&cgroup_id) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        self.switch(workload, Handle::NONE, 0, 0).map_err(failed)
+    }
+
+    fn apply(
+        &mut self,
+        workloads: &[u32],
+        table: Option<&Arc<Compiled>>,
+    ) -> Result<(), BackendError> {
+        let failed = kernel_error("switching policies");
+        let (handle, ops, sources) = match table {
+            None => (Handle::NONE, 0, 0),
+            Some(table) => {
+                let handle = self.ensure(table)?;
+                let view =
+                    View::parse(&table.words).map_err(|error| failed(anyhow::Error::new(error)))?;
+                (handle, view.header().ops, view.header().sources)
+            }
+        };
+        self.loaded.attach(ops).map_err(&failed)?;
+        for workload in workloads {
+            self.switch(*workload, handle, ops, sources).map_err(&failed)?;
+        }
+        self.loaded.detach_unneeded(self.tables.ops()).map_err(&failed)?;
+        self.sweep_marks();
+        self.capabilities.hooks = self.loaded.support();
+        Ok(())
+    }
+
+    fn mark(
+        &mut self,
+        table: &Arc<Compiled>,
+        file: BorrowedFd<'_>,
+        set: u32,
+    ) -> Result<(), BackendError> {
+        let failed = kernel_error("marking a protected file");
+        let uid = self.ensure(table)?.uid();
+        let fd = file.as_raw_fd();
+        let mark = match self.marks.get(&fd, 0) {
+            Ok(mark) => mark,
+            Err(MapError::KeyNotFound) => {
+                let mark = u64::from(self.next(names::LAST_MARK).map_err(&failed)?);
+                self.marks.insert(&fd, mark, 0).map_err(|error| failed(error.into()))?;
+                mark
+            }
+            Err(error) => return Err(failed(error.into())),
+        };
+        let key = u64::from(uid) << 32 | mark;
+        self.mark_sets.insert(key, set, 0).map_err(|error| failed(error.into()))?;
+        self.marked.entry(uid).or_default().push(key);
+        Ok(())
+    }
+
+    fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>> {
+        let backlog = std::mem::take(&mut self.backlog);
+        Some(self.rings.take()?.read(self.tables.directory(), backlog))
+    }
+
+    fn counters(&self) -> Result<Counters, BackendError> {
+        let per_cpu = self
+            .counters
+            .get(&0, 0)
+            .map_err(|error| kernel_error("reading the counters")(error.into()))?;
+        let mut sum = Counters::default();
+        for cpu in per_cpu.iter() {
+            let pairs = sum.emitted.iter_mut().zip(cpu.emitted);
+            let pairs = pairs.chain(sum.lost.iter_mut().zip(cpu.lost));
+            for (total, value) in pairs.chain(sum.faults.iter_mut().zip(cpu.faults)) {
+                *total += value;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+}
+
+const fn uid_of_mark(key: u64) -> u32 {
+    (key >> 32) as u32
+}
+
+fn kernel_error<D: Display>(what: D) -> impl Fn(anyhow::Error) -> BackendError {
+    move |source| BackendError::Kernel { what: what.to_string(), source }
+}

@@ -1,0 +1,69 @@
+//! The embedded kernel half: its bytes, and its programs by hook.
+
+use aya::include_bytes_aligned;
+
+/// The eBPF object, as the build script made it; empty when it was told to skip it.
+pub(super) static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/karmor-enforcer-ebpf"));
+
+/// When a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// As soon as anything is enforced: labels depend on it.
+    Always,
+    /// While a table does not allow one of these operations ([`karmor_abi::op::Op::bit`]).
+    ForOps(u32),
+}
+
+/// A program of the object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program {
+    /// Its name, which is that of the LSM hook.
+    pub(super) hook: &'static str,
+    /// When it is attached.
+    pub(super) needed: Needed,
+    /// The hook exists on every supported kernel; without it nothing is enforced.
+    pub(super) required: bool,
+}
+
+const fn always(hook: &'static str) -> Program {
+    Program { hook, needed: Needed::Always, required: true }
+}
+
+const fn for_ops(hook: &'static str, ops: u32) -> Program {
+    Program { hook, needed: Needed::ForOps(ops), required: true }
+}
+
+mod ops {
+    use karmor_abi::op::Op;
+
+    pub(super) const EXEC: u32 = Op::Exec.bit();
+    pub(super) const MAP: u32 = Op::Map.bit();
+    pub(super) const OPEN: u32 = Op::Read.bit() | Op::Write.bit();
+    pub(super) const WRITE: u32 = Op::Write.bit();
+    pub(super) const RENAME: u32 = Op::Write.bit() | Op::Move.bit();
+}
+
+/// Every program, labels first: a decision without a label falls back to the cgroup, so the order
+/// of attaching is not a matter of safety, but of cost.
+pub(super) const PROGRAMS: &[Program] = &[
+    always("task_alloc"),
+    always("task_free"),
+    always("bprm_committed_creds"),
+    for_ops("bprm_check_security", ops::EXEC),
+    for_ops("mmap_file", ops::MAP),
+    for_ops("file_open", ops::OPEN),
+    for_ops("path_mknod", ops::WRITE),
+    for_ops("path_mkdir", ops::WRITE),
+    for_ops("path_rmdir", ops::WRITE),
+    for_ops("path_unlink", ops::WRITE),
+    for_ops("path_symlink", ops::WRITE),
+    for_ops("path_link", ops::RENAME),
+    for_ops("path_rename", ops::RENAME),
+    for_ops("path_chmod", ops::WRITE),
+    for_ops("path_chown", ops::WRITE),
+    for_ops("path_truncate", ops::WRITE),
+    // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
+    Program { hook: "file_truncate", needed: Needed::ForOps(ops::WRITE), required: false },
+    for_ops("inode_setxattr", ops::WRITE),
+];

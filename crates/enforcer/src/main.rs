@@ -1,0 +1,122 @@
+//! `karmor-enforcer`: the process around the library.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::{Context, bail};
+use karmor_enforcer::{
+    args::{self, Args, Command},
+    backend::{Backend, memory::Memory},
+    config::{self, Config},
+    node, run,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Threads for clients and container runtimes; the engine has one of its own.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    let parsed = match args::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    match start(parsed.args, parsed.notices) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that talks to whoever started the daemon"
+)]
+fn report(text: &str) {
+    eprintln!("{text}");
+}
+
+fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
+    let mut settings = args.settings;
+    if let Some(path) = &args.config {
+        let (file, more) = config::read_file(path)?;
+        settings = settings.over(file);
+        notices.extend(more);
+    }
+    for notice in notices {
+        report(&format!("note: {notice}"));
+    }
+    let config = Config::new(settings)?;
+    match args.command {
+        None => daemon(config),
+        Some(Command::Probe { json }) => probe(json),
+        Some(Command::Unload) => unload(),
+    }
+}
+
+fn daemon(config: Config) -> anyhow::Result<()> {
+    let level = if config.debug { "debug" } else { "info" };
+    let filter = EnvFilter::try_from_env("KARMOR_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,karmor_enforcer={level}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let token = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        });
+        run::run(config, backend, stop).await
+    })
+}
+
+/// The backend this node is able to have.
+fn backend(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
+    let mut node = node::look();
+    if let Some(why) = &config.observe {
+        node.observe_only = Some(why.clone());
+        return Ok(Box::new(Memory::new(node)));
+    }
+    if let Some(obstacle) = node.observe_only {
+        bail!("nothing can be enforced here: {obstacle}; to start all the same, say --observe");
+    }
+    bail!(
+        "nothing can be enforced here: this build has no kernel half; to start all the same, say --observe"
+    );
+}
+
+#[expect(clippy::print_stdout, reason = "the subcommand's output")]
+fn probe(json: bool) -> anyhow::Result<()> {
+    let node = node::look();
+    if json {
+        println!("{}", serde_json::to_string(&node)?);
+    } else {
+        println!("Kernel  {}", node.kernel);
+        println!("BTF     {}", if node.btf { "yes" } else { "no" });
+        println!("LSMs    {}", node.lsms.join(", "));
+    }
+    match node.observe_only {
+        Some(why) => bail!("nothing can be enforced here: {why}"),
+        None => Ok(()),
+    }
+}
+
+fn unload() -> anyhow::Result<()> {
+    bail!("this build has no kernel half, so there is nothing it could have loaded");
+}

@@ -1,0 +1,342 @@
+//! The daemon's life: start, serve, stop.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use karmor_proto::feeder::Alert;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    backend::{Backend, RawEvent},
+    config::{Config, LogPath},
+    engine::{Core, Engine, Identities, Setup},
+    events::{
+        alert::alert,
+        decode::decode,
+        loss::{Accounts, message, report},
+    },
+    feed::{Feeds, Item, Subscription},
+    file::private_directory,
+    index::Rules,
+    serve::{self, Api, Services},
+    source::{
+        directory::{self, Directory},
+        store::Store,
+    },
+    workload::{
+        Node,
+        cgroup::Hierarchy,
+        containerd::{self, Connection, SharedConnection},
+        numbers::Numbers,
+    },
+};
+
+/// How often losses are looked for.
+const LOSS_CHECK: Duration = Duration::from_secs(1);
+
+/// How long clients may take to leave when the daemon stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Changes of files or containers that may wait for the engine.
+const QUEUE: usize = 64;
+
+/// Runs until `stop`. What is enforced stays in force afterwards.
+///
+/// The places to listen are taken before `open` is called: a second daemon fails there, before it
+/// touches what the first one enforces.
+///
+/// # Errors
+/// When something that the daemon cannot do without is not to be had; the message says what.
+pub async fn run(
+    config: Config,
+    open: impl FnOnce(&Config) -> anyhow::Result<Box<dyn Backend>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let unix = serve::unix(&config.socket)?;
+    let (feed_port, address) = serve::tcp(config.grpc, "gRPC").await?;
+    let (health_port, _) = serve::tcp(config.grpc_health_port, "gRPCHealthPort").await?;
+
+    let mut backend = open(&config)?;
+    let observe_only = backend.capabilities().observe_only.clone();
+    let events = backend
+        .events()
+        .context("the backend's events are taken already")?;
+    let accounts = Arc::new(Accounts::default());
+    accounts.adopt(&backend.counters()?);
+
+    let node = Arc::new(node(&config));
+    let identities = Identities::default();
+    let mut core = core(&config, &node, &identities, backend)?;
+    let mut policy_files = Directory::new(config.policy_dir.clone());
+    match policy_files.scan() {
+        Ok(files) => core.files(files),
+        Err(error) => {
+            warn!(%error, directory = %config.policy_dir.display(), "policy directory cannot be read");
+        }
+    }
+    core.add_host();
+    let (engine, thread) = Engine::start(core).context("cannot start the engine")?;
+
+    let feeds = Arc::new(Feeds::default());
+    let runtime = SharedConnection::default();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow_files(policy_files, engine.clone()));
+    tasks.spawn(follow_containers(
+        config.cri_socket.clone(),
+        engine.clone(),
+        Arc::clone(&runtime),
+    ));
+    tasks.spawn(watch_losses(
+        engine.clone(),
+        Arc::clone(&accounts),
+        Arc::clone(&feeds),
+        Arc::clone(&node),
+    ));
+    if let Some(subscription) = log_subscription(&config, &feeds) {
+        let output = log_output(&config.log_path).await?;
+        tasks.spawn(write_log(subscription, output));
+    }
+    tasks.spawn(pump(
+        events,
+        Arc::clone(&feeds),
+        Arc::clone(&accounts),
+        identities,
+        Arc::clone(&node),
+    ));
+
+    let api = Api {
+        engine: engine.clone(),
+        feeds: Arc::clone(&feeds),
+        accounts,
+        node: Arc::clone(&node),
+        runtime,
+        started: Timestamp::now(),
+    };
+    let services = Arc::new(
+        Services::new(api)
+            .await
+            .context("the gRPC descriptors are damaged")?,
+    );
+    let mut servers = JoinSet::new();
+    {
+        let (services, stop) = (Arc::clone(&services), stop.clone());
+        servers.spawn(async move { services.serve_unix(unix, stop).await });
+    }
+    {
+        let (services, stop) = (Arc::clone(&services), stop.clone());
+        servers.spawn(async move { services.serve_tcp(feed_port, stop).await });
+    }
+    servers.spawn(serve::serve_health(health_port, stop.clone()));
+    match &observe_only {
+        Some(why) => warn!(why, "observing only: nothing is enforced"),
+        None => info!("enforcing"),
+    }
+    info!(socket = %config.socket.display(), %address, "serving");
+
+    let mut failed = None;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ended = servers.join_next() => {
+            failed = ended.and_then(Result::ok).and_then(Result::err);
+            stop.cancel();
+        }
+    }
+    info!("stopping; what is enforced stays in force until `karmor-enforcer unload`");
+    services.down().await;
+    feeds.alerts.close();
+    feeds.logs.close();
+    feeds.messages.close();
+    let left = tokio::time::timeout(GRACE, async {
+        while servers.join_next().await.is_some() {}
+    });
+    if left.await.is_err() {
+        debug!("clients did not leave in time");
+    }
+    servers.shutdown().await;
+    tasks.shutdown().await;
+    drop((services, engine));
+    if tokio::task::spawn_blocking(move || thread.join())
+        .await
+        .is_err()
+    {
+        warn!("the engine ended in a panic");
+    }
+    // The socket is nobody's now; the next daemon would also find that out by itself.
+    let _ = std::fs::remove_file(&config.socket);
+    failed.map_or(Ok(()), |error| Err(error).context("serving failed"))
+}
+
+fn node(config: &Config) -> Node {
+    Node {
+        cluster: config.cluster.clone(),
+        host: config.host.clone(),
+        node_id: config.node_id.clone(),
+    }
+}
+
+fn core(
+    config: &Config,
+    node: &Node,
+    identities: &Identities,
+    backend: Box<dyn Backend>,
+) -> anyhow::Result<Core> {
+    let state = &config.state_dir;
+    let cannot = || format!("cannot use the state directory {}", state.display());
+    private_directory(state).with_context(cannot)?;
+    let store = Store::open(state.join("policies")).with_context(cannot)?;
+    let setup = Setup {
+        rules: Rules {
+            node: node.clone(),
+            containers: config.enable_policy,
+            hosts: config.enable_host_policy,
+            posture: config.file_posture,
+            host_posture: config.host_file_posture,
+            untracked: config.untracked_ns.clone(),
+        },
+        store: Some(store),
+        numbers: Numbers::open(state.join("workloads.json"))?,
+        identities: identities.clone(),
+    };
+    Core::new(backend, setup).with_context(cannot)
+}
+
+async fn follow_files(files: Directory, engine: Engine) {
+    let (sender, mut changes) = mpsc::channel(QUEUE);
+    let follow = directory::follow(files, sender);
+    let take = async {
+        while let Some(changes) = changes.recv().await {
+            if engine.ask(|core| core.files(changes)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(follow, take);
+}
+
+async fn follow_containers(socket: Option<PathBuf>, engine: Engine, connection: SharedConnection) {
+    let hierarchy = match Hierarchy::find() {
+        Ok(hierarchy) => hierarchy,
+        Err(error) => {
+            warn!(%error, "containers are not protected");
+            let state = Connection {
+                path: socket,
+                connected: false,
+                error: Some(error.to_string()),
+            };
+            *connection
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+            return;
+        }
+    };
+    let (sender, mut events) = mpsc::channel(QUEUE);
+    let follow = containerd::follow(socket, hierarchy, sender, connection);
+    let take = async {
+        while let Some(event) = events.recv().await {
+            if engine.ask(|core| core.runtime(event)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(follow, take);
+}
+
+/// Turns records into alerts.
+async fn pump(
+    mut events: mpsc::Receiver<RawEvent>,
+    feeds: Arc<Feeds>,
+    accounts: Arc<Accounts>,
+    identities: Identities,
+    node: Arc<Node>,
+) {
+    while let Some(raw) = events.recv().await {
+        match decode(&raw.bytes) {
+            Ok(event) => {
+                accounts.delivered(event.header.class);
+                let who = identities.get(event.header.workload);
+                feeds
+                    .alerts
+                    .publish(alert(&event, raw.table.as_deref(), who.as_ref(), &node));
+            }
+            Err(error) => {
+                accounts.malformed();
+                warn!(%error, "the kernel half wrote a record that cannot be read");
+            }
+        }
+    }
+}
+
+async fn watch_losses(engine: Engine, accounts: Arc<Accounts>, feeds: Arc<Feeds>, node: Arc<Node>) {
+    let mut tick = tokio::time::interval(LOSS_CHECK);
+    loop {
+        tick.tick().await;
+        match engine.ask(|core| core.counters()).await {
+            Ok(Ok(counters)) => {
+                if let Some(losses) = accounts.new_losses(&counters) {
+                    let (alert, message) = report(losses, &node);
+                    warn!(losses = ?losses, "events were lost");
+                    feeds.alerts.publish(alert);
+                    feeds.messages.publish(message);
+                }
+            }
+            Ok(Err(error)) => {
+                let text = format!("the kernel's counters cannot be read: {error}");
+                feeds.messages.publish(message(&node, "WARN", text));
+            }
+            Err(_stopped) => return,
+        }
+    }
+}
+
+type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+fn log_subscription(config: &Config, feeds: &Feeds) -> Option<Subscription<Alert>> {
+    (config.log_path != LogPath::None)
+        .then(|| feeds.alerts.subscribe())
+        .flatten()
+}
+
+async fn log_output(path: &LogPath) -> anyhow::Result<Output> {
+    Ok(match path {
+        LogPath::None => Box::new(tokio::io::sink()),
+        LogPath::Stdout => Box::new(tokio::io::stdout()),
+        LogPath::File(path) => {
+            let mut options = tokio::fs::OpenOptions::new();
+            options.append(true).create(true).mode(0o600);
+            let file = options.open(path).await;
+            Box::new(file.with_context(|| format!("cannot write alerts to {}", path.display()))?)
+        }
+    })
+}
+
+/// One JSON object a line.
+async fn write_log(mut alerts: Subscription<Alert>, mut output: Output) {
+    while let Some(item) = alerts.next().await {
+        let line = match item {
+            Item::Event(alert) => serde_json::to_vec(&*alert),
+            Item::Gap(dropped) => serde_json::to_vec(&serde_json::json!({
+                "Type": "SystemEvent",
+                "Operation": "EventLoss",
+                "Data": format!("dropped={dropped}"),
+                "Message": format!("{dropped} alerts were dropped: they are written too slowly"),
+            })),
+        };
+        let Ok(mut line) = line else { continue };
+        line.push(b'\n');
+        let written = async {
+            output.write_all(&line).await?;
+            output.flush().await
+        };
+        if let Err(error) = written.await {
+            warn!(%error, "alerts are no longer written to logPath");
+            return;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! `karmor.v1.Control`: policies with their whole state, and what the node can enforce.
+
+use karmor_proto::karmor::v1::{
+    ApplyPolicyRequest, ApplyPolicyResponse, Capabilities, DeletePolicyRequest,
+    DeletePolicyResponse, Enforcement, EventCounters, GetPolicyRequest, GetPolicyResponse,
+    HookSupport, ListPoliciesRequest, ListPoliciesResponse, NotEnforced, Outcome, Policy,
+    PolicyRef, PolicyResult, ProbeRequest, ProbeResponse, RuntimeSocket, VersionRequest,
+    VersionResponse, Workload, control_server::Control,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Api, peer::may_change};
+use crate::{
+    backend,
+    engine::{Core, Done, ListedPolicy, Reference, Stopped},
+    events::clock::rfc3339,
+    index::{MemberStatus, PolicyId, Source},
+    source::{
+        read::{Document, read},
+        store::{CLIENT, id_of},
+    },
+    workload::{Identity, cgroup::Hierarchy},
+};
+
+/// The apiVersion of the policies that are understood.
+const POLICY_API: &str = "security.kubearmor.com/v1";
+
+fn stopped(error: Stopped) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn reference(id: &PolicyId) -> PolicyRef {
+    PolicyRef {
+        kind: id.kind.as_str().into(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+    }
+}
+
+fn wanted(policy: Option<PolicyRef>) -> Result<Reference, Status> {
+    let policy = policy.unwrap_or_default();
+    if policy.name.is_empty() {
+        return Err(Status::invalid_argument("the policy's name is missing"));
+    }
+    Ok(Reference {
+        kind: policy.kind,
+        namespace: policy.namespace,
+        name: policy.name,
+    })
+}
+
+/// How far a policy is in force, and why not further.
+fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
+    if let Some(why) = &policy.observe_only {
+        return (
+            Enforcement::None,
+            format!("nothing is enforced on this node: {why}"),
+        );
+    }
+    match &policy.error {
+        Some(why) if policy.workloads.is_empty() => (Enforcement::None, why.clone()),
+        Some(why) => (Enforcement::Partial, why.clone()),
+        None if policy.workloads.is_empty() => (
+            Enforcement::Idle,
+            "it selects no workload at the moment".into(),
+        ),
+        None if !policy.loaded.policy.not_enforced.is_empty() => {
+            (Enforcement::Partial, "some of it is not enforced".into())
+        }
+        None => (Enforcement::Full, String::new()),
+    }
+}
+
+fn not_enforced(policy: &ListedPolicy) -> Vec<NotEnforced> {
+    let parts = policy.loaded.policy.not_enforced.iter();
+    parts
+        .map(|part| NotEnforced {
+            field: part.field.clone(),
+            why: part.why.clone(),
+            line: part.location.line,
+        })
+        .collect()
+}
+
+fn describe(policy: &ListedPolicy, with_text: bool) -> Policy {
+    let (enforcement, message) = enforcement(policy);
+    Policy {
+        kind: policy.id.kind.as_str().into(),
+        namespace: policy.id.namespace.clone(),
+        name: policy.id.name.clone(),
+        source: policy.id.source.to_string(),
+        enforcement: enforcement.into(),
+        message,
+        not_enforced: not_enforced(policy),
+        workloads: policy.workloads.clone(),
+        updated_at: rfc3339(policy.loaded.updated),
+        text: if with_text {
+            policy.loaded.text.to_string()
+        } else {
+            String::new()
+        },
+    }
+}
+
+/// All policies, and the files that should hold some but cannot be read.
+fn list(core: &Core) -> Vec<Policy> {
+    let mut policies: Vec<Policy> = core.policies().iter().map(|p| describe(p, false)).collect();
+    policies.extend(core.complaints().into_iter().map(|(path, message)| Policy {
+        source: Source::File(path).to_string(),
+        enforcement: Enforcement::None.into(),
+        message,
+        ..Policy::default()
+    }));
+    policies
+}
+
+fn result(id: Option<&PolicyId>, done: Done, now: Option<&ListedPolicy>) -> PolicyResult {
+    let (outcome, why) = match done {
+        Done::Applied => (Outcome::Applied, None),
+        Done::Modified => (Outcome::Modified, None),
+        Done::Unchanged => (Outcome::Unchanged, None),
+        Done::Deleted => (Outcome::Deleted, None),
+        Done::NotFound => (Outcome::NotFound, None),
+        Done::NotEnabled(why) => (Outcome::NotEnabled, Some(why)),
+        Done::Failed(why) => (Outcome::Failed, Some(why)),
+    };
+    let (enforcement, message) = now.map(enforcement).unwrap_or_default();
+    PolicyResult {
+        policy: id.map(reference),
+        outcome: outcome.into(),
+        enforcement: enforcement.into(),
+        message: why.unwrap_or(message),
+        not_enforced: now.map(not_enforced).unwrap_or_default(),
+        workloads: now.map_or(0, |p| u32::try_from(p.workloads.len()).unwrap_or(u32::MAX)),
+    }
+}
+
+fn apply(core: &mut Core, documents: Vec<Document>) -> Vec<PolicyResult> {
+    documents
+        .into_iter()
+        .map(|document| {
+            let id = id_of(&document);
+            let done = core.set(document);
+            result(Some(&id), done, core.policy(&id).as_ref())
+        })
+        .collect()
+}
+
+fn capabilities(from: backend::Capabilities) -> Capabilities {
+    Capabilities {
+        kernel: from.kernel,
+        btf: from.btf,
+        lsms: from.lsms,
+        hooks: from
+            .hooks
+            .into_iter()
+            .map(|hook| HookSupport {
+                hook: hook.hook,
+                loads: hook.loads,
+                attached: hook.attached,
+                verified_instructions: hook.verified_instructions,
+                error: hook.error,
+            })
+            .collect(),
+        observe_only: from.observe_only,
+    }
+}
+
+fn workload(member: MemberStatus, host: &str) -> Workload {
+    let base = Workload {
+        id: member.number,
+        policies: member.policies,
+        ..Workload::default()
+    };
+    match member.identity {
+        Identity::Host => Workload {
+            name: host.to_owned(),
+            ..base
+        },
+        Identity::Container(container) => Workload {
+            namespace: container.namespace.clone(),
+            name: container.name.clone(),
+            container_id: container.id.clone(),
+            image: container.image.clone(),
+            labels: container.user_labels().collect(),
+            ..base
+        },
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Api {
+    async fn apply_policy(
+        &self,
+        request: Request<ApplyPolicyRequest>,
+    ) -> Result<Response<ApplyPolicyResponse>, Status> {
+        may_change(&request)?;
+        let request = request.into_inner();
+        let reading = tokio::task::spawn_blocking(move || {
+            let file = if request.file_name.is_empty() {
+                CLIENT
+            } else {
+                &request.file_name
+            };
+            read(&request.text, file)
+        })
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
+        let (refused, summary) = (reading.failed(), reading.summary());
+        let mut results = Vec::new();
+        if !reading.documents.is_empty() {
+            let documents = reading.documents;
+            results = self
+                .engine
+                .ask(|core| apply(core, documents))
+                .await
+                .map_err(stopped)?;
+        }
+        if refused {
+            // Refused documents have no identity that could be relied on.
+            results.push(PolicyResult {
+                outcome: Outcome::Invalid.into(),
+                message: summary,
+                ..PolicyResult::default()
+            });
+        }
+        Ok(Response::new(ApplyPolicyResponse {
+            results,
+            diagnostics: reading.diagnostics,
+            rendered: reading.rendered,
+        }))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<DeletePolicyRequest>,
+    ) -> Result<Response<DeletePolicyResponse>, Status> {
+        may_change(&request)?;
+        let asked = request.into_inner().policy;
+        let wanted = wanted(asked.clone())?;
+        let (id, done) = self
+            .engine
+            .ask(move |core| core.delete(&wanted))
+            .await
+            .map_err(stopped)?;
+        let mut result = result(id.as_ref(), done, None);
+        result.policy = result.policy.or(asked);
+        Ok(Response::new(DeletePolicyResponse {
+            result: Some(result),
+        }))
+    }
+
+    async fn list_policies(
+        &self,
+        _request: Request<ListPoliciesRequest>,
+    ) -> Result<Response<ListPoliciesResponse>, Status> {
+        let policies = self.engine.ask(|core| list(core)).await.map_err(stopped)?;
+        Ok(Response::new(ListPoliciesResponse { policies }))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<GetPolicyRequest>,
+    ) -> Result<Response<GetPolicyResponse>, Status> {
+        let wanted = wanted(request.into_inner().policy)?;
+        let name = wanted.name.clone();
+        let found = self
+            .engine
+            .ask(move |core| core.find(&wanted))
+            .await
+            .map_err(stopped)?;
+        match found.as_slice() {
+            [] => Err(Status::not_found(format!("there is no policy `{name}`"))),
+            [one] => Ok(Response::new(GetPolicyResponse {
+                policy: Some(describe(one, true)),
+            })),
+            many => {
+                let names: Vec<String> = many
+                    .iter()
+                    .map(|p| {
+                        format!(
+                            "{} {}/{} ({})",
+                            p.id.kind.as_str(),
+                            p.id.namespace,
+                            p.id.name,
+                            p.id.source
+                        )
+                    })
+                    .collect();
+                Err(Status::failed_precondition(format!(
+                    "several policies have that name: {}; say kind and namespace",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    async fn probe(
+        &self,
+        _request: Request<ProbeRequest>,
+    ) -> Result<Response<ProbeResponse>, Status> {
+        let (able, members, policies, counters) = self
+            .engine
+            .ask(|core| {
+                (
+                    core.capabilities(),
+                    core.members(),
+                    list(core),
+                    core.counters(),
+                )
+            })
+            .await
+            .map_err(stopped)?;
+        let counters = counters.map_err(|error| Status::internal(error.to_string()))?;
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        Ok(Response::new(ProbeResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host_name: self.node.host.clone(),
+            capabilities: Some(capabilities(able)),
+            cgroup: Hierarchy::kind().into(),
+            runtimes: vec![RuntimeSocket {
+                runtime: "containerd".into(),
+                path: runtime
+                    .path
+                    .map(|p| p.display().to_string())
+                    .unwrap_or_default(),
+                connected: runtime.connected,
+                error: runtime.error,
+            }],
+            workloads: members
+                .into_iter()
+                .map(|m| workload(m, &self.node.host))
+                .collect(),
+            policies,
+            events: Some(EventCounters {
+                emitted: counters.emitted.iter().sum(),
+                delivered: self.accounts.total_delivered(),
+                lost: counters.lost.iter().sum(),
+            }),
+            started_at: rfc3339(self.started),
+        }))
+    }
+
+    async fn version(
+        &self,
+        _request: Request<VersionRequest>,
+    ) -> Result<Response<VersionResponse>, Status> {
+        Ok(Response::new(VersionResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            policy_api: POLICY_API.into(),
+        }))
+    }
+}

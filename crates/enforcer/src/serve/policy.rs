@@ -1,0 +1,233 @@
+//! `policy.PolicyService` and `policy.ProbeService`: policies as KubeArmor's clients send them.
+
+use karmor_policy::model::Kind;
+use karmor_proto::policy::{
+    ContainerData, HostSecurityPolicies, Policy as PolicyMessage, PolicyStatus, ProbeResponse,
+    Response as PolicyResponse, policy_service_server::PolicyService,
+    probe_service_server::ProbeService,
+};
+use serde_json::Value;
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use super::{Api, peer::may_change};
+use crate::{
+    engine::{Done, Reference},
+    source::{
+        read::{MAX_BYTES, Reading, read_object},
+        store::CLIENT,
+    },
+    text,
+    workload::Identity,
+};
+
+/// A request, as far as its wrapping goes.
+enum Wanted {
+    Set(Reading),
+    Delete(Reference),
+    Invalid(String),
+}
+
+/// Takes the watch event apart: `{"type": "ADDED", "object": {...}}`.
+fn unwrap(bytes: &[u8], kinds: &[Kind]) -> Wanted {
+    if bytes.len() > MAX_BYTES {
+        return Wanted::Invalid(crate::source::read::too_large(bytes.len()));
+    }
+    let mut event: Value = match serde_json::from_slice(bytes) {
+        Ok(event) => event,
+        Err(error) => return Wanted::Invalid(format!("the request is not JSON: {error}")),
+    };
+    let change = event
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_uppercase();
+    let Some(object) = event
+        .get_mut("object")
+        .map(Value::take)
+        .filter(Value::is_object)
+    else {
+        return Wanted::Invalid("the request has no `object`".into());
+    };
+    match change.as_str() {
+        "ADDED" | "MODIFIED" => set(&object, kinds),
+        "DELETED" => delete(&object, kinds),
+        other => Wanted::Invalid(format!(
+            "there is no change `{other}`; allowed are ADDED, MODIFIED and DELETED"
+        )),
+    }
+}
+
+fn set(object: &Value, kinds: &[Kind]) -> Wanted {
+    let stated = object.get("kind").and_then(Value::as_str);
+    let Some(kind) = kinds
+        .iter()
+        .find(|k| stated.is_none_or(|s| s == k.as_str()))
+    else {
+        let allowed: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
+        return Wanted::Invalid(format!("this call takes {} only", allowed.join(" and ")));
+    };
+    let reading = read_object(*kind, &object.to_string(), CLIENT);
+    if reading.failed() {
+        return Wanted::Invalid(reading.summary());
+    }
+    Wanted::Set(reading)
+}
+
+fn delete(object: &Value, kinds: &[Kind]) -> Wanted {
+    let field = |name: &str| {
+        let metadata = object.get("metadata").and_then(|m| m.get(name));
+        metadata
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let name = field("name");
+    if name.is_empty() {
+        return Wanted::Invalid("metadata.name is missing".into());
+    }
+    let stated = object.get("kind").and_then(Value::as_str);
+    let kind = kinds
+        .iter()
+        .find(|k| stated == Some(k.as_str()))
+        .or(kinds.first());
+    let kind = kind.map_or_else(String::new, |k| k.as_str().to_owned());
+    let namespace = match field("namespace") {
+        empty if empty.is_empty() && kind == Kind::Container.as_str() => "default".to_owned(),
+        namespace if kind == Kind::Container.as_str() => namespace,
+        _ => String::new(),
+    };
+    Wanted::Delete(Reference {
+        kind,
+        namespace,
+        name,
+    })
+}
+
+fn status(done: &Done) -> (PolicyStatus, Option<&str>) {
+    match done {
+        Done::Applied => (PolicyStatus::Applied, None),
+        Done::Modified | Done::Unchanged => (PolicyStatus::Modified, None),
+        Done::Deleted => (PolicyStatus::Deleted, None),
+        Done::NotFound => (PolicyStatus::NotExist, None),
+        Done::NotEnabled(why) => (PolicyStatus::NotEnabled, Some(why)),
+        Done::Failed(why) => (PolicyStatus::Failure, Some(why)),
+    }
+}
+
+impl Api {
+    async fn take(
+        &self,
+        request: Request<PolicyMessage>,
+        kinds: &'static [Kind],
+    ) -> Result<Response<PolicyResponse>, Status> {
+        may_change(&request)?;
+        let bytes = request.into_inner().policy;
+        // Reading may take a while; the other clients should not wait for it.
+        let wanted = tokio::task::spawn_blocking(move || unwrap(&bytes, kinds))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let stopped = |error: crate::engine::Stopped| Status::unavailable(error.to_string());
+        let done = match wanted {
+            Wanted::Invalid(why) => {
+                info!(why, "a policy sent over gRPC is not valid");
+                return Ok(answer(PolicyStatus::Invalid));
+            }
+            Wanted::Set(reading) => {
+                let Some(document) = reading.documents.into_iter().next() else {
+                    return Ok(answer(PolicyStatus::Invalid));
+                };
+                self.engine
+                    .ask(move |core| core.set(document))
+                    .await
+                    .map_err(stopped)?
+            }
+            Wanted::Delete(wanted) => self
+                .engine
+                .ask(move |core| core.delete(&wanted).1)
+                .await
+                .map_err(stopped)?,
+        };
+        let (status, why) = status(&done);
+        info!(status = status.as_str_name(), why, "policy over gRPC");
+        Ok(answer(status))
+    }
+}
+
+fn answer(status: PolicyStatus) -> Response<PolicyResponse> {
+    Response::new(PolicyResponse {
+        status: status.into(),
+    })
+}
+
+#[tonic::async_trait]
+impl PolicyService for Api {
+    async fn container_policy(
+        &self,
+        request: Request<PolicyMessage>,
+    ) -> Result<Response<PolicyResponse>, Status> {
+        self.take(request, &[Kind::Container, Kind::Cluster]).await
+    }
+
+    async fn host_policy(
+        &self,
+        request: Request<PolicyMessage>,
+    ) -> Result<Response<PolicyResponse>, Status> {
+        self.take(request, &[Kind::Host]).await
+    }
+
+    async fn network_policy(
+        &self,
+        request: Request<PolicyMessage>,
+    ) -> Result<Response<PolicyResponse>, Status> {
+        may_change(&request)?;
+        // KubeArmorNetworkPolicy is not among what this version knows.
+        Ok(answer(PolicyStatus::NotEnabled))
+    }
+}
+
+#[tonic::async_trait]
+impl ProbeService for Api {
+    async fn get_probe_data(
+        &self,
+        _request: Request<()>,
+    ) -> Result<Response<ProbeResponse>, Status> {
+        let (members, policies) = self
+            .engine
+            .ask(|core| (core.members(), core.policies()))
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut response = ProbeResponse::default();
+        for member in members {
+            let texts = || {
+                let mine = policies
+                    .iter()
+                    .filter(|p| member.policies.contains(&p.id.name));
+                mine.map(|p| PolicyMessage {
+                    policy: p.loaded.text.as_bytes().to_vec(),
+                })
+                .collect()
+            };
+            match &member.identity {
+                Identity::Host => {
+                    let data = HostSecurityPolicies {
+                        policy_list: member.policies.clone(),
+                        policy_list_data: texts(),
+                    };
+                    response.host_map.insert(self.node.host.clone(), data);
+                }
+                Identity::Container(container) => {
+                    let name = text::name(&container.name);
+                    let data = ContainerData {
+                        policy_enabled: i32::from(!member.policies.is_empty()),
+                        policy_list: member.policies.clone(),
+                        policy_list_data: texts(),
+                    };
+                    response.container_list.push(name.clone());
+                    response.container_map.insert(name, data);
+                }
+            }
+        }
+        Ok(Response::new(response))
+    }
+}

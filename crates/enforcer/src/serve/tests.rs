@@ -1,0 +1,505 @@
+//! The services over a real socket, on the backend without a kernel.
+
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use karmor_abi::{op::Op, verdict::Action};
+use karmor_proto::{
+    feeder::{RequestMessage, log_service_client::LogServiceClient},
+    karmor::v1::{
+        ApplyPolicyRequest, DeletePolicyRequest, Enforcement, ListPoliciesRequest, Outcome,
+        PolicyRef, ProbeRequest, control_client::ControlClient,
+    },
+    policy::{Policy, PolicyStatus, policy_service_client::PolicyServiceClient},
+};
+use tempfile::TempDir;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+
+use super::*;
+use crate::{
+    backend::{
+        Backend, Capabilities,
+        memory::{Access, Handle, Memory},
+    },
+    config::{Config, Settings},
+    events::decode::tests::plain,
+    run,
+    workload::{Container, RuntimeEvent},
+};
+
+/// A daemon in a directory of its own.
+struct Daemon {
+    dir: TempDir,
+    handle: Handle,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+fn config(dir: &Path) -> Config {
+    let settings = Settings {
+        grpc: Some(0),
+        grpc_health_port: Some(0),
+        policy_dir: Some(dir.join("policies")),
+        state_dir: Some(dir.join("state")),
+        socket: Some(dir.join("run/karmor.sock")),
+        cri_socket: Some(format!(
+            "unix://{}",
+            dir.join("no-containerd.sock").display()
+        )),
+        enable_host_policy: Some(false),
+        host: Some("node-1".into()),
+        ..Settings::default()
+    };
+    Config::new(settings).unwrap()
+}
+
+impl Daemon {
+    async fn start(dir: TempDir) -> Self {
+        std::fs::create_dir_all(dir.path().join("policies")).unwrap();
+        let backend = Memory::new(Capabilities::default());
+        let (handle, stop) = (backend.handle(), CancellationToken::new());
+        let open = move |_: &Config| Ok(Box::new(backend) as Box<dyn Backend>);
+        let task = tokio::spawn(run::run(config(dir.path()), open, stop.clone()));
+        let daemon = Self {
+            dir,
+            handle,
+            stop,
+            task,
+        };
+        daemon
+            .wait(|d| UnixStream::connect(d.socket()).is_ok())
+            .await;
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/karmor.sock")
+    }
+
+    async fn wait(&self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..500 {
+            if done(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("waited in vain");
+    }
+
+    async fn channel(&self) -> Channel {
+        let path = self.socket();
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move {
+                tokio::net::UnixStream::connect(path)
+                    .await
+                    .map(TokioIo::new)
+            }
+        });
+        Endpoint::from_static("http://karmor")
+            .connect_with_connector(connect)
+            .await
+            .unwrap()
+    }
+
+    async fn apply(&self, text: &str) -> karmor_proto::karmor::v1::ApplyPolicyResponse {
+        let request = ApplyPolicyRequest {
+            text: text.into(),
+            file_name: "p.yaml".into(),
+        };
+        ControlClient::new(self.channel().await)
+            .apply_policy(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    async fn list(&self) -> Vec<karmor_proto::karmor::v1::Policy> {
+        let mut client = ControlClient::new(self.channel().await);
+        client
+            .list_policies(ListPoliciesRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .policies
+    }
+
+    async fn send(&self, bytes: &[u8]) -> PolicyStatus {
+        let mut client = PolicyServiceClient::new(self.channel().await);
+        let policy = Policy {
+            policy: bytes.to_vec(),
+        };
+        client
+            .container_policy(policy)
+            .await
+            .unwrap()
+            .into_inner()
+            .status()
+    }
+
+    /// Stops it and hands back what is on the disk.
+    async fn stop(self) -> TempDir {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        self.dir
+    }
+}
+
+fn block(name: &str, path: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\n\
+         spec:\n  severity: 5\n  selector:\n    matchLabels:\n      app: web\n  process:\n    \
+         matchPaths:\n    - path: {path}\n  action: Block\n"
+    )
+}
+
+fn object(change: &str, name: &str, path: &str) -> Vec<u8> {
+    serde_json::json!({
+        "type": change,
+        "object": {
+            "apiVersion": "security.kubearmor.com/v1",
+            "kind": "KubeArmorPolicy",
+            "metadata": { "name": name, "namespace": "default", "creationTimestamp": null },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "process": { "matchPaths": [{ "path": path }] },
+                "action": "Block",
+            },
+        },
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_over_control_survive_a_restart() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let answer = daemon
+        .apply(&format!(
+            "{}---\n{}",
+            block("a", "/bin/a"),
+            block("b", "/bin/b")
+        ))
+        .await;
+    assert_eq!(answer.results.len(), 2, "{}", answer.rendered);
+    assert!(
+        answer
+            .results
+            .iter()
+            .all(|r| r.outcome() == Outcome::Applied)
+    );
+    assert_eq!(answer.results[0].enforcement(), Enforcement::Idle);
+    let again = daemon.apply(&block("a", "/bin/other")).await;
+    assert_eq!(again.results[0].outcome(), Outcome::Modified);
+    let again = daemon.apply(&block("a", "/bin/other")).await;
+    assert_eq!(again.results[0].outcome(), Outcome::Unchanged);
+    assert_eq!(
+        daemon.send(&object("ADDED", "c", "/bin/c")).await,
+        PolicyStatus::Applied
+    );
+
+    let dir = daemon.stop().await;
+    // One that was damaged meanwhile does not take the others with it.
+    std::fs::write(dir.path().join("state/policies/bad-0.yaml"), "kind: [").unwrap();
+    let daemon = Daemon::start(dir).await;
+    let mut names: Vec<String> = daemon.list().await.into_iter().map(|p| p.name).collect();
+    names.sort();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(
+        daemon
+            .dir
+            .path()
+            .join("state/policies/bad-0.yaml.broken")
+            .exists()
+    );
+
+    let policy = Some(PolicyRef {
+        name: "a".into(),
+        ..PolicyRef::default()
+    });
+    let mut client = ControlClient::new(daemon.channel().await);
+    let request = DeletePolicyRequest { policy };
+    let answer = client
+        .delete_policy(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.result.unwrap().outcome(), Outcome::Deleted);
+    let answer = client.delete_policy(request).await.unwrap().into_inner();
+    assert_eq!(answer.result.unwrap().outcome(), Outcome::NotFound);
+    let daemon = Daemon::start(daemon.stop().await).await;
+    assert_eq!(daemon.list().await.len(), 2);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_service_answers_as_its_clients_expect() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let cases: [(&[u8], PolicyStatus); 7] = [
+        (&object("ADDED", "p", "/bin/p"), PolicyStatus::Applied),
+        (&object("MODIFIED", "p", "/bin/q"), PolicyStatus::Modified),
+        (&object("DELETED", "p", "/bin/q"), PolicyStatus::Deleted),
+        (&object("DELETED", "p", "/bin/q"), PolicyStatus::NotExist),
+        (&object("ADDED", "p", "relative"), PolicyStatus::Invalid),
+        (b"\xff{not json", PolicyStatus::Invalid),
+        (
+            br#"{"type":"ADDED","object":{"kind":"KubeArmorHostPolicy"}}"#,
+            PolicyStatus::Invalid,
+        ),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(
+            daemon.send(bytes).await,
+            expected,
+            "{}",
+            String::from_utf8_lossy(bytes)
+        );
+    }
+    let host = serde_json::json!({
+        "type": "ADDED",
+        "object": {
+            "apiVersion": "security.kubearmor.com/v1",
+            "kind": "KubeArmorHostPolicy",
+            "metadata": { "name": "h" },
+            "spec": {
+                "nodeSelector": { "matchLabels": { "kubearmor.io/hostname": "*" } },
+                "process": { "matchPaths": [{ "path": "/bin/p" }] },
+                "action": "Block",
+            },
+        },
+    });
+    let mut client = PolicyServiceClient::new(daemon.channel().await);
+    let answer = client
+        .host_policy(Policy {
+            policy: host.to_string().into_bytes(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.status(), PolicyStatus::NotEnabled);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_of_a_million_rules_is_refused_with_a_reason() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let rules = "    - path: /a\n".repeat(200_000);
+    let text =
+        block("big", "/bin/a").replace("  action: Block\n", &format!("{rules}  action: Block\n"));
+    let answer = daemon.apply(&text).await;
+    assert_eq!(answer.results[0].outcome(), Outcome::Invalid);
+    assert!(
+        answer.results[0].message.contains("1 MiB"),
+        "{}",
+        answer.results[0].message
+    );
+    // A million do not even fit a message; the transport says so, and the daemon goes on.
+    let request = ApplyPolicyRequest {
+        text: "    - path: /a\n".repeat(1_000_000),
+        file_name: String::new(),
+    };
+    let status = ControlClient::new(daemon.channel().await)
+        .apply_policy(request)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted),
+        "{status}"
+    );
+    assert_eq!(
+        daemon.apply(&block("a", "/bin/a")).await.results[0].outcome(),
+        Outcome::Applied
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_written_file_keeps_its_last_good_version() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let file = daemon.dir.path().join("policies/p.yaml");
+    std::fs::write(&file, block("from-file", "/bin/a")).unwrap();
+    while daemon.list().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    std::fs::write(
+        &file,
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArm",
+    )
+    .unwrap();
+    let policies = loop {
+        let policies = daemon.list().await;
+        if policies.len() == 2 {
+            break policies;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(policies[0].name, "from-file");
+    assert!(
+        policies[1].message.contains("last good version"),
+        "{}",
+        policies[1].message
+    );
+    assert!(policies[1].source.ends_with("p.yaml"));
+    std::fs::remove_file(&file).unwrap();
+    while !daemon.list().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let open = |_: &Config| -> anyhow::Result<Box<dyn Backend>> { panic!("must not get here") };
+    let stop = CancellationToken::new();
+    let error = run::run(config(daemon.dir.path()), open, stop)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another daemon"), "{error}");
+
+    // The services themselves, on a TCP port.
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = Api {
+        engine,
+        feeds: Arc::default(),
+        accounts: Arc::default(),
+        node: Arc::default(),
+        runtime: SharedConnection::default(),
+        started: Timestamp::now(),
+    };
+    let services = Services::new(api).await.unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let error = tcp(address.port(), "gRPC").await.unwrap_err();
+    assert!(error.to_string().contains("--gRPC"), "{error}");
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let server = tokio::spawn(async move { services.serve_tcp(listener, token).await });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let status = PolicyServiceClient::new(channel.clone())
+        .container_policy(Policy {
+            policy: object("ADDED", "p", "/bin/p"),
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(
+        status.message().contains("unix socket"),
+        "{}",
+        status.message()
+    );
+    let mut log = LogServiceClient::new(channel);
+    assert!(
+        log.watch_alerts(RequestMessage {
+            filter: "policy".into()
+        })
+        .await
+        .is_ok()
+    );
+    let status = log
+        .watch_alerts(RequestMessage { filter: "x".into() })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    stop.cancel();
+    drop(log);
+    server.await.unwrap().unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_reaches_those_who_listen() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    // Without Kubernetes or containerd there is the host alone; its policies are disabled here, so
+    // a table is put on it by hand.
+    let mut alerts = LogServiceClient::new(daemon.channel().await)
+        .watch_alerts(RequestMessage {
+            filter: "all".into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    daemon.handle.force(
+        0,
+        &crate::engine::tests::compiled(&block("p", "/usr/bin/apt")),
+    );
+    let mut header = plain();
+    header.op = Op::Exec as u8;
+    let texts: [&[u8]; 5] = [
+        b"/usr/bin/apt",
+        b"/bin/sh",
+        b"/init",
+        b"apt\0update\0",
+        b"/",
+    ];
+    let verdict = daemon.handle.access(&Access {
+        workload: 0,
+        header,
+        texts,
+    });
+    assert_eq!(verdict.action(), Action::Block);
+    let alert = tokio::time::timeout(Duration::from_secs(5), alerts.message())
+        .await
+        .unwrap();
+    let alert = alert.unwrap().unwrap();
+    assert_eq!(
+        (alert.policy_name.as_str(), alert.resource.as_str()),
+        ("p", "/usr/bin/apt update")
+    );
+    assert_eq!(alert.host_name, "node-1");
+    let mut client = ControlClient::new(daemon.channel().await);
+    let probe = client.probe(ProbeRequest {}).await.unwrap().into_inner();
+    let events = probe.events.unwrap();
+    assert_eq!((events.emitted, events.delivered, events.lost), (1, 1, 0));
+    assert_eq!(probe.workloads[0].name, "node-1");
+    assert!(probe.runtimes[0].error.is_some() && !probe.runtimes[0].connected);
+    drop(alerts);
+    daemon.stop().await;
+}
+
+#[test]
+fn a_socket_left_behind_is_replaced_and_a_file_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let path = dir.path().join("k.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listener = unix(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    drop(listener);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(matches!(unix(&file), Err(ListenError::NotASocket(_))));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn messages_of_the_runtime_are_taken_in_any_order() {
+    let mut core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    core.runtime(RuntimeEvent::Gone("default/unknown".into()));
+    let mut container = Container::new(
+        "default",
+        "a",
+        "img\n",
+        None,
+        std::collections::BTreeMap::new(),
+    );
+    container.cgroup_id = 5;
+    core.runtime(RuntimeEvent::Running(Box::new(container.clone())));
+    core.runtime(RuntimeEvent::Running(Box::new(container.clone())));
+    assert_eq!(core.members().len(), 1);
+    container.cgroup_id = 6;
+    core.runtime(RuntimeEvent::Running(Box::new(container)));
+    assert_eq!(core.members().len(), 1);
+    assert_eq!(core.members()[0].number, 2, "a new start is a new workload");
+    core.runtime(RuntimeEvent::Only(Vec::new()));
+    assert!(core.members().is_empty());
+}

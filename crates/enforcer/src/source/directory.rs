@@ -1,0 +1,290 @@
+//! Policies from the files of a directory, as long as they are there.
+//!
+//! A file that cannot be read as policies keeps what its last good version said, so that an editor
+//! in the middle of writing takes nothing out of force; the error is in the status.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_stream::StreamExt;
+use tracing::{info, warn};
+
+use super::read::{MAX_BYTES, Reading, too_large};
+
+/// How long a directory must be quiet before it is read again: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How often a directory that cannot be watched, or does not exist, is looked at.
+const POLL: Duration = Duration::from_secs(5);
+
+/// A file that changed, or is gone.
+#[derive(Debug)]
+pub struct FileChange {
+    /// Which.
+    pub path: PathBuf,
+    /// What it says now; `None` when it is gone.
+    pub content: Option<Result<String, String>>,
+}
+
+/// Files as they were last seen.
+#[derive(Debug, Default)]
+pub struct Directory {
+    path: PathBuf,
+    seen: BTreeMap<PathBuf, Result<String, String>>,
+}
+
+impl Directory {
+    /// A directory, not looked at yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// What changed since the last scan, in the order of names, what is gone last.
+    ///
+    /// # Errors
+    /// When the directory is there and cannot be read; nothing is taken for gone then. One that is
+    /// not there has no files.
+    pub fn scan(&mut self) -> io::Result<Vec<FileChange>> {
+        let mut present = BTreeSet::new();
+        match fs::read_dir(&self.path) {
+            Ok(entries) => {
+                for entry in entries {
+                    let path = entry?.path();
+                    if is_policy_file(&path) && path.is_file() {
+                        present.insert(path);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut changes = Vec::new();
+        let gone: Vec<PathBuf> = self
+            .seen
+            .keys()
+            .filter(|p| !present.contains(*p))
+            .cloned()
+            .collect();
+        for path in present {
+            let content = read_file(&path);
+            if self.seen.get(&path) != Some(&content) {
+                self.seen.insert(path.clone(), content.clone());
+                changes.push(FileChange {
+                    path,
+                    content: Some(content),
+                });
+            }
+        }
+        // Last, so that a policy whose file was renamed is never out of force.
+        for path in gone {
+            self.seen.remove(&path);
+            changes.push(FileChange {
+                path,
+                content: None,
+            });
+        }
+        Ok(changes)
+    }
+}
+
+/// Hidden files are editors' temporary ones.
+fn is_policy_file(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+    let ending = path.extension().and_then(|e| e.to_str());
+    !hidden && matches!(ending, Some("yaml" | "yml" | "json"))
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if length > MAX_BYTES as u64 {
+        return Err(too_large(usize::try_from(length).unwrap_or(usize::MAX)));
+    }
+    fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+/// What the engine remembers of a file that cannot be loaded.
+#[must_use]
+pub fn complaint(reading: &Reading) -> String {
+    format!(
+        "{}; its last good version stays in force",
+        reading.summary()
+    )
+}
+
+/// Follows a directory until nobody listens. `directory` has been scanned once already.
+pub async fn follow(mut directory: Directory, changes: mpsc::Sender<Vec<FileChange>>) {
+    let mut watch = Watch::on(&directory.path);
+    loop {
+        watch.changed().await;
+        match directory.scan() {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => {
+                info!(files = found.len(), directory = %directory.path.display(), "policy files changed");
+                if changes.send(found).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, directory = %directory.path.display(), "policy directory cannot be read");
+            }
+        }
+        if watch.ended {
+            watch = Watch::on(&directory.path);
+        }
+    }
+}
+
+/// Something to wait on: inotify where it works, a clock where it does not.
+struct Watch {
+    inotify: Option<EventStream<[u8; 4096]>>,
+    ended: bool,
+}
+
+impl Watch {
+    fn on(path: &Path) -> Self {
+        let inotify = Self::open(path)
+            .inspect_err(|error| {
+                tracing::debug!(%error, directory = %path.display(), "looking at the clock instead");
+            })
+            .ok();
+        Self {
+            ended: inotify.is_none(),
+            inotify,
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<EventStream<[u8; 4096]>> {
+        let inotify = Inotify::init()?;
+        let mask = WatchMask::CLOSE_WRITE
+            | WatchMask::CREATE
+            | WatchMask::MODIFY
+            | WatchMask::MOVED_FROM
+            | WatchMask::MOVED_TO
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ATTRIB;
+        inotify.watches().add(path, mask)?;
+        inotify.into_event_stream([0; 4096])
+    }
+
+    /// Returns some time after the last of a burst of changes, at the latest after ten times
+    /// [`QUIET`].
+    async fn changed(&mut self) {
+        let Some(inotify) = &mut self.inotify else {
+            tokio::time::sleep(POLL).await;
+            return;
+        };
+        // A timer besides: a network file system tells of no change made elsewhere.
+        let lost = tokio::time::sleep(POLL * 12);
+        tokio::pin!(lost);
+        let mut until: Option<Instant> = None;
+        let mut latest = None;
+        loop {
+            let quiet = until.unwrap_or_else(|| Instant::now() + POLL * 100);
+            tokio::select! {
+                event = inotify.next() => {
+                    let over = EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF;
+                    self.ended |= match event {
+                        Some(Ok(event)) => event.mask.intersects(over),
+                        Some(Err(_)) | None => true,
+                    };
+                    if self.ended {
+                        return;
+                    }
+                    let now = Instant::now();
+                    let latest = *latest.get_or_insert(now + QUIET * 10);
+                    until = Some((now + QUIET).min(latest));
+                }
+                () = sleep_until(quiet) => return,
+                () = &mut lost => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(changes: &[FileChange]) -> Vec<(String, bool)> {
+        changes
+            .iter()
+            .map(|c| {
+                (
+                    c.path.file_name().unwrap().to_string_lossy().into_owned(),
+                    c.content.is_some(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_scan_tells_what_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(dir.path().to_owned());
+        assert!(directory.scan().unwrap().is_empty());
+        fs::write(dir.path().join("a.yaml"), "1").unwrap();
+        fs::write(dir.path().join(".a.yaml.swp"), "1").unwrap();
+        fs::write(dir.path().join("notes.txt"), "1").unwrap();
+        assert_eq!(
+            names(&directory.scan().unwrap()),
+            [("a.yaml".to_owned(), true)]
+        );
+        assert!(directory.scan().unwrap().is_empty());
+        fs::rename(dir.path().join("a.yaml"), dir.path().join("b.yaml")).unwrap();
+        assert_eq!(
+            names(&directory.scan().unwrap()),
+            [("b.yaml".to_owned(), true), ("a.yaml".to_owned(), false)]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::create(dir.path().join("big.yaml")).unwrap();
+        file.set_len(MAX_BYTES as u64 + 1).unwrap();
+        let mut directory = Directory::new(dir.path().to_owned());
+        let changes = directory.scan().unwrap();
+        assert!(matches!(&changes[0].content, Some(Err(why)) if why.contains("1 MiB")));
+    }
+
+    #[tokio::test]
+    async fn follows_writes_renames_and_removals() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tx, mut rx) = mpsc::channel(4);
+        let task = tokio::spawn(follow(Directory::new(dir.path().to_owned()), tx));
+        // Not before the watch stands.
+        tokio::time::sleep(QUIET).await;
+        fs::write(dir.path().join("new"), "kind: x").unwrap();
+        fs::rename(dir.path().join("new"), dir.path().join("a.yaml")).unwrap();
+        let wait = Duration::from_secs(5);
+        let changes = tokio::time::timeout(wait, rx.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(names(&changes), [("a.yaml".to_owned(), true)]);
+        fs::remove_file(dir.path().join("a.yaml")).unwrap();
+        let changes = tokio::time::timeout(wait, rx.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(names(&changes), [("a.yaml".to_owned(), false)]);
+        task.abort();
+    }
+}

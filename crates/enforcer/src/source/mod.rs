@@ -1,0 +1,5 @@
+//! Where policies come from: a watched directory, and clients.
+
+pub mod directory;
+pub mod read;
+pub mod store;

@@ -1,0 +1,272 @@
+//! Who runs here: containers, as their runtime tells, and the host.
+//!
+//! ```text
+//! containerd ──events, list──▶ RuntimeEvent ──▶ engine ──number, cgroup id──▶ Backend
+//! ```
+
+pub mod cgroup;
+pub mod containerd;
+pub mod numbers;
+pub mod root;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use karmor_policy::{
+    alias::Aliases,
+    select::{CONTAINER_NAMESPACE, Workload as Selectable, WorkloadKind},
+};
+
+use crate::text;
+
+/// Where the daemon runs, as alerts say it.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the host.
+    pub host: String,
+    /// Identity of the machine.
+    pub node_id: String,
+}
+
+/// Whose process it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Every process outside a container.
+    Host,
+    /// A container.
+    Container(Arc<Container>),
+}
+
+impl Identity {
+    /// A name for lists.
+    #[must_use]
+    pub fn name<'a>(&'a self, node: &'a Node) -> &'a str {
+        match self {
+            Self::Host => &node.host,
+            Self::Container(container) => &container.name,
+        }
+    }
+
+    /// The workload as selectors see it.
+    #[must_use]
+    pub fn selectable(&self, node: &Node) -> Selectable {
+        match self {
+            Self::Host => Selectable {
+                kind: WorkloadKind::Host,
+                host: node.host.clone(),
+                namespace: String::new(),
+                name: String::new(),
+                labels: BTreeMap::new(),
+            },
+            Self::Container(container) => Selectable {
+                kind: WorkloadKind::Container,
+                host: node.host.clone(),
+                namespace: container.namespace.clone(),
+                name: container.name.clone(),
+                labels: container.labels.clone(),
+            },
+        }
+    }
+
+    /// Links in its root.
+    #[must_use]
+    pub fn aliases(&self) -> Aliases {
+        match self {
+            Self::Host => root::host_aliases(),
+            Self::Container(container) => container.aliases.clone(),
+        }
+    }
+}
+
+/// What is known of a running container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Namespace of the runtime (`k8s.io`, `moby`, `default`); ids are unique only within it.
+    pub runtime_namespace: String,
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Namespace as policies know it.
+    pub namespace: String,
+    /// Image, with tag and digest where known.
+    pub image: String,
+    /// Labels of the container and its image.
+    pub labels: BTreeMap<String, String>,
+    /// First process, in the host's numbers.
+    pub pid: u32,
+    /// Id of the cgroup.
+    pub cgroup_id: u64,
+    /// Directory of the cgroup.
+    pub cgroup: PathBuf,
+    /// Links in its root.
+    pub aliases: Aliases,
+}
+
+/// Labels by which the runtimes' tools remember things; no user means them.
+const INTERNAL: [&str; 5] = [
+    "io.kubernetes.",
+    "io.cri-containerd",
+    "io.containerd.",
+    "containerd.io/",
+    "nerdctl/",
+];
+
+/// Most bytes of the labels in an alert.
+const LABELS_BYTES: usize = 4096;
+
+impl Container {
+    /// Takes what the runtime says, and makes it fit for use.
+    #[must_use]
+    pub fn new(
+        runtime_namespace: &str,
+        id: &str,
+        image: &str,
+        digest: Option<&str>,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
+        let first = |keys: &[&str]| {
+            keys.iter()
+                .filter_map(|k| labels.get(*k))
+                .find(|v| !v.is_empty())
+                .map(|v| text::name(v))
+        };
+        let name = first(&["nerdctl/name", "io.kubernetes.container.name"]);
+        let namespace = first(&["io.kubernetes.pod.namespace", "kubearmor.io/namespace"]);
+        let mut image = text::name(image);
+        if let Some(digest) = digest.filter(|d| !image.contains(*d)) {
+            image = format!("{image}@{}", text::name(digest));
+        }
+        Self {
+            runtime_namespace: runtime_namespace.to_owned(),
+            id: text::name(id),
+            name: name.unwrap_or_else(|| text::name(id)),
+            namespace: namespace.unwrap_or_else(|| CONTAINER_NAMESPACE.into()),
+            image,
+            labels,
+            pid: 0,
+            cgroup_id: 0,
+            cgroup: PathBuf::new(),
+            aliases: Aliases::default(),
+        }
+    }
+
+    /// What tells this container from every other on this machine.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.runtime_namespace, self.id)
+    }
+
+    /// `PodName` of an alert: outside Kubernetes, the container's name.
+    #[must_use]
+    pub fn pod_name(&self) -> &str {
+        self.labels
+            .get("io.kubernetes.pod.name")
+            .map_or(&self.name, String::as_str)
+    }
+
+    /// The labels a user set, as `key=value`.
+    pub fn user_labels(&self) -> impl Iterator<Item = String> {
+        self.labels
+            .iter()
+            .filter(|(key, _)| !INTERNAL.iter().any(|prefix| key.starts_with(prefix)))
+            .map(|(key, value)| text::name(&format!("{key}={value}")))
+    }
+
+    /// The labels a user set, as alerts show them; whole labels only.
+    #[must_use]
+    pub fn labels_text(&self) -> String {
+        let mut out = String::new();
+        for label in self.user_labels() {
+            if out.len() + label.len() > LABELS_BYTES {
+                break;
+            }
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(&label);
+        }
+        out
+    }
+}
+
+/// What a runtime tells.
+#[derive(Debug)]
+pub enum RuntimeEvent {
+    /// A container runs. Told again after a reconnect.
+    Running(Box<Container>),
+    /// A container's first process ended, by the container's key. Others may be left where it
+    /// shares the host's pid namespace.
+    Exited(String),
+    /// A container is gone, by its key.
+    Gone(String),
+    /// These containers run, by their keys, and no others of this runtime.
+    Only(Vec<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn names_come_from_labels_and_else_from_the_id() {
+        let plain = Container::new(
+            "default",
+            "abc",
+            "docker.io/library/web:1",
+            None,
+            labels(&[]),
+        );
+        assert_eq!(
+            (plain.name.as_str(), plain.namespace.as_str()),
+            ("abc", CONTAINER_NAMESPACE)
+        );
+        let pod = Container::new(
+            "k8s.io",
+            "abc",
+            "img",
+            Some("sha256:1"),
+            labels(&[
+                ("io.kubernetes.container.name", "web"),
+                ("io.kubernetes.pod.namespace", "shop"),
+                ("io.kubernetes.pod.name", "web-7"),
+                ("app", "web"),
+            ]),
+        );
+        assert_eq!((pod.name.as_str(), pod.namespace.as_str()), ("web", "shop"));
+        assert_eq!(pod.pod_name(), "web-7");
+        assert_eq!(pod.image, "img@sha256:1");
+        assert_eq!(pod.labels_text(), "app=web");
+    }
+
+    #[test]
+    fn names_with_control_characters_are_escaped() {
+        let bad = Container::new(
+            "default",
+            "abc",
+            "web\n:1\x1b[2J",
+            None,
+            labels(&[("a\n", "b")]),
+        );
+        assert_eq!(bad.image, "web\\n:1\\u{1b}[2J");
+        assert_eq!(bad.labels_text(), "a\\n=b");
+    }
+
+    #[test]
+    fn many_labels_are_cut_between_labels() {
+        let many = (0..2000)
+            .map(|i| (format!("key{i:04}"), "value".to_owned()))
+            .collect();
+        let container = Container::new("default", "abc", "web", None, many);
+        assert!(container.labels_text().len() <= LABELS_BYTES + 1024);
+        assert!(container.labels_text().ends_with("=value"));
+    }
+}

@@ -1,0 +1,156 @@
+//! `karmor policy check`.
+
+use std::path::PathBuf;
+
+use karmor_policy::diagnostic::{Diagnostic, Severity, Style};
+use serde::Serialize;
+
+use crate::{
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    policy_file::{self, PolicyFile},
+    render::text::{count, printable},
+    ui::Ui,
+};
+
+/// Check policy files and show all their problems
+///
+/// Every problem is shown with its place, what is allowed and what was probably meant. Exits with 3
+/// when there is an error; warnings alone are no failure.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Files, directories, or - for standard input
+    #[arg(value_name = "FILE|DIR|-", required = true, value_hint = clap::ValueHint::AnyPath)]
+    files: Vec<PathBuf>,
+
+    /// How to print the result
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checked<'a> {
+    valid: bool,
+    errors: usize,
+    warnings: usize,
+    files: Vec<FileView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileView<'a> {
+    file: &'a str,
+    policies: Vec<PolicyView<'a>>,
+    diagnostics: &'a [Diagnostic],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyView<'a> {
+    kind: &'static str,
+    namespace: &'a str,
+    name: &'a str,
+    line: u32,
+    rules: usize,
+    not_enforced: Vec<NotEnforcedView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotEnforcedView<'a> {
+    field: &'a str,
+    why: &'a str,
+    line: u32,
+    column: u32,
+}
+
+impl Args {
+    pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
+        let files = policy_file::read_all(&self.files)?;
+        let total = |severity| files.iter().map(|file| file.count(severity)).sum::<usize>();
+        let (errors, warnings) = (total(Severity::Error), total(Severity::Warning));
+        match self.output {
+            Output::Json => ui.json(&Checked {
+                valid: errors == 0,
+                errors,
+                warnings,
+                files: files.iter().map(view).collect(),
+            })?,
+            Output::Text => {
+                for file in &files {
+                    ui.data(&text(file))?;
+                }
+            }
+        }
+        let policies = files
+            .iter()
+            .map(|file| file.report.policies.len())
+            .sum::<usize>();
+        ui.status(format_args!(
+            "{} without errors in {}; {}, {}",
+            count(policies, "policy", "policies"),
+            count(files.len(), "file", "files"),
+            count(errors, "error", "errors"),
+            count(warnings, "warning", "warnings"),
+        ));
+        if errors == 0 {
+            Ok(())
+        } else {
+            Err(CommandError::silent(Exit::PolicyInvalid))
+        }
+    }
+}
+
+fn view(file: &PolicyFile) -> FileView<'_> {
+    let policies = file.report.policies.iter().map(|policy| PolicyView {
+        kind: policy.kind.as_str(),
+        namespace: &policy.namespace,
+        name: &policy.name,
+        line: policy.location.line,
+        rules: policy.rules.len(),
+        not_enforced: policy
+            .not_enforced
+            .iter()
+            .map(|part| NotEnforcedView {
+                field: &part.field,
+                why: &part.why,
+                line: part.location.line,
+                column: part.location.column,
+            })
+            .collect(),
+    });
+    FileView {
+        file: &file.name,
+        policies: policies.collect(),
+        diagnostics: &file.report.diagnostics,
+    }
+}
+
+fn text(file: &PolicyFile) -> String {
+    let mut text = file.report.render(&file.text, Style::Coloured);
+    for part in file
+        .report
+        .policies
+        .iter()
+        .flat_map(|policy| &policy.not_enforced)
+    {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&printable(&format!(
+            "note: {}: {} is valid, but not enforced: {}",
+            part.location, part.field, part.why
+        )));
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! `karmor policy explain`.
+
+use std::path::PathBuf;
+
+use karmor_abi::op::Op;
+use karmor_policy::{
+    alias::Aliases,
+    explain::{Query, explain},
+    model::Posture,
+};
+
+use crate::{
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    policy_file,
+    render::text::printable_lines,
+    ui::Ui,
+};
+
+/// Tell how policies decide an access, and why
+///
+/// Shows the verdict, the rule that decides with its file and line, and every other rule about the
+/// same object with the reason why it does not. All policies are taken to apply to the workload in
+/// question, whatever they select.
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("access").required(true))]
+pub(crate) struct Args {
+    /// Policy files, directories, or - for standard input
+    #[arg(
+        long = "file", short = 'f', value_name = "FILE|DIR|-", required = true, num_args = 1..,
+        value_hint = clap::ValueHint::AnyPath
+    )]
+    files: Vec<PathBuf>,
+
+    /// Execute this
+    #[arg(long, value_name = "PATH", group = "access")]
+    exec: Option<String>,
+
+    /// Open this
+    #[arg(long, value_name = "PATH", group = "access")]
+    open: Option<String>,
+
+    /// Open for writing instead of reading
+    #[arg(long, requires = "open")]
+    write: bool,
+
+    /// The executable that does it [default: one that no rule names]
+    #[arg(long, value_name = "EXE")]
+    from: Option<String>,
+
+    /// The executable that started that one
+    #[arg(long, value_name = "EXE")]
+    parent: Option<String>,
+
+    /// The user that does it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    uid: u32,
+
+    /// The user that owns the object
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    owner: u32,
+
+    /// What happens where Allow rules make everything else the exception
+    #[arg(long, value_enum, default_value_t)]
+    posture: PostureArg,
+
+    /// How to print the answer
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum PostureArg {
+    #[default]
+    Audit,
+    Block,
+    Allow,
+}
+
+impl From<PostureArg> for Posture {
+    fn from(posture: PostureArg) -> Self {
+        match posture {
+            PostureArg::Audit => Self::Audit,
+            PostureArg::Block => Self::Block,
+            PostureArg::Allow => Self::Allow,
+        }
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
+        let query = self.query()?;
+        let files = policy_file::read_valid(ui, &self.files)?;
+        let policies: Vec<_> = files
+            .into_iter()
+            .flat_map(|file| file.report.policies)
+            .collect();
+        let explanation = explain(&policies, &query);
+        match self.output {
+            Output::Json => ui.json(&explanation),
+            Output::Text => ui.data(&printable_lines(&explanation.to_string())),
+        }
+    }
+
+    fn query(&self) -> CommandResult<Query> {
+        let (op, object) = match (&self.exec, &self.open) {
+            (Some(path), _) => (Op::Exec, path),
+            (None, Some(path)) if self.write => (Op::Write, path),
+            (None, Some(path)) => (Op::Read, path),
+            (None, None) => {
+                return Err(CommandError::message(Exit::Usage, "say --exec or --open"));
+            }
+        };
+        if !object.starts_with('@') {
+            absolute(object)?;
+        }
+        for path in self.from.iter().chain(&self.parent) {
+            absolute(path)?;
+        }
+        Ok(Query {
+            op,
+            object: object.clone(),
+            source: self.from.clone(),
+            parent: self.parent.clone(),
+            uid: self.uid,
+            owner: self.owner,
+            posture: self.posture.into(),
+            aliases: Aliases::default(),
+        })
+    }
+}
+
+fn absolute(path: &str) -> CommandResult {
+    if path.starts_with('/') {
+        Ok(())
+    } else {
+        Err(
+            CommandError::message(Exit::Usage, format!("`{path}` is not an absolute path")).hint(
+                "rules are about paths as the workload sees them, from its own root: /usr/bin/apt",
+            ),
+        )
+    }
+}

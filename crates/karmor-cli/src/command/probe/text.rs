@@ -1,0 +1,153 @@
+//! A report for people.
+
+use std::fmt::Write as _;
+
+use karmor_proto::karmor::v1::{HookSupport, RuntimeSocket, Workload};
+
+use super::report::{Enforcement, Report};
+use crate::{
+    command::vm::policy::list,
+    render::{
+        table::table,
+        text::{count, printable},
+    },
+};
+
+/// Renders a report: properties first, then a table for each list that there is.
+pub(super) fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for (name, value) in properties(report) {
+        let _ = writeln!(text, "{:<14}{}", format!("{name}:"), printable(&value));
+    }
+    section(&mut text, "Hooks", report.hooks.as_deref(), hooks);
+    section(
+        &mut text,
+        "Policies",
+        report.policies.as_deref(),
+        list::rows,
+    );
+    section(
+        &mut text,
+        "Workloads",
+        report.workloads.as_deref(),
+        workloads,
+    );
+    text
+}
+
+fn properties(report: &Report) -> Vec<(&'static str, String)> {
+    let mut properties = Vec::new();
+    properties.push(("Enforcement", enforcement(report.enforcement).to_owned()));
+    properties.extend(
+        report
+            .reasons
+            .iter()
+            .map(|reason| ("Reason", reason.clone())),
+    );
+    match &report.daemon {
+        Some(daemon) => properties.push((
+            "Daemon",
+            format!(
+                "{} at {}, on {} since {}",
+                daemon.version, daemon.address, daemon.host_name, daemon.started_at
+            ),
+        )),
+        None => properties.push(("Daemon", "not running".to_owned())),
+    }
+    properties.push(("Kernel", report.kernel.clone()));
+    properties.push(("BTF", if report.btf { "yes" } else { "no" }.to_owned()));
+    let lsms = report
+        .lsms
+        .as_ref()
+        .map_or("the kernel does not tell".to_owned(), |l| l.join(", "));
+    properties.push(("LSMs", lsms));
+    properties.push(("Cgroups", report.cgroup.clone()));
+    properties.extend(
+        report
+            .runtimes
+            .iter()
+            .map(|socket| ("Runtime", runtime(socket))),
+    );
+    if report.hooks.is_none() {
+        properties.push(("Hooks", "not tried".to_owned()));
+    }
+    if let Some(events) = report.events {
+        properties.push((
+            "Events",
+            format!(
+                "{} emitted, {} delivered, {} lost",
+                events.emitted, events.delivered, events.lost
+            ),
+        ));
+    }
+    properties
+}
+
+fn enforcement(enforcement: Enforcement) -> &'static str {
+    match enforcement {
+        Enforcement::Possible => "possible",
+        Enforcement::Impossible => "impossible",
+        Enforcement::Unknown => "unknown",
+    }
+}
+
+fn runtime(socket: &RuntimeSocket) -> String {
+    let state = match (&socket.error, socket.connected) {
+        (Some(error), _) => format!(" ({error})"),
+        (None, true) => " (connected)".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!("{} at {}{state}", socket.runtime, socket.path)
+}
+
+fn section<T>(text: &mut String, title: &str, items: Option<&[T]>, render: fn(&[T]) -> String) {
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        return;
+    };
+    let _ = write!(text, "\n{title}\n{}", render(items));
+}
+
+fn hooks(hooks: &[HookSupport]) -> String {
+    let rows: Vec<_> = hooks
+        .iter()
+        .map(|hook| {
+            let yes_no = |yes| if yes { "yes" } else { "no" }.to_owned();
+            vec![
+                hook.hook.clone(),
+                yes_no(hook.loads),
+                yes_no(hook.attached),
+                hook.verified_instructions.to_string(),
+                hook.error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(
+        &["HOOK", "LOADS", "ATTACHED", "INSTRUCTIONS", "ERROR"],
+        &rows,
+    )
+}
+
+/// The beginning of an identifier that people use.
+const SHORT_ID: usize = 12;
+
+fn workloads(workloads: &[Workload]) -> String {
+    let rows: Vec<_> = workloads
+        .iter()
+        .map(|workload| {
+            vec![
+                workload.namespace.clone(),
+                workload.name.clone(),
+                workload.container_id.chars().take(SHORT_ID).collect(),
+                workload.image.clone(),
+                match workload.policies.as_slice() {
+                    [] => count(0, "policy", "policies"),
+                    policies => policies.join("\n"),
+                },
+            ]
+        })
+        .collect();
+    table(
+        &["NAMESPACE", "NAME", "CONTAINER", "IMAGE", "POLICIES"],
+        &rows,
+    )
+}

@@ -1,0 +1,114 @@
+//! `karmor vm policy get`.
+
+use karmor_proto::karmor::v1::{GetPolicyRequest, Policy};
+use tonic::Code;
+
+use super::{Kind, client, enforcement_word, reference};
+use crate::{
+    connect::{ConnectArgs, block_on, call_failed},
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    render::text::printable,
+    ui::Ui,
+};
+
+/// Show a policy of the daemon
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Its name, or NAMESPACE/NAME
+    name: String,
+
+    /// Its kind
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Output {
+    /// Its state, a line a property
+    #[default]
+    Table,
+    /// Its state and its text, as JSON
+    Json,
+    /// Its state and its text, as YAML
+    Yaml,
+    /// Its text as it was applied
+    Text,
+}
+
+impl Args {
+    pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
+        let address = self.connect.address()?;
+        let request = GetPolicyRequest {
+            policy: Some(reference(self.kind, &self.name)),
+        };
+        let answer = block_on(async {
+            let mut client = client(&address).await?;
+            client
+                .get_policy(request)
+                .await
+                .map_err(|status| match status.code() {
+                    Code::NotFound => self.not_found(),
+                    _ => call_failed(&address, &status),
+                })
+        })?;
+        let policy = answer.into_inner().policy.ok_or_else(|| self.not_found())?;
+        match self.output {
+            Output::Json => ui.json(&policy),
+            Output::Yaml => ui.yaml(&policy),
+            Output::Table => ui.data(&lines(&policy)),
+            Output::Text => ui.data(&ended(policy.text)),
+        }
+    }
+
+    fn not_found(&self) -> CommandError {
+        CommandError::message(Exit::Failed, format!("there is no policy `{}`", self.name))
+            .hint("`karmor vm policy list` shows all of them")
+    }
+}
+
+fn ended(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn lines(policy: &Policy) -> String {
+    let mut lines = vec![
+        ("Kind", policy.kind.clone()),
+        ("Namespace", policy.namespace.clone()),
+        ("Name", policy.name.clone()),
+        ("Source", policy.source.clone()),
+        ("Updated", policy.updated_at.clone()),
+        (
+            "Enforced",
+            enforcement_word(policy.enforcement()).to_owned(),
+        ),
+        ("Remark", policy.message.clone()),
+    ];
+    for part in &policy.not_enforced {
+        lines.push((
+            "Not enforced",
+            format!("line {}: {}: {}", part.line, part.field, part.why),
+        ));
+    }
+    lines.extend(
+        policy
+            .workloads
+            .iter()
+            .map(|workload| ("Workload", workload.clone())),
+    );
+    let mut text = String::new();
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        text.push_str(&format!("{:<14}{}\n", format!("{name}:"), printable(value)));
+    }
+    text
+}

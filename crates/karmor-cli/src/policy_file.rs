@@ -1,0 +1,153 @@
+//! Reading policy files: what a user names on the command line, and what is in it.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use karmor_policy::{
+    Report,
+    diagnostic::{Severity, Style},
+};
+
+use crate::{
+    error::{CommandError, CommandResult},
+    exit::Exit,
+    ui::Ui,
+};
+
+/// Names of files that hold policies.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Larger files are refused by the parser; this only keeps a device or a wrong file from filling
+/// the memory.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A text and what was read from it.
+pub(crate) struct PolicyFile {
+    /// Path as the user wrote it, or `<stdin>`.
+    pub(crate) name: String,
+    /// The text.
+    pub(crate) text: String,
+    /// Policies and problems.
+    pub(crate) report: Report,
+}
+
+impl PolicyFile {
+    /// How many problems of a severity it has.
+    pub(crate) fn count(&self, severity: Severity) -> usize {
+        let diagnostics = &self.report.diagnostics;
+        diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .count()
+    }
+}
+
+/// Reads files, directories (with everything below that looks like a policy) and `-`.
+pub(crate) fn read_all(inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if input.as_os_str() == "-" {
+            let text = read_text(io::stdin(), "<stdin>")?;
+            files.push(parse("<stdin>".to_owned(), text));
+        } else if input.is_dir() {
+            let mut paths = Vec::new();
+            list(input, &mut paths).map_err(failed)?;
+            if paths.is_empty() {
+                return Err(CommandError::message(
+                    Exit::Failed,
+                    format!(
+                        "there is no .yaml, .yml or .json file in {}",
+                        input.display()
+                    ),
+                ));
+            }
+            paths.sort();
+            for path in paths {
+                files.push(read_file(&path)?);
+            }
+        } else {
+            files.push(read_file(input)?);
+        }
+    }
+    Ok(files)
+}
+
+/// Reads files that must be free of errors; warnings are told, errors end the command.
+pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
+    let files = read_all(inputs)?;
+    let mut is_valid = true;
+    for file in &files {
+        ui.note(&file.report.render(&file.text, Style::Coloured));
+        is_valid &= !file.report.has_errors();
+    }
+    if is_valid {
+        Ok(files)
+    } else {
+        Err(CommandError::silent(Exit::PolicyInvalid))
+    }
+}
+
+fn parse(name: String, text: String) -> PolicyFile {
+    let report = karmor_policy::read(&name, &text);
+    PolicyFile { name, text, report }
+}
+
+fn read_file(path: &Path) -> CommandResult<PolicyFile> {
+    let name = path.display().to_string();
+    let file = fs::File::open(path)
+        .with_context(|| format!("cannot read {name}"))
+        .map_err(failed)?;
+    let text = read_text(file, &name)?;
+    Ok(parse(name, text))
+}
+
+fn read_text(from: impl Read, name: &str) -> CommandResult<String> {
+    let mut text = String::new();
+    let length = from
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {name}"))
+        .map_err(failed)?;
+    if length as u64 > MAX_BYTES {
+        return Err(CommandError::message(
+            Exit::PolicyInvalid,
+            format!(
+                "{name} is larger than {} MiB: no policy file",
+                MAX_BYTES / 1024 / 1024
+            ),
+        ));
+    }
+    Ok(text)
+}
+
+/// Hidden files and directories are left out; so are links to directories, which might go around
+/// in circles.
+fn list(dir: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            list(&path, paths)?;
+        } else if path.extension().is_some_and(|extension| {
+            EXTENSIONS
+                .iter()
+                .any(|known| extension.eq_ignore_ascii_case(known))
+        }) && path.is_file()
+        {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: anyhow::Error) -> CommandError {
+    CommandError::new(Exit::Failed, error)
+}

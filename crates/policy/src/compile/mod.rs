@@ -1,0 +1,481 @@
+//! From the rules of a workload to the table the kernel reads.
+//!
+//! ```text
+//! targets, sources ──nfa: tree of tokens──▶ dfa: subset construction ──merge, pack──▶ cells ─┐
+//!                                                   └─ sets of rules ──rows──▶ rows ─────────┴─▶ table
+//! ```
+//!
+//! Building is bounded in time and size: patterns that would multiply states are refused, by name,
+//! and never built.
+
+mod dfa;
+mod merge;
+mod nfa;
+mod pack;
+mod prune;
+mod rows;
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use karmor_abi::{
+    limits,
+    op::Object,
+    table::{CLASS_WORDS_LOG2, HEADER_WORDS, Header, TableError, View},
+    verdict::NO_RULE,
+};
+
+use self::{
+    dfa::{Dfa, Explosion},
+    nfa::{Item, NO_PLACE, Nfa},
+    prune::Pruner,
+    rows::{Rows, SetKey},
+};
+use crate::{
+    compiled::{Compiled, RuleInfo},
+    glob::{ByteSet, Glob, GlobError, Token},
+    model::{Location, Target},
+    select::Effective,
+    semantics,
+};
+
+/// Words of the largest table.
+pub const WORDS_MAX: usize = 1 << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
+
+/// Most patterns named in a [`CompileError::TooComplex`].
+const CULPRITS_MAX: usize = 5;
+
+/// Why rules were not compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// More rules than verdicts can name.
+    #[error("{rules} rules apply to one workload, more than the {max} that can", max = limits::RULES)]
+    TooManyRules {
+        /// Rules that apply.
+        rules: usize,
+    },
+    /// A pattern that is not a glob.
+    #[error("{location}: pattern `{pattern}` is not valid")]
+    Glob {
+        /// The rule.
+        location: Location,
+        /// Its pattern.
+        pattern: String,
+        /// What is wrong.
+        #[source]
+        source: GlobError,
+    },
+    /// A path that holds a NUL byte, which no file's path does.
+    #[error("{location}: `{}` contains a NUL byte", path.escape_debug())]
+    Nul {
+        /// The rule.
+        location: Location,
+        /// Its path, directory, name or source.
+        path: String,
+    },
+    /// The patterns together need more states than a table holds.
+    #[error(
+        "the patterns together are too complex ({states} states were not enough): {}; use fewer \
+         `*` and `**`, or directories",
+        Listed(culprits)
+    )]
+    TooComplex {
+        /// States built before giving up.
+        states: usize,
+        /// The patterns that contribute most, the worst first.
+        culprits: Vec<(Location, String)>,
+    },
+    /// The table would be larger than the kernel half reads.
+    #[error(
+        "{rules} rules with {sources} different sources need a table of more than {WORDS_MAX} \
+         words; split the policy, or name fewer sources"
+    )]
+    TooLarge {
+        /// Rules that apply.
+        rules: usize,
+        /// Source classes.
+        sources: usize,
+    },
+    /// The table that came out is not one: a fault of this compiler, never of the rules.
+    #[error("the compiler produced an invalid table")]
+    Invalid(#[source] TableError),
+}
+
+struct Listed<'a>(&'a [(Location, String)]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (location, pattern)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}`{pattern}` ({location})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Compiles the rules of a workload.
+///
+/// Equal inputs give equal tables. The result always passes [`View::parse`].
+///
+/// # Errors
+/// When a glob is invalid or the rules need more than a table holds.
+pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
+    if effective.rules.len() > limits::RULES {
+        return Err(CompileError::TooManyRules {
+            rules: effective.rules.len(),
+        });
+    }
+    let patterns = Patterns::collect(effective)?;
+    let dfa = dfa::determinise(&patterns.nfa, &Pruner::new(&patterns.nfa, effective))
+        .map_err(|explosion| patterns.too_complex(effective, &explosion))?;
+    let sets = Sets::collect(&patterns, &dfa);
+    let too_large = || CompileError::TooLarge {
+        rules: effective.rules.len(),
+        sources: sets.classes.len(),
+    };
+
+    let mut rows = Rows::new(effective, &sets.classes);
+    let mut set_words = Vec::with_capacity(sets.keys.len() + Object::ALL.len());
+    let mut set_rules = Vec::with_capacity(sets.keys.len() + Object::ALL.len());
+    for (index, key) in sets.keys.iter().enumerate() {
+        set_words.push(rows.path_set(key, index > 0 || sets.empty_reachable).0);
+        if rows.words().len() > WORDS_MAX {
+            return Err(too_large());
+        }
+    }
+    set_rules.extend(sets.keys.iter().map(|key| key.rules.clone()));
+    let mut class_sets = [0; Object::ALL.len()];
+    for object in Object::ALL {
+        let (named, set) = rows.object_set(object);
+        class_sets[object as usize] = u32::try_from(set_words.len()).unwrap_or(u32::MAX);
+        set_words.push(set.0);
+        set_rules.push(named);
+    }
+
+    let fixed = HEADER_WORDS as usize + set_words.len() + rows.words().len();
+    let room = WORDS_MAX.checked_sub(fixed).ok_or_else(too_large)?;
+    let cells = pack::pack(&merge::merge(&dfa, &sets.accept), room).ok_or_else(too_large)?;
+    let words = assemble(effective, &sets, &cells, class_sets, &set_words, &rows);
+    View::parse(&words).map_err(CompileError::Invalid)?;
+    Ok(Compiled {
+        words,
+        rules: rule_infos(effective),
+        sets: set_rules,
+    })
+}
+
+fn assemble(
+    effective: &Effective,
+    sets: &Sets,
+    cells: &pack::Cells,
+    class_sets: [u32; 3],
+    set_words: &[u64],
+    rows: &Rows<'_>,
+) -> Vec<u64> {
+    // All of these are far below 2^32: the whole is at most WORDS_MAX.
+    let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+    let sets_at = HEADER_WORDS + size(cells.words.len());
+    let rows_at = sets_at + size(set_words.len());
+    let header = Header {
+        start: cells.start,
+        len: rows_at + size(rows.words().len()),
+        sets: (sets_at, size(set_words.len())),
+        rows: (
+            rows_at,
+            size(rows.words().len()) / karmor_abi::op::Op::COLUMNS,
+        ),
+        class_sets,
+        sources: size(sets.classes.len()),
+        ops: rows.ops(),
+        rules: size(effective.rules.len()),
+    };
+    [
+        header.to_words().as_slice(),
+        &cells.words,
+        set_words,
+        rows.words(),
+    ]
+    .concat()
+}
+
+fn rule_infos(effective: &Effective) -> Vec<RuleInfo> {
+    // Rules of a policy stand next to each other and share its names.
+    let mut infos: Vec<RuleInfo> = Vec::with_capacity(effective.rules.len());
+    let mut last: Option<usize> = None;
+    for (index, entry) in effective.rules.iter().enumerate() {
+        let same = last.filter(|&at| Arc::ptr_eq(&effective.rules[at].policy, &entry.policy));
+        let (policy, namespace) = match same {
+            Some(at) => (
+                Arc::clone(&infos[at].policy),
+                Arc::clone(&infos[at].namespace),
+            ),
+            None => (
+                entry.policy.name.as_str().into(),
+                entry.policy.namespace.as_str().into(),
+            ),
+        };
+        let rule = entry.rule();
+        let (meta, location) = (Arc::clone(&rule.meta), rule.location.clone());
+        infos.push(RuleInfo {
+            policy,
+            namespace,
+            meta,
+            location,
+        });
+        last = Some(index);
+    }
+    infos
+}
+
+/// Everything the automaton recognises.
+struct Patterns {
+    nfa: Nfa,
+    /// For each source path, the rules that list it.
+    rules_of_source: Vec<Vec<u32>>,
+    /// Rules by [`semantics::precedence`], and the place of each in it.
+    precedence: Vec<u32>,
+    places: Vec<u32>,
+}
+
+impl Patterns {
+    fn collect(effective: &Effective) -> Result<Self, CompileError> {
+        let precedence = semantics::precedence(effective);
+        let mut places = vec![NO_PLACE; precedence.len()];
+        for (place, &rule) in (0..).zip(&precedence) {
+            places[rule as usize] = place;
+        }
+        let mut patterns = Self {
+            nfa: Nfa::new(),
+            rules_of_source: Vec::new(),
+            precedence,
+            places,
+        };
+        let mut source_index: HashMap<&str, usize> = HashMap::new();
+        for (index, rule) in (0..).zip(effective.rules()) {
+            let nul = |path: &str| CompileError::Nul {
+                location: rule.location.clone(),
+                path: path.to_owned(),
+            };
+            patterns.target(effective, index, nul)?;
+            for source in &rule.sources {
+                if source.contains('\0') {
+                    return Err(nul(source));
+                }
+                let known = source_index.len();
+                let at = *source_index.entry(source).or_insert(known);
+                if at == known {
+                    patterns.rules_of_source.push(Vec::new());
+                    let item = Item::Source(u32::try_from(at).unwrap_or(u32::MAX));
+                    for name in effective.aliases.names(source) {
+                        patterns.nfa.insert(name.bytes().map(Token::Byte), item);
+                    }
+                }
+                patterns.rules_of_source[at].push(index);
+            }
+        }
+        Ok(patterns)
+    }
+
+    fn target(
+        &mut self,
+        effective: &Effective,
+        index: u32,
+        nul: impl Fn(&str) -> CompileError,
+    ) -> Result<(), CompileError> {
+        let rule = effective.rules[index as usize].rule();
+        let item = Item::Rule(index);
+        let guards = semantics::may_block(rule);
+        let place = self.places[index as usize];
+        let bytes = |text: &str| text.bytes().map(Token::Byte).collect::<Vec<_>>();
+        match &rule.target {
+            Target::Path(path) | Target::ExecName(path) | Target::Directory { path, .. }
+                if path.contains('\0') =>
+            {
+                return Err(nul(path));
+            }
+            Target::Path(path) => {
+                for name in effective.aliases.names(path) {
+                    let end = self.nfa.insert(bytes(&name), item);
+                    if guards {
+                        self.nfa.guard(end, place);
+                    }
+                }
+            }
+            Target::ExecName(name) => {
+                // Any directory, whatever it is called: nothing to guard.
+                let tokens = [Token::DoubleStar, Token::Byte(b'/')]
+                    .into_iter()
+                    .chain(bytes(name));
+                self.nfa.insert(tokens, item);
+            }
+            Target::Directory { path, recursive } => {
+                for name in effective.aliases.names(path) {
+                    let own = name.trim_end_matches('/');
+                    let own = if own.is_empty() { "/" } else { own };
+                    let end = self.nfa.insert(bytes(own), item);
+                    if guards {
+                        self.nfa.guard(end, place);
+                        self.nfa.guard_self(end, place);
+                    }
+                    let inside: &[Token] = if *recursive {
+                        &[Token::DoubleStar]
+                    } else {
+                        &[Token::Class(ByteSet::NAME), Token::Star]
+                    };
+                    let slash = if own == "/" {
+                        "/".to_owned()
+                    } else {
+                        format!("{own}/")
+                    };
+                    self.nfa.insert(
+                        bytes(&slash).into_iter().chain(inside.iter().copied()),
+                        item,
+                    );
+                }
+            }
+            Target::Glob(text) => {
+                let glob = Glob::parse(text).map_err(|source| CompileError::Glob {
+                    location: rule.location.clone(),
+                    pattern: text.clone(),
+                    source,
+                })?;
+                for alternative in glob.alternatives() {
+                    for tokens in effective.aliases.token_names(alternative) {
+                        let end = self.nfa.insert(tokens, item);
+                        if guards {
+                            self.nfa.guard(end, place);
+                        }
+                    }
+                }
+            }
+            // Decided without a path.
+            Target::Object(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Names the patterns whose loops fill the states of an automaton that grew too large.
+    fn too_complex(&self, effective: &Effective, explosion: &Explosion) -> CompileError {
+        // Loops above a pattern's end are its own, or shared with patterns that begin alike.
+        let mut weight: HashMap<u32, usize> = HashMap::new();
+        let mut stack = vec![(nfa::ROOT, 0)];
+        while let Some((index, above)) = stack.pop() {
+            let node = &self.nfa.nodes[index as usize];
+            let total = above + explosion.loops.get(&index).copied().unwrap_or(0);
+            for item in &node.items {
+                if let Item::Rule(rule) = *item {
+                    *weight.entry(rule).or_insert(0) += total;
+                }
+            }
+            stack.extend(node.children().map(|child| (child, total)));
+        }
+        let mut globs: Vec<(usize, &Location, &String)> = (0..)
+            .zip(effective.rules())
+            .filter_map(|(index, rule)| match &rule.target {
+                Target::Glob(text) => Some((
+                    weight.get(&index).copied().unwrap_or(0),
+                    &rule.location,
+                    text,
+                )),
+                _ => None,
+            })
+            .collect();
+        // Stable: of equals, the first in the text is named first.
+        globs.sort_by_key(|&(weight, ..)| std::cmp::Reverse(weight));
+        let culprits = globs
+            .into_iter()
+            .take(CULPRITS_MAX)
+            .map(|(_, location, text)| (location.clone(), text.clone()))
+            .collect();
+        CompileError::TooComplex {
+            states: explosion.states,
+            culprits,
+        }
+    }
+}
+
+/// What the states of the automaton stand for.
+struct Sets {
+    /// Set of each state.
+    accept: Vec<u32>,
+    /// Sets by number; set 0 is that of paths nothing matches.
+    keys: Vec<SetKey>,
+    /// Rules with sources that each source class satisfies; class 0 satisfies none.
+    classes: Vec<Box<[u32]>>,
+    /// Whether some path ends in set 0.
+    empty_reachable: bool,
+}
+
+impl Sets {
+    fn collect(patterns: &Patterns, dfa: &Dfa) -> Self {
+        let guarded = patterns.nfa.guarded_directories();
+        let empty = SetKey {
+            rules: Box::default(),
+            source: 0,
+            guard: NO_RULE,
+        };
+        let mut known = HashMap::from([(empty.clone(), 0)]);
+        let mut known_classes: HashMap<Box<[u32]>, u32> = HashMap::from([(Box::default(), 0)]);
+        let mut sets = Self {
+            accept: Vec::with_capacity(dfa.states.len()),
+            keys: vec![empty],
+            classes: vec![Box::default()],
+            empty_reachable: false,
+        };
+        let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let (mut rules, mut satisfied) = (Vec::new(), Vec::new());
+        for (index, state) in dfa.states.iter().enumerate() {
+            rules.clear();
+            satisfied.clear();
+            let members = dfa.members(state);
+            let mut guard = NO_PLACE;
+            for &member in members {
+                guard = guard.min(guarded[member as usize]);
+                for item in &patterns.nfa.nodes[member as usize].items {
+                    match *item {
+                        Item::Rule(rule) => rules.push(rule),
+                        Item::Source(source) => {
+                            satisfied.extend(&patterns.rules_of_source[source as usize]);
+                        }
+                    }
+                }
+            }
+            if dfa::is_root_directory(members) {
+                guard = NO_PLACE;
+            }
+            for list in [&mut rules, &mut satisfied] {
+                list.sort_unstable();
+                list.dedup();
+            }
+            let source = match known_classes.get(satisfied.as_slice()) {
+                Some(&class) => class,
+                None => {
+                    let class = number(sets.classes.len());
+                    sets.classes.push(satisfied.as_slice().into());
+                    known_classes.insert(satisfied.as_slice().into(), class);
+                    class
+                }
+            };
+            let key = SetKey {
+                rules: rules.as_slice().into(),
+                source,
+                guard: patterns
+                    .precedence
+                    .get(guard as usize)
+                    .copied()
+                    .unwrap_or(NO_RULE),
+            };
+            let set = *known.entry(key).or_insert_with_key(|key| {
+                sets.keys.push(key.clone());
+                number(sets.keys.len() - 1)
+            });
+            sets.accept.push(set);
+            let dead_end = state.default == dfa::DEAD && dfa.edges(state).len() < 255;
+            // The first state is not that of any path, and its only way is `/`.
+            let is_path = index != dfa::START as usize;
+            let leads_nowhere = dead_end || dfa.edges(state).iter().any(|e| e.1 == dfa::DEAD);
+            sets.empty_reachable |= is_path && (set == 0 || leads_nowhere);
+        }
+        sets
+    }
+}

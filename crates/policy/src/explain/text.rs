@@ -1,0 +1,82 @@
+//! An explanation as text for people.
+
+use std::fmt;
+
+use super::{DecidedBy, Explanation, RuleView};
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.action, self.operation, self.object)?;
+        if let Some(real) = &self.real_object {
+            write!(f, " (that is, {real})")?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, " from {source}")?;
+        }
+        if let Some(parent) = &self.parent {
+            write!(f, " started by {parent}")?;
+        }
+        writeln!(
+            f,
+            ", {}",
+            if self.is_owner {
+                "as its owner"
+            } else {
+                "as somebody else"
+            }
+        )?;
+        self.reason(f)?;
+        for (heading, beaten) in [("beaten:", true), ("did not apply:", false)] {
+            let mut others = self
+                .others
+                .iter()
+                .filter(|other| other.beaten == beaten)
+                .peekable();
+            if others.peek().is_some() {
+                writeln!(f, "{heading}")?;
+            }
+            for other in others {
+                writeln!(f, "  {}", other.rule)?;
+                writeln!(f, "    {}", other.why)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.decided_by {
+            DecidedBy::Nothing => {
+                writeln!(f, "no rule decides, and no Allow rule restricts the rest")
+            }
+            DecidedBy::Rule => writeln!(f, "decided by:"),
+            DecidedBy::Posture => {
+                writeln!(f, "no rule decides; the default posture does, because of:")
+            }
+            DecidedBy::Object => writeln!(
+                f,
+                "the object's path cannot be told, and rules restrict what it might be"
+            ),
+            DecidedBy::Move => writeln!(f, "another name would take it out of reach of:"),
+        }?;
+        for rule in self.rule.iter().chain(&self.whitelisted_by) {
+            writeln!(f, "  {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RuleView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        write!(f, "{} {} {}", self.action, self.family, self.target)?;
+        for modifier in &self.modifiers {
+            write!(f, ", {modifier}")?;
+        }
+        if !self.from_source.is_empty() {
+            write!(f, ", from {}", self.from_source.join(" "))?;
+        }
+        write!(f, " [{}]", self.policy)
+    }
+}

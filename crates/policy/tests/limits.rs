@@ -1,0 +1,81 @@
+//! What the compiler refuses, and what it must not.
+
+mod common;
+
+use common::case::{file, from, glob, path};
+use karmor_policy::{
+    alias::Aliases,
+    compile::{CompileError, compile},
+    model::{Action::Block, Posture, Rule},
+};
+
+#[test]
+fn patterns_that_multiply_are_refused_by_name() {
+    let mut rules: Vec<Rule> = (0..40)
+        .map(|i| file(glob(&format!("/data/**/a{i}*b/**/c{i}*/**/d{i}")), Block))
+        .collect();
+    rules.push(file(glob("/etc/*.conf"), Block));
+    let effective = common::effective(rules, Posture::Block, Aliases::none());
+    let error = compile(&effective).expect_err("too complex");
+    let text = error.to_string();
+    let CompileError::TooComplex { culprits, .. } = error else {
+        panic!("{text}")
+    };
+    assert_eq!(culprits.len(), 5);
+    assert!(
+        culprits
+            .iter()
+            .all(|(_, pattern)| pattern.starts_with("/data/**/")),
+        "{text}"
+    );
+    assert!(text.contains("test.yaml:"), "{text}");
+}
+
+#[test]
+fn patterns_that_go_on_matching_do_not_multiply() {
+    for form in ["/**/name{}/**", "/**/*name{}*", "/home/*/.name{}/**"] {
+        let rules = (0..200)
+            .map(|i| file(glob(&form.replace("{}", &i.to_string())), Block))
+            .collect();
+        let effective = common::effective(rules, Posture::Block, Aliases::none());
+        let compiled = compile(&effective).expect("compiles");
+        assert!(
+            compiled.words.len() < 1 << 17,
+            "{form}: {} words",
+            compiled.words.len()
+        );
+    }
+}
+
+#[test]
+fn many_sources_are_refused_when_they_do_not_fit() {
+    let rules = (0..2_000)
+        .map(|i| {
+            from(
+                file(path(&format!("/f{i}")), Block),
+                &[format!("/s{i}").as_str()],
+            )
+        })
+        .collect();
+    let effective = common::effective(rules, Posture::Block, Aliases::none());
+    assert!(matches!(
+        compile(&effective),
+        Err(CompileError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn bad_texts_are_refused_with_their_place() {
+    let error = |target| {
+        let effective =
+            common::effective(vec![file(target, Block)], Posture::Block, Aliases::none());
+        compile(&effective).expect_err("invalid")
+    };
+    assert!(matches!(error(glob("/a[")), CompileError::Glob { .. }));
+    assert!(matches!(error(path("/a\0b")), CompileError::Nul { .. }));
+    assert!(
+        error(glob("/a["))
+            .to_string()
+            .starts_with("test.yaml:1:1: ")
+    );
+}

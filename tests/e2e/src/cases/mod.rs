@@ -1,0 +1,52 @@
+//! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
+
+mod rig;
+
+use anyhow::Result;
+
+use crate::support::{Guest, KernelVersion};
+
+/// One thing that must hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What holds, as an identifier.
+    pub name: &'static str,
+    /// The oldest kernel it must hold on.
+    pub since: KernelVersion,
+    /// Tries it; an error says what did not hold.
+    pub run: fn(&Guest) -> Result<()>,
+}
+
+impl Case {
+    /// The name with the kernel it begins with: `k6_1_subject_holds`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("k{}_{}_{}", self.since.major, self.since.minor, self.name)
+    }
+}
+
+/// Every case there is.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    [rig::CASES].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_identifiers() {
+        let names: Vec<String> = all().iter().map(Case::full_name).collect();
+        let unique: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(names.len(), unique.len(), "{names:?}");
+        for name in names {
+            assert!(
+                name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+                "{name}"
+            );
+        }
+    }
+}

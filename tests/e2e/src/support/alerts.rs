@@ -1,0 +1,116 @@
+//! Alerts as a user sees them: the lines of `karmor logs --json`.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::until;
+
+/// What `karmor logs` says on stderr once it is subscribed.
+const WATCHING: &str = "Started to watch alerts";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `karmor logs --json`; it ends with this value.
+#[derive(Debug)]
+pub struct Alerts {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    errors: Arc<Mutex<Vec<String>>>,
+}
+
+impl Alerts {
+    /// Starts watching; what happens after this returns is seen.
+    ///
+    /// # Errors
+    /// When `karmor logs` does not start or does not get to watch, with what it said.
+    pub fn watch(arguments: &[&str]) -> Result<Self> {
+        let mut child = Command::new("karmor")
+            .args(["logs", "--json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start karmor logs")?;
+        let lines = collect(child.stdout.take().context("stdout is piped")?);
+        let errors = collect(child.stderr.take().context("stderr is piped")?);
+        let mut alerts = Self {
+            child,
+            lines,
+            errors,
+        };
+        until("karmor logs to watch", PATIENCE, || alerts.watching())?;
+        Ok(alerts)
+    }
+
+    fn watching(&mut self) -> Result<Option<()>> {
+        if let Some(status) = self
+            .child
+            .try_wait()
+            .context("cannot wait for karmor logs")?
+        {
+            bail!(
+                "karmor logs ended ({status})\n{}",
+                lock(&self.errors).join("\n")
+            );
+        }
+        Ok(lock(&self.errors)
+            .iter()
+            .any(|line| line.contains(WATCHING))
+            .then_some(()))
+    }
+
+    /// The lines so far, as they were printed.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        lock(&self.lines).clone()
+    }
+
+    /// Waits for an alert that the function accepts.
+    ///
+    /// # Errors
+    /// When none comes in time, with all that came; when a line is not JSON.
+    pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
+        until(what, PATIENCE, || {
+            for line in self.lines() {
+                let alert = serde_json::from_str(&line)
+                    .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
+                if accept(&alert) {
+                    return Ok(Some(alert));
+                }
+            }
+            Ok(None)
+        })
+        .with_context(|| format!("alerts so far:\n{}", self.lines().join("\n")))
+    }
+}
+
+impl Drop for Alerts {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lock(&collected).push(line);
+        }
+    });
+    lines
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

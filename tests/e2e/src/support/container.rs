@@ -1,0 +1,158 @@
+//! One running container and commands in it.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Containerd, program::Output};
+
+/// The images `xtask` makes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Image {
+    /// Static busybox; label `app=busybox`.
+    Busybox,
+    /// Debian with apt, bash, coreutils, nginx and wget; label `app=nginx`.
+    Debian,
+}
+
+impl Image {
+    /// As containerd knows it.
+    #[must_use]
+    pub const fn reference(self) -> &'static str {
+        match self {
+            Self::Busybox => "localhost/karmor/busybox:latest",
+            Self::Debian => "localhost/karmor/debian:latest",
+        }
+    }
+}
+
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
+
+/// A container to be.
+#[derive(Debug)]
+pub struct ContainerBuilder<'a> {
+    containerd: &'a Containerd,
+    image: Image,
+    options: Vec<String>,
+}
+
+impl<'a> ContainerBuilder<'a> {
+    pub(super) fn new(containerd: &'a Containerd, image: Image) -> Self {
+        Self {
+            containerd,
+            image,
+            options: Vec::new(),
+        }
+    }
+
+    /// Sets a label of the container.
+    #[must_use]
+    pub fn label(self, name: &str, value: &str) -> Self {
+        self.option(&format!("--label={name}={value}"))
+    }
+
+    /// Adds an option of `ctr run`.
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// Mounts a host directory.
+    #[must_use]
+    pub fn bind(self, host: &str, target: &str) -> Self {
+        self.option(&format!(
+            "--mount=type=bind,src={host},dst={target},options=rbind:rw"
+        ))
+    }
+
+    /// Mounts a service account with made-up secrets, as kubelet does.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn service_account(self) -> Result<Self> {
+        let directory = Path::new("/run/karmor-e2e/serviceaccount");
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        for (name, content) in [
+            ("token", "made-up-token\n"),
+            ("ca.crt", "made-up-ca\n"),
+            ("namespace", "default\n"),
+        ] {
+            let path = directory.join(name);
+            fs::write(&path, content)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(self.bind("/run/karmor-e2e/serviceaccount", SERVICE_ACCOUNT))
+    }
+
+    /// Starts the container with a process that does nothing.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn start(self, name: &str) -> Result<Container<'a>> {
+        let mut arguments = vec!["run", "--detach"];
+        arguments.extend(self.options.iter().map(String::as_str));
+        arguments.extend([self.image.reference(), name, "sleep", "1000000"]);
+        self.containerd.ctr(&arguments)?.success()?;
+        Ok(Container {
+            containerd: self.containerd,
+            name: name.to_owned(),
+            execs: AtomicU32::new(0),
+        })
+    }
+}
+
+/// A running container; it ends with this value.
+#[derive(Debug)]
+pub struct Container<'a> {
+    containerd: &'a Containerd,
+    name: String,
+    execs: AtomicU32,
+}
+
+impl Container<'_> {
+    /// The container's name, which is its id too.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a program in the container.
+    ///
+    /// # Errors
+    /// When `ctr` cannot be started. How the program ended is for the caller to judge.
+    pub fn exec(&self, command: &[&str]) -> Result<Output> {
+        let id = format!("e{}", self.execs.fetch_add(1, Ordering::Relaxed));
+        let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name];
+        arguments.extend(command);
+        self.containerd.ctr(&arguments)
+    }
+
+    /// Runs a line of shell in the container. What it starts is a child of the shell, so a
+    /// refused exec is the shell's "Permission denied" and exit code 126.
+    ///
+    /// # Errors
+    /// As [`Container::exec`].
+    pub fn shell(&self, line: &str) -> Result<Output> {
+        self.exec(&["sh", "-c", line])
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        // A container that died by itself is as good.
+        for arguments in [
+            &["task", "kill", "--signal", "SIGKILL", &self.name][..],
+            &["task", "delete", "--force", &self.name],
+            &["container", "delete", &self.name],
+        ] {
+            let _ = self.containerd.ctr(arguments);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The daemon under test.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Containerd, program, until};
+
+/// Where the daemon takes policies.
+pub const SOCKET: &str = "/run/karmor/karmor.sock";
+
+const PROGRAM: &str = "karmor-enforcer";
+const LOG: &str = "/var/log/karmor-enforcer.log";
+
+/// Loading programs means verifying them, which takes a while under emulation.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running daemon. When this value goes, the daemon is killed and what it left in the kernel is
+/// unloaded.
+#[derive(Debug)]
+pub struct Enforcer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Enforcer {
+    /// Starts it beside a containerd and waits until it takes connections.
+    ///
+    /// # Errors
+    /// When it ends or does not get ready, with its log.
+    pub fn start(containerd: &Containerd, arguments: &[&str]) -> Result<Self> {
+        let log = PathBuf::from(LOG);
+        // Appended to: the log of a restart belongs to the log of what was before.
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot open {LOG}"))?;
+        let errors = file.try_clone().context("cannot copy a file")?;
+        // A socket that a killed daemon left behind must not pass for a ready one.
+        match fs::remove_file(SOCKET) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {SOCKET}"));
+            }
+            _ => {}
+        }
+        let child = Command::new(PROGRAM)
+            .arg(format!(
+                "--criSocket=unix://{}",
+                containerd.socket().display()
+            ))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("cannot start {PROGRAM}"))?;
+        let mut enforcer = Self { child, log };
+        until("the enforcer to get ready", PATIENCE, || enforcer.ready())
+            .with_context(|| enforcer.log())?;
+        Ok(enforcer)
+    }
+
+    fn ready(&mut self) -> Result<Option<()>> {
+        if let Some(status) = self
+            .child
+            .try_wait()
+            .context("cannot wait for the enforcer")?
+        {
+            bail!("{PROGRAM} ended ({status})");
+        }
+        Ok(UnixStream::connect(SOCKET).ok().map(drop))
+    }
+
+    /// Everything daemons of this boot have logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the daemon to end, as a service manager does. Enforcement stays.
+    ///
+    /// # Errors
+    /// When it does not end, or not well.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process id is positive")?, Signal::TERM)
+            .context("cannot signal the enforcer")?;
+        let status = until("the enforcer to end", PATIENCE, || {
+            self.child
+                .try_wait()
+                .context("cannot wait for the enforcer")
+        })?;
+        if !status.success() {
+            bail!("{PROGRAM} ended with {status}\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Ends the daemon as a crash would. Enforcement stays.
+    ///
+    /// # Errors
+    /// When the process cannot be killed.
+    pub fn crash(&mut self) -> Result<ExitStatus> {
+        self.child.kill().context("cannot kill the enforcer")?;
+        self.child.wait().context("cannot wait for the enforcer")
+    }
+
+    /// Adds policies the way a user does.
+    ///
+    /// # Errors
+    /// When `karmor` refuses them, with what it said.
+    pub fn add_policy(&self, file: &Path) -> Result<program::Output> {
+        let file = file.to_str().context("a policy's path is UTF-8")?;
+        program::run("karmor", ["vm", "policy", "add", file])?.success()
+    }
+
+    /// Deletes policies the way a user does.
+    ///
+    /// # Errors
+    /// When `karmor` refuses, with what it said.
+    pub fn delete_policy(&self, file: &Path) -> Result<program::Output> {
+        let file = file.to_str().context("a policy's path is UTF-8")?;
+        program::run("karmor", ["vm", "policy", "delete", file])?.success()
+    }
+}
+
+impl Drop for Enforcer {
+    fn drop(&mut self) {
+        // The next case starts from nothing; a failure here shows there.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = program::run(PROGRAM, ["unload"]);
+    }
+}

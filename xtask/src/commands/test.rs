@@ -1,0 +1,210 @@
+//! `cargo xtask test`
+
+use std::{
+    process::{Command, ExitCode},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::{
+    cache::{self, Cache},
+    generated,
+    kernel::{Kernel, Series},
+    machine::{Accel, Machine, Sink},
+    programs::{self, Profile, Programs},
+    setup, shell,
+    steps::{Outcome, Steps},
+};
+
+/// Run every test: on this machine, and in a VM on each supported kernel
+///
+/// Sets the machine up first if it is not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Kernel series for the VM tests, repeatable [default: all of them]
+    #[arg(long, value_name = "SERIES", value_enum)]
+    kernel: Vec<Series>,
+
+    /// Leave the VM tests and the kernel half out; needs no set-up
+    #[arg(long, conflicts_with = "kernel")]
+    host_only: bool,
+
+    /// Leave everything but the VM tests out
+    #[arg(long, conflicts_with = "host_only")]
+    vm_only: bool,
+
+    /// Seconds until a VM that has not finished is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    timeout: u64,
+
+    /// Run only tests with this text in their name; leaves out everything that is no test
+    filter: Option<String>,
+}
+
+/// Pairs of policies and accesses on which reference and matcher are compared.
+const PROPERTY_CASES: &str = "1000000";
+
+/// Everything but the kernel half, which only builds for the BPF target.
+const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "karmor-enforcer-ebpf"];
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let cache = Cache::from_env()?;
+        let kernels = match (self.host_only, self.kernel.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => Series::ALL.to_vec(),
+            (false, false) => self.kernel.clone(),
+        };
+        let mut steps = Steps::new();
+        if !self.host_only
+            && !steps.run("set-up", || {
+                setup::ensure(&cache, &kernels)?;
+                Ok(Outcome::Done(String::new()))
+            })
+        {
+            return Ok(finish(steps));
+        }
+        if !self.vm_only {
+            if self.filter.is_none() {
+                self.checks(&mut steps, &cache);
+            }
+            self.host_tests(&mut steps, &cache);
+        }
+        self.vm_tests(&mut steps, &cache, &kernels);
+        Ok(finish(steps))
+    }
+
+    /// What is no test.
+    fn checks(&self, steps: &mut Steps, cache: &Cache) {
+        steps.run("format", || {
+            done(self.cargo(cache).args(["fmt", "--all", "--check"]))
+        });
+        steps.run("lints", || {
+            let mut command = self.cargo(cache);
+            command
+                .arg("clippy")
+                .args(HOST_PACKAGES)
+                .arg("--all-targets");
+            done(command.args(["--", "--deny", "warnings"]))
+        });
+        steps.run("dependencies", || {
+            if !cache::repository().join("deny.toml").exists() {
+                return skipped("there is no deny.toml");
+            }
+            if !shell::in_path("cargo-deny") {
+                return skipped("cargo-deny is not installed: cargo install cargo-deny");
+            }
+            done(
+                self.cargo(cache)
+                    .args(["deny", "--log-level", "error", "check"]),
+            )
+        });
+        steps.run("generated files", || {
+            let stale = generated::stale(cache)?;
+            let names: Vec<String> = stale
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            ensure!(
+                stale.is_empty(),
+                "out of date:\n  {}\n`cargo xtask generate` writes them",
+                names.join("\n  "),
+            );
+            Ok(Outcome::Done(String::new()))
+        });
+    }
+
+    fn host_tests(&self, steps: &mut Steps, cache: &Cache) {
+        steps.run("host tests", || {
+            let mut command = self.cargo(cache);
+            command
+                .arg("test")
+                .args(HOST_PACKAGES)
+                .arg("--no-fail-fast");
+            command.args(&self.filter);
+            done(&mut command)
+        });
+        if self.filter.is_none() {
+            steps.run("property tests", || {
+                let mut command = self.cargo(cache);
+                command.args(["test", "--release", "--package", "karmor-policy"]);
+                command.args(["--test", "properties"]);
+                done(command.env("KARMOR_PROPERTY_CASES", PROPERTY_CASES))
+            });
+        }
+    }
+
+    fn vm_tests(&self, steps: &mut Steps, cache: &Cache, kernels: &[Series]) {
+        if kernels.is_empty() {
+            return;
+        }
+        let mut built = None;
+        steps.run("programs for the VM", || {
+            built = Some(programs::build(cache, Profile::Dev)?);
+            Ok(Outcome::Done(String::new()))
+        });
+        let Some(built) = built else { return };
+        for series in kernels {
+            steps.run(&format!("VM tests on {series}"), || {
+                self.in_vm(cache, *series, &built)
+            });
+        }
+    }
+
+    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<Outcome> {
+        let kernel = Kernel::get(cache, series)?;
+        let machine = Machine {
+            accel: Accel::fastest(cache, &kernel)?,
+            command: std::iter::once("karmor-e2e".to_owned())
+                .chain(self.filter.clone())
+                .collect(),
+            timeout: Duration::from_secs(self.timeout),
+            ..Machine::new(kernel, built)?
+        };
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let ended = machine.run(cache, into(&log), into(&log));
+        let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = String::from_utf8_lossy(&log);
+        match ended {
+            Ok(ended) if ended.code == 0 => Ok(Outcome::Done(log.into_owned())),
+            Ok(ended) => bail!("{log}\nexit code {}", ended.code),
+            Err(error) => Err(error.context(log.into_owned())),
+        }
+    }
+
+    fn cargo(&self, cache: &Cache) -> Command {
+        let mut command = programs::cargo(cache);
+        if self.host_only {
+            command.env("AYA_BUILD_SKIP", "1");
+        }
+        command
+    }
+}
+
+fn finish(steps: Steps) -> ExitCode {
+    if steps.finish() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn done(command: &mut Command) -> Result<Outcome> {
+    Ok(Outcome::Done(shell::capture_text(command)?))
+}
+
+fn skipped(why: &str) -> Result<Outcome> {
+    Ok(Outcome::Skipped(why.to_owned()))
+}
+
+/// Collects a stream; both streams may share one log.
+fn into(log: &Arc<Mutex<Vec<u8>>>) -> Sink {
+    let log = Arc::clone(log);
+    Box::new(move |bytes| {
+        log.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+    })
+}
