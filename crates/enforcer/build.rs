@@ -33,11 +33,16 @@ fn main() -> Result<()> {
         env::set_var("PATH", path_with_linker());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../enforcer-ebpf");
-    println!("cargo:rerun-if-changed={}", root.join("../abi/src").display());
+    println!(
+        "cargo:rerun-if-changed={}",
+        root.join("../abi/src").display()
+    );
     aya_build::build_ebpf(
         [Package {
             name: "karmor-enforcer-ebpf",
-            root_dir: root.to_str().context("the path of the workspace is not UTF-8")?,
+            root_dir: root
+                .to_str()
+                .context("the path of the workspace is not UTF-8")?,
             ..Default::default()
         }],
         Toolchain::Custom(&toolchain),

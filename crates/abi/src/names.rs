@@ -22,7 +22,7 @@ pub const LAST_MARK: u32 = 2;
 /// Entries of [`REGISTRY`].
 pub const REGISTRY_ENTRIES: usize = 3;
 /// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
-pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_2M", "TABLES_8M"];
+pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_1M", "TABLES_4M"];
 /// `INODE_STORAGE`: inode → mark number of a protected object.
 pub const INODE_MARKS: &str = "INODE_MARKS";
 /// `HASH`: [`crate::label::Handle::uid`] and mark number → set.

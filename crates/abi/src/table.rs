@@ -48,11 +48,11 @@ pub const SET_BY_SOURCE: u32 = 1;
 /// Set flag: two rows in a group, first for others, then for the object's owner.
 pub const SET_BY_OWNER: u32 = 2;
 
-/// Table sizes, as powers of two of words: 32 KiB, 256 KiB, 2 MiB, 8 MiB.
+/// Table sizes, as powers of two of words: 32 KiB, 256 KiB, 1 MiB, 4 MiB.
 ///
 /// A kernel map value has a fixed size, and a masked index needs a constant power of two; a table
 /// goes into the smallest class that holds it.
-pub const CLASS_WORDS_LOG2: [u32; 4] = [12, 15, 18, 20];
+pub const CLASS_WORDS_LOG2: [u32; 4] = [12, 15, 17, 19];
 
 /// Words that a table is read from.
 ///

@@ -110,7 +110,11 @@ impl Verdict {
     #[must_use]
     #[inline(always)]
     pub const fn stricter(self, other: Self) -> Self {
-        if other.0 & 0xff > self.0 & 0xff { other } else { self }
+        if other.0 & 0xff > self.0 & 0xff {
+            other
+        } else {
+            self
+        }
     }
 }
 

@@ -58,14 +58,14 @@ pub(crate) static TABLES_256K: ArrayOfMaps<
 
 /// As above.
 #[btf_map]
-pub(crate) static TABLES_2M: ArrayOfMaps<
+pub(crate) static TABLES_1M: ArrayOfMaps<
     Table<{ 1 << CLASS_WORDS_LOG2[2] }>,
     { TABLES_PER_CLASS as usize },
 > = ArrayOfMaps::new();
 
 /// As above.
 #[btf_map]
-pub(crate) static TABLES_8M: ArrayOfMaps<
+pub(crate) static TABLES_4M: ArrayOfMaps<
     Table<{ 1 << CLASS_WORDS_LOG2[3] }>,
     { TABLES_PER_CLASS as usize },
 > = ArrayOfMaps::new();

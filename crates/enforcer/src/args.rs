@@ -46,7 +46,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Body of the daemon's self-test: not for people
+    #[command(name = SELF_TEST, hide = true)]
+    SelfTest {
+        /// Directory with the files to try
+        dir: PathBuf,
+    },
 }
+
+/// Name of the subcommand that the daemon starts for its self-test.
+pub const SELF_TEST: &str = "self-test";
 
 /// A parsed command line, and what should be said about it.
 #[derive(Debug)]

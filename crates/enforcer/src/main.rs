@@ -1,17 +1,24 @@
 //! `karmor-enforcer`: the process around the library.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
 use karmor_enforcer::{
     args::{self, Args, Command},
     backend::{Backend, memory::Memory},
     config::{self, Config},
+    kernel::{self, Kernel},
     node, run,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// What to say to whoever wants the daemon all the same.
+const ANYWAY: &str = "to start all the same, say --observe";
+
+/// Where the cgroup hierarchy is mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Threads for clients and container runtimes; the engine has one of its own.
 const WORKERS: usize = 2;
@@ -52,7 +59,8 @@ fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
     match args.command {
         None => daemon(config),
         Some(Command::Probe { json }) => probe(json),
-        Some(Command::Unload) => unload(),
+        Some(Command::Unload) => unload(&config),
+        Some(Command::SelfTest { dir }) => self_test(&dir),
     }
 }
 
@@ -94,22 +102,38 @@ fn backend(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
         return Ok(Box::new(Memory::new(node)));
     }
     if let Some(obstacle) = node.observe_only {
-        bail!("nothing can be enforced here: {obstacle}; to start all the same, say --observe");
+        bail!("nothing can be enforced here: {obstacle}; {ANYWAY}");
     }
-    bail!(
-        "nothing can be enforced here: this build has no kernel half; to start all the same, say --observe"
-    );
+    let mut kernel = Kernel::new(&config.bpf_fs_path)
+        .with_context(|| format!("nothing can be enforced here; {ANYWAY}"))?;
+    let program = std::env::current_exe().context("cannot find the own program")?;
+    kernel
+        .self_test(&program, &[args::SELF_TEST], Path::new(CGROUPS))
+        .with_context(|| format!("the self-test failed, so nothing is enforced; {ANYWAY}"))?;
+    Ok(Box::new(kernel))
 }
 
 #[expect(clippy::print_stdout, reason = "the subcommand's output")]
 fn probe(json: bool) -> anyhow::Result<()> {
-    let node = node::look();
+    let mut node = node::look();
+    if node.observe_only.is_none() {
+        match Kernel::rehearse() {
+            Ok(hooks) => node.hooks = hooks,
+            Err(error) => node.observe_only = Some(format!("{error:#}")),
+        }
+    }
     if json {
         println!("{}", serde_json::to_string(&node)?);
     } else {
         println!("Kernel  {}", node.kernel);
         println!("BTF     {}", if node.btf { "yes" } else { "no" });
         println!("LSMs    {}", node.lsms.join(", "));
+        for hook in &node.hooks {
+            match &hook.error {
+                None => println!("Hook    {} loads", hook.hook),
+                Some(why) => println!("Hook    {} does not load: {why}", hook.hook),
+            }
+        }
     }
     match node.observe_only {
         Some(why) => bail!("nothing can be enforced here: {why}"),
@@ -117,6 +141,17 @@ fn probe(json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn unload() -> anyhow::Result<()> {
-    bail!("this build has no kernel half, so there is nothing it could have loaded");
+#[expect(clippy::print_stdout, reason = "the subcommand's output")]
+fn unload(config: &Config) -> anyhow::Result<()> {
+    match kernel::unload(&config.bpf_fs_path)? {
+        0 => println!("Nothing was loaded."),
+        pins => println!("Unloaded: {pins} programs and maps are gone, nothing is enforced."),
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the daemon waits for")]
+fn self_test(dir: &Path) -> anyhow::Result<()> {
+    println!("{}", kernel::self_test_child(dir)?);
+    Ok(())
 }

@@ -13,7 +13,7 @@ use karmor_abi::{
     table::{self, ABSORBING, CLASS_WORDS_LOG2, Words},
 };
 
-use crate::maps::{Feed, Scratch, TABLES_2M, TABLES_8M, TABLES_32K, TABLES_256K};
+use crate::maps::{Feed, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K};
 
 /// A table in a kernel map, of `WORDS` words, a power of two.
 #[derive(Clone, Copy)]
@@ -49,8 +49,8 @@ pub(crate) fn with_table<V: Visitor>(handle: Handle, visitor: V) -> Option<V::Ou
     match handle.class() {
         0 => visit!(TABLES_32K, 0),
         1 => visit!(TABLES_256K, 1),
-        2 => visit!(TABLES_2M, 2),
-        3 => visit!(TABLES_8M, 3),
+        2 => visit!(TABLES_1M, 2),
+        3 => visit!(TABLES_4M, 3),
         _ => None,
     }
 }

@@ -41,7 +41,12 @@ pub(super) fn offsets() -> Result<Vec<(&'static str, u32)>, OffsetError> {
 
 /// The hooks copy these members with one read each.
 fn check_neighbours(offsets: &[(&'static str, u32)]) -> Result<(), OffsetError> {
-    let of = |name| offsets.iter().find(|(global, _)| *global == name).map_or(0, |(_, at)| *at);
+    let of = |name| {
+        offsets
+            .iter()
+            .find(|(global, _)| *global == name)
+            .map_or(0, |(_, at)| *at)
+    };
     if of("DENTRY_D_NAME") != of("DENTRY_D_PARENT") + 8 {
         return Err(OffsetError::Apart("dentry.d_parent and dentry.d_name"));
     }
@@ -49,17 +54,25 @@ fn check_neighbours(offsets: &[(&'static str, u32)]) -> Result<(), OffsetError> 
     if of("MOUNT_MNT_MOUNTPOINT") != of("MOUNT_MNT_PARENT") + 8
         || root != of("MOUNT_MNT_PARENT") + 16
     {
-        return Err(OffsetError::Apart("mount.mnt_parent, mnt_mountpoint and mnt.mnt_root"));
+        return Err(OffsetError::Apart(
+            "mount.mnt_parent, mnt_mountpoint and mnt.mnt_root",
+        ));
     }
     Ok(())
 }
 
 fn offset(btf: &Btf, wanted: &Member) -> Result<u32, OffsetError> {
-    let missing =
-        || OffsetError::Missing { strukt: wanted.strukt, member: wanted.member };
-    let types = btf.resolve_types_by_name(wanted.strukt).map_err(|_ignored| missing())?;
+    let missing = || OffsetError::Missing {
+        strukt: wanted.strukt,
+        member: wanted.member,
+    };
+    let types = btf
+        .resolve_types_by_name(wanted.strukt)
+        .map_err(|_ignored| missing())?;
     for strukt in types {
-        let Type::Struct(strukt) = strukt else { continue };
+        let Type::Struct(strukt) = strukt else {
+            continue;
+        };
         // Members of anonymous structs and unions belong to the struct around them.
         let mut nested = vec![(strukt, 0)];
         while let Some((strukt, base)) = nested.pop() {

@@ -1,7 +1,7 @@
 //! The reader of the rings: a thread of its own, so that a busy daemon delays events rather than
 //! decisions.
 
-use std::{thread, time::Duration};
+use std::{sync::mpsc::Receiver, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -22,6 +22,9 @@ const QUEUE: usize = 4096;
 /// How long the reader waits for a ring before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long events wait at most for the names of the tables they were decided by.
+const NAMES: Duration = Duration::from_secs(5);
+
 /// The rings.
 pub(super) struct Rings {
     denials: RingBuf<MapData>,
@@ -31,10 +34,15 @@ pub(super) struct Rings {
 impl Rings {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let mut take = |name| -> Result<RingBuf<MapData>> {
-            let map = ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+            let map = ebpf
+                .take_map(name)
+                .with_context(|| format!("the object has no map {name}"))?;
             Ok(RingBuf::try_from(map)?)
         };
-        Ok(Self { denials: take(names::DENIALS)?, audits: take(names::AUDITS)? })
+        Ok(Self {
+            denials: take(names::DENIALS)?,
+            audits: take(names::AUDITS)?,
+        })
     }
 
     /// The next refusal, without waiting.
@@ -42,17 +50,23 @@ impl Rings {
         self.denials.next().map(|item| Box::from(&*item))
     }
 
-    /// Starts the reader. `backlog` is delivered first.
+    /// Starts the reader. It waits until `ready` is closed, but not for ever; then `backlog` is
+    /// delivered first.
     pub(super) fn read(
         self,
         directory: Directory,
         backlog: Vec<Box<[u8]>>,
+        ready: Receiver<()>,
     ) -> mpsc::Receiver<RawEvent> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let reader = move || {
+            let _closed_or_late = ready.recv_timeout(NAMES);
             let _closed = self.run(&directory, backlog, &sender);
         };
-        if let Err(error) = thread::Builder::new().name("events".to_owned()).spawn(reader) {
+        if let Err(error) = thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(reader)
+        {
             tracing::error!(%error, "no thread for the reader of events: alerts will be missing");
         }
         receiver

@@ -27,12 +27,15 @@ const PIN_VERSION: &str = "v1";
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) pins: Pins,
-    hooks: BTreeMap<&'static str, Load>,
+    hooks: Hooks,
 }
 
 /// What loading one program showed.
 enum Load {
-    Loaded { verified_instructions: u32, attached: bool },
+    Loaded {
+        verified_instructions: u32,
+        attached: bool,
+    },
     Refused(String),
 }
 
@@ -43,32 +46,18 @@ impl Loaded {
     /// When the object as a whole cannot be loaded: no BTF, no permission, a map refused. A
     /// program that is refused is noted, not an error.
     pub(super) fn new(bpffs: &Path) -> Result<Self> {
-        if OBJECT.is_empty() {
-            bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
-        }
-        let offsets = btf::offsets()?;
-        let kernel_btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
         let pins = Pins::create(bpffs)?;
-
-        let sizes = sizes();
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&kernel_btf));
-        for (name, value) in &offsets {
-            loader.override_global(*name, value, true);
-        }
-        for (name, entries) in &sizes {
-            loader.map_max_entries(name, *entries);
-        }
-        for (name, path) in &paths {
-            loader.map_pin_path(name, path.as_path());
-        }
-        let mut ebpf = loader.load(OBJECT).context("load the kernel half")?;
-        let mut hooks = BTreeMap::new();
-        for program in PROGRAMS {
-            hooks.insert(program.hook, load(&mut ebpf, program, &kernel_btf)?);
-        }
+        let (ebpf, hooks) = load_object(&paths)?;
         Ok(Self { ebpf, pins, hooks })
+    }
+
+    /// Loads maps and programs of its own, shows what that was like, and drops them again.
+    ///
+    /// # Errors
+    /// As for [`Loaded::new`].
+    pub(super) fn rehearse() -> Result<Vec<HookSupport>> {
+        Ok(support(&load_object(&[])?.1))
     }
 
     /// Attaches every program that a policy on `ops` needs, replacing the links an earlier daemon
@@ -96,7 +85,9 @@ impl Loaded {
                 .program_mut(program.hook)
                 .with_context(|| format!("the object has no program {}", program.hook))?
                 .try_into()?;
-            let id = lsm.attach().with_context(|| format!("attach to {}", program.hook))?;
+            let id = lsm
+                .attach()
+                .with_context(|| format!("attach to {}", program.hook))?;
             let link: FdLink = lsm.take_link(id)?.into();
             self.pins.pin_link(program.hook, link)?;
             *attached = true;
@@ -110,7 +101,9 @@ impl Loaded {
     /// When a pin cannot be removed.
     pub(super) fn detach_unneeded(&mut self, ops: u32) -> Result<()> {
         for program in PROGRAMS {
-            let Needed::ForOps(needed) = program.needed else { continue };
+            let Needed::ForOps(needed) = program.needed else {
+                continue;
+            };
             if needed & ops != 0 {
                 continue;
             }
@@ -124,25 +117,7 @@ impl Loaded {
 
     /// What each program's load showed.
     pub(super) fn support(&self) -> Vec<HookSupport> {
-        PROGRAMS
-            .iter()
-            .map(|program| match &self.hooks[program.hook] {
-                Load::Loaded { verified_instructions, attached } => HookSupport {
-                    hook: program.hook.to_owned(),
-                    loads: true,
-                    attached: *attached,
-                    verified_instructions: *verified_instructions,
-                    error: None,
-                },
-                Load::Refused(error) => HookSupport {
-                    hook: program.hook.to_owned(),
-                    loads: false,
-                    attached: false,
-                    verified_instructions: 0,
-                    error: Some(error.clone()),
-                },
-            })
-            .collect()
+        support(&self.hooks)
     }
 
     /// Required programs that do not load, with the reason.
@@ -156,6 +131,60 @@ impl Loaded {
             })
             .collect()
     }
+}
+
+type Hooks = BTreeMap<&'static str, Load>;
+
+/// Loads the object, with maps pinned at `paths` or taken from there.
+fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
+    if OBJECT.is_empty() {
+        bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
+    }
+    let offsets = btf::offsets()?;
+    let kernel_btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+    let sizes = sizes();
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&kernel_btf));
+    for (name, value) in &offsets {
+        loader.override_global(*name, value, true);
+    }
+    for (name, entries) in &sizes {
+        loader.map_max_entries(name, *entries);
+    }
+    for (name, path) in paths {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut ebpf = loader.load(OBJECT).context("load the kernel half")?;
+    let mut hooks = Hooks::new();
+    for program in PROGRAMS {
+        hooks.insert(program.hook, load(&mut ebpf, program, &kernel_btf)?);
+    }
+    Ok((ebpf, hooks))
+}
+
+fn support(hooks: &Hooks) -> Vec<HookSupport> {
+    PROGRAMS
+        .iter()
+        .map(|program| match &hooks[program.hook] {
+            Load::Loaded {
+                verified_instructions,
+                attached,
+            } => HookSupport {
+                hook: program.hook.to_owned(),
+                loads: true,
+                attached: *attached,
+                verified_instructions: *verified_instructions,
+                error: None,
+            },
+            Load::Refused(error) => HookSupport {
+                hook: program.hook.to_owned(),
+                loads: false,
+                attached: false,
+                verified_instructions: 0,
+                error: Some(error.clone()),
+            },
+        })
+        .collect()
 }
 
 fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
@@ -180,7 +209,10 @@ fn describe(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     match lines.as_slice() {
         [first, .., before_last, last] if lines.len() > 4 => {
             format!("{first} … {before_last} / {last}")
@@ -210,7 +242,8 @@ const MAPS: &[&str] = &[
 
 /// Sizes that depend on the node.
 fn sizes() -> Vec<(&'static str, u32)> {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let cpus =
+        std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let cpus = fs::read_to_string("/sys/devices/system/cpu/possible")
         .ok()
         .and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<u32>().ok())
@@ -226,6 +259,20 @@ fn sizes() -> Vec<(&'static str, u32)> {
     ]
 }
 
+/// Mounts a BPF file system where there is none yet.
+fn mount_bpffs(at: &Path) -> Result<()> {
+    use rustix::mount::{MountFlags, mount};
+    /// `BPF_FS_MAGIC`
+    const MAGIC: u64 = 0xcafe_4a11;
+    let what = || format!("mount a BPF file system at {}", at.display());
+    let found = rustix::fs::statfs(at).with_context(|| format!("look at {}", at.display()))?;
+    if found.f_type.cast_unsigned() == MAGIC {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(c"bpf", at, c"bpf", flags, c"mode=0700").with_context(what)
+}
+
 /// Where things are pinned under the BPF file system.
 pub(super) struct Pins {
     dir: PathBuf,
@@ -233,9 +280,15 @@ pub(super) struct Pins {
 
 impl Pins {
     fn create(bpffs: &Path) -> Result<Self> {
+        mount_bpffs(bpffs)?;
         let dir = bpffs.join(names::PIN_DIR).join(PIN_VERSION);
-        fs::create_dir_all(&dir)
-            .with_context(|| format!("create {} (is {} a BPF file system?)", dir.display(), bpffs.display()))?;
+        fs::create_dir_all(&dir).with_context(|| {
+            format!(
+                "create {} (is {} a BPF file system?)",
+                dir.display(),
+                bpffs.display()
+            )
+        })?;
         Ok(Self { dir })
     }
 
@@ -252,7 +305,8 @@ impl Pins {
     fn pin_link(&self, hook: &str, link: FdLink) -> Result<()> {
         let (fresh, place) = (self.dir.join(format!("fresh_{hook}")), self.link(hook));
         remove(&fresh)?;
-        link.pin(&fresh).with_context(|| format!("pin the link of {hook}"))?;
+        link.pin(&fresh)
+            .with_context(|| format!("pin the link of {hook}"))?;
         fs::rename(&fresh, &place).with_context(|| format!("pin the link of {hook}"))
     }
 
@@ -284,8 +338,9 @@ pub fn unload(bpffs: &Path) -> Result<usize> {
     };
     for version in versions {
         let version = version?.path();
-        let mut pins: Vec<_> =
-            fs::read_dir(&version)?.map(|pin| Ok(pin?.path())).collect::<io::Result<_>>()?;
+        let mut pins: Vec<_> = fs::read_dir(&version)?
+            .map(|pin| Ok(pin?.path()))
+            .collect::<io::Result<_>>()?;
         // Links first: no hook may run against maps that are half gone.
         pins.sort_by_key(|pin| !pin.to_string_lossy().contains("/link_"));
         for pin in pins {

@@ -4,15 +4,13 @@
 //! ```text
 //! object  the embedded programs           load   maps, programs, links, pins
 //! btf     offsets for them                tables compiled tables, shared and freed
-//! probe   what this node can do           events the rings
-//! self_test  the proof at start
+//! events  the rings                       self_test  the proof at start
 //! ```
 
 mod btf;
 mod events;
 mod load;
 mod object;
-mod probe;
 mod self_test;
 mod sys;
 mod tables;
@@ -39,8 +37,8 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 
-pub use self::{load::unload, self_test::self_test_child};
 use self::{events::Rings, load::Loaded, tables::Tables};
+pub use self::{load::unload, self_test::self_test_child};
 use crate::backend::{Backend, BackendError, Capabilities, RawEvent};
 
 /// BPF-LSM on the running kernel.
@@ -48,6 +46,9 @@ pub struct Kernel {
     loaded: Loaded,
     tables: Tables,
     rings: Option<Rings>,
+    /// Dropped with the first policies, which give names to what an earlier daemon left: until
+    /// then events wait.
+    named: Option<std::sync::mpsc::Sender<()>>,
     /// Events that arrived before anybody read them.
     backlog: Vec<Box<[u8]>>,
     workloads: Array<MapData, Workload>,
@@ -79,6 +80,7 @@ impl Kernel {
         let mut kernel = Self {
             tables,
             rings: Some(Rings::new(ebpf)?),
+            named: None,
             backlog: Vec::new(),
             workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
             cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
@@ -92,14 +94,29 @@ impl Kernel {
             loaded,
         };
         kernel.adopt()?;
-        kernel.capabilities = probe::capabilities(kernel.loaded.support());
+        kernel.capabilities = Capabilities {
+            hooks: kernel.loaded.support(),
+            ..crate::node::look()
+        };
         Ok(kernel)
+    }
+
+    /// What loading each program shows on this machine. Everything is unloaded again, and what a
+    /// daemon enforces is not touched.
+    ///
+    /// # Errors
+    /// When the programs as a whole cannot be loaded.
+    pub fn rehearse() -> Result<Vec<crate::backend::HookSupport>> {
+        Loaded::rehearse()
     }
 
     /// Learns which workloads an earlier daemon left policies on, and attaches what they need.
     fn adopt(&mut self) -> Result<()> {
         for index in 0..limits::WORKLOADS {
-            let entry = self.workloads.get(&index, 0).context("read the workloads")?;
+            let entry = self
+                .workloads
+                .get(&index, 0)
+                .context("read the workloads")?;
             if entry.handle == Handle::NONE {
                 continue;
             }
@@ -115,29 +132,53 @@ impl Kernel {
     }
 
     fn next(&mut self, counter: u32) -> Result<u32> {
-        let value = self.registry.get(&counter, 0).context("read the registry")? + 1;
-        self.registry.set(counter, value, 0).context("write the registry")?;
+        let value = self
+            .registry
+            .get(&counter, 0)
+            .context("read the registry")?
+            + 1;
+        self.registry
+            .set(counter, value, 0)
+            .context("write the registry")?;
         u32::try_from(value).context("the registry's numbers are used up")
     }
 
     fn ensure(&mut self, table: &Arc<Compiled>) -> Result<Handle, BackendError> {
         let max = 1 << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
         if table.words.len() > max {
-            return Err(BackendError::TooLarge { words: table.words.len(), max });
+            return Err(BackendError::TooLarge {
+                words: table.words.len(),
+                max,
+            });
         }
         let registry = &mut self.registry;
         let next_uid = || -> Result<u32> {
-            let value = registry.get(&names::LAST_TABLE, 0).context("read the registry")? + 1;
-            registry.set(names::LAST_TABLE, value, 0).context("write the registry")?;
+            let value = registry
+                .get(&names::LAST_TABLE, 0)
+                .context("read the registry")?
+                + 1;
+            registry
+                .set(names::LAST_TABLE, value, 0)
+                .context("write the registry")?;
             u32::try_from(value).context("table identities are used up")
         };
-        self.tables.ensure(table, next_uid).map_err(kernel_error("loading a compiled table"))
+        self.tables
+            .ensure(table, next_uid)
+            .map_err(kernel_error("loading a compiled table"))
     }
 
     fn switch(&mut self, workload: u32, handle: Handle, ops: u32, sources: u32) -> Result<()> {
         let index = workload % limits::WORKLOADS;
-        let entry = Workload { handle, ops, workload, sources, reserved: 0 };
-        self.workloads.set(index, entry, 0).context("write a workload")?;
+        let entry = Workload {
+            handle,
+            ops,
+            workload,
+            sources,
+            reserved: 0,
+        };
+        self.workloads
+            .set(index, entry, 0)
+            .context("write a workload")?;
         self.tables.acquire(handle);
         let before = if handle == Handle::NONE {
             self.applied.remove(&workload)
@@ -152,9 +193,17 @@ impl Kernel {
 
     /// Forgets the marks of tables that are gone.
     fn sweep_marks(&mut self) {
-        let gone: Vec<_> =
-            self.marked.keys().copied().filter(|uid| !self.tables.contains(*uid)).collect();
-        for key in gone.iter().filter_map(|uid| self.marked.remove(uid)).flatten() {
+        let gone: Vec<_> = self
+            .marked
+            .keys()
+            .copied()
+            .filter(|uid| !self.tables.contains(*uid))
+            .collect();
+        for key in gone
+            .iter()
+            .filter_map(|uid| self.marked.remove(uid))
+            .flatten()
+        {
             // A mark that outlives its table is looked up by no one.
             let _absent = self.mark_sets.remove(&key);
         }
@@ -173,13 +222,23 @@ impl Backend for Kernel {
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
         let index = workload % limits::WORKLOADS;
         let failed = kernel_error("registering a workload");
-        let entry = self.workloads.get(&index, 0).context("read a workload").map_err(&failed)?;
+        let entry = self
+            .workloads
+            .get(&index, 0)
+            .context("read a workload")
+            .map_err(&failed)?;
         if entry.workload != workload {
             if entry.handle != Handle::NONE {
                 return Err(BackendError::Full("workload: its number's place is taken"));
             }
-            let entry = Workload { workload, ..Workload::default() };
-            self.workloads.set(index, entry, 0).context("write a workload").map_err(&failed)?;
+            let entry = Workload {
+                workload,
+                ..Workload::default()
+            };
+            self.workloads
+                .set(index, entry, 0)
+                .context("write a workload")
+                .map_err(&failed)?;
         }
         self.cgroups
             .insert(cgroup_id, workload, 0)
@@ -214,10 +273,14 @@ impl Backend for Kernel {
         };
         self.loaded.attach(ops).map_err(&failed)?;
         for workload in workloads {
-            self.switch(*workload, handle, ops, sources).map_err(&failed)?;
+            self.switch(*workload, handle, ops, sources)
+                .map_err(&failed)?;
         }
-        self.loaded.detach_unneeded(self.tables.ops()).map_err(&failed)?;
+        self.loaded
+            .detach_unneeded(self.tables.ops())
+            .map_err(&failed)?;
         self.sweep_marks();
+        self.named = None;
         self.capabilities.hooks = self.loaded.support();
         Ok(())
     }
@@ -235,20 +298,30 @@ impl Backend for Kernel {
             Ok(mark) => mark,
             Err(MapError::KeyNotFound) => {
                 let mark = u64::from(self.next(names::LAST_MARK).map_err(&failed)?);
-                self.marks.insert(&fd, mark, 0).map_err(|error| failed(error.into()))?;
+                self.marks
+                    .insert(&fd, mark, 0)
+                    .map_err(|error| failed(error.into()))?;
                 mark
             }
             Err(error) => return Err(failed(error.into())),
         };
         let key = u64::from(uid) << 32 | mark;
-        self.mark_sets.insert(key, set, 0).map_err(|error| failed(error.into()))?;
+        self.mark_sets
+            .insert(key, set, 0)
+            .map_err(|error| failed(error.into()))?;
         self.marked.entry(uid).or_default().push(key);
         Ok(())
     }
 
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>> {
         let backlog = std::mem::take(&mut self.backlog);
-        Some(self.rings.take()?.read(self.tables.directory(), backlog))
+        let (named, ready) = std::sync::mpsc::channel();
+        self.named = Some(named);
+        Some(
+            self.rings
+                .take()?
+                .read(self.tables.directory(), backlog, ready),
+        )
     }
 
     fn counters(&self) -> Result<Counters, BackendError> {
@@ -269,7 +342,8 @@ impl Backend for Kernel {
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
-    ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+    ebpf.take_map(name)
+        .with_context(|| format!("the object has no map {name}"))
 }
 
 const fn uid_of_mark(key: u64) -> u32 {
@@ -277,5 +351,8 @@ const fn uid_of_mark(key: u64) -> u32 {
 }
 
 fn kernel_error<D: Display>(what: D) -> impl Fn(anyhow::Error) -> BackendError {
-    move |source| BackendError::Kernel { what: what.to_string(), source }
+    move |source| BackendError::Kernel {
+        what: what.to_string(),
+        source,
+    }
 }

@@ -27,11 +27,19 @@ pub(super) struct Program {
 }
 
 const fn always(hook: &'static str) -> Program {
-    Program { hook, needed: Needed::Always, required: true }
+    Program {
+        hook,
+        needed: Needed::Always,
+        required: true,
+    }
 }
 
 const fn for_ops(hook: &'static str, ops: u32) -> Program {
-    Program { hook, needed: Needed::ForOps(ops), required: true }
+    Program {
+        hook,
+        needed: Needed::ForOps(ops),
+        required: true,
+    }
 }
 
 mod ops {
@@ -64,6 +72,10 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("path_chown", ops::WRITE),
     for_ops("path_truncate", ops::WRITE),
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
-    Program { hook: "file_truncate", needed: Needed::ForOps(ops::WRITE), required: false },
+    Program {
+        hook: "file_truncate",
+        needed: Needed::ForOps(ops::WRITE),
+        required: false,
+    },
     for_ops("inode_setxattr", ops::WRITE),
 ];

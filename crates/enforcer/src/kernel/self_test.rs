@@ -75,7 +75,10 @@ impl Kernel {
         self.apply(&[WORKLOAD], Some(&table))?;
         self.add_workload(WORKLOAD, place.cgroup_id)?;
         let said = child.go()?;
-        ensure!(said == AS_TOLD, "the forbidden file and its neighbour were: {said}");
+        ensure!(
+            said == AS_TOLD,
+            "the forbidden file and its neighbour were: {said}"
+        );
         let event = self.event_of(pid)?;
         check_event(&event, pid, program, &place.dir)
     }
@@ -83,10 +86,15 @@ impl Kernel {
     /// The child's event; others are kept for the reader.
     fn event_of(&mut self, pid: u32) -> Result<Box<[u8]>> {
         let deadline = Instant::now() + PATIENCE;
-        let rings = self.rings.as_mut().context("the events are already being read")?;
+        let rings = self
+            .rings
+            .as_mut()
+            .context("the events are already being read")?;
         while Instant::now() < deadline {
             match rings.next_denial() {
-                Some(bytes) if field(&bytes, std::mem::offset_of!(Header, workload)) == WORKLOAD => {
+                Some(bytes)
+                    if field(&bytes, std::mem::offset_of!(Header, workload)) == WORKLOAD =>
+                {
                     return Ok(bytes);
                 }
                 Some(bytes) => self.backlog.push(bytes),
@@ -102,7 +110,9 @@ impl Kernel {
 /// # Errors
 /// When standard input or output fail.
 pub fn self_test_child(dir: &Path) -> Result<String> {
-    std::io::stdin().read_exact(&mut [0]).context("wait for the word")?;
+    std::io::stdin()
+        .read_exact(&mut [0])
+        .context("wait for the word")?;
     let outcome = |name: &str| match File::open(dir.join(name)) {
         Ok(_) => "opened".to_owned(),
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => "refused".to_owned(),
@@ -124,7 +134,11 @@ impl Place {
         let dir = Path::new("/run").join(&name);
         fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         let cgroup = cgroup_root.join(&name);
-        let mut place = Self { dir, cgroup, cgroup_id: 0 };
+        let mut place = Self {
+            dir,
+            cgroup,
+            cgroup_id: 0,
+        };
         place.dir = fs::canonicalize(&place.dir)?;
         for file in [FORBIDDEN, ALLOWED] {
             fs::write(place.dir.join(file), file).context("create the files of the self-test")?;
@@ -151,16 +165,25 @@ struct Running(Child);
 impl Running {
     /// Gives the word and returns what the child says.
     fn go(&mut self) -> Result<String> {
-        let mut stdin = self.0.stdin.take().context("the child has no standard input")?;
+        let mut stdin = self
+            .0
+            .stdin
+            .take()
+            .context("the child has no standard input")?;
         stdin.write_all(b"!").context("give the word")?;
         let deadline = Instant::now() + PATIENCE;
         while self.0.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "the child did not end in {PATIENCE:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "the child did not end in {PATIENCE:?}"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         let mut said = String::new();
         if let Some(stdout) = &mut self.0.stdout {
-            stdout.read_to_string(&mut said).context("read what the child says")?;
+            stdout
+                .read_to_string(&mut said)
+                .context("read what the child says")?;
         }
         Ok(said.trim().to_owned())
     }
@@ -175,7 +198,11 @@ impl Drop for Running {
 }
 
 fn forbid(path: &Path) -> Result<Effective> {
-    let location = Location { file: "self-test".into(), line: 1, column: 1 };
+    let location = Location {
+        file: "self-test".into(),
+        line: 1,
+        column: 1,
+    };
     let rule = Rule {
         family: Family::File,
         target: Target::Path(path.to_str().context("the path is not UTF-8")?.to_owned()),
@@ -195,7 +222,11 @@ fn forbid(path: &Path) -> Result<Effective> {
         not_enforced: Vec::new(),
         location,
     };
-    Ok(Effective::new(vec![Arc::new(policy)], Posture::default(), Aliases::none()))
+    Ok(Effective::new(
+        vec![Arc::new(policy)],
+        Posture::default(),
+        Aliases::none(),
+    ))
 }
 
 fn check_event(bytes: &[u8], pid: u32, program: &Path, dir: &Path) -> Result<()> {
@@ -205,12 +236,19 @@ fn check_event(bytes: &[u8], pid: u32, program: &Path, dir: &Path) -> Result<()>
         };
     }
     let verdict = u64::from(field(bytes, std::mem::offset_of!(Header, verdict)));
-    ensure!(Verdict(verdict).action() == Action::Block, "the event's verdict is no refusal");
+    ensure!(
+        Verdict(verdict).action() == Action::Block,
+        "the event's verdict is no refusal"
+    );
     ensure!(
         bytes.get(std::mem::offset_of!(Header, hook)) == Some(&(Hook::Open as u8)),
         "the event is of another hook"
     );
-    ensure!(field!(host_pid) == pid, "the event names process {}, not {pid}", field!(host_pid));
+    ensure!(
+        field!(host_pid) == pid,
+        "the event names process {}, not {pid}",
+        field!(host_pid)
+    );
     ensure!(
         field!(host_ppid) == std::process::id(),
         "the event names parent {}, not {}",
@@ -238,17 +276,27 @@ fn check_event(bytes: &[u8], pid: u32, program: &Path, dir: &Path) -> Result<()>
 
 /// A 32-bit field of a header; 0 past the end.
 fn field(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_ne_bytes)
 }
 
 fn text(bytes: &[u8], which: Text) -> &[u8] {
     const LENGTHS: usize = std::mem::offset_of!(Header, text);
     let len = |index: usize| {
         let at = LENGTHS + 2 * index;
-        bytes.get(at..at + 2).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes)
+        bytes
+            .get(at..at + 2)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u16::from_ne_bytes)
     };
-    let start: usize = (0..which as usize).map(|index| usize::from(len(index))).sum();
+    let start: usize = (0..which as usize)
+        .map(|index| usize::from(len(index)))
+        .sum();
     let start = size_of::<Header>() + start;
     debug_assert!((which as usize) < TEXTS);
-    bytes.get(start..start + usize::from(len(which as usize))).unwrap_or_default()
+    bytes
+        .get(start..start + usize::from(len(which as usize)))
+        .unwrap_or_default()
 }

@@ -32,7 +32,17 @@ pub(super) fn clear_slot(map: BorrowedFd<'_>, slot: u32) -> io::Result<()> {
     };
     // SAFETY: `attr` and the key it points to live until the call returns, and its size is passed
     // along; the kernel treats the members beyond it as zero.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, DELETE_ELEM, &raw const attr, size_of_val(&attr)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            DELETE_ELEM,
+            &raw const attr,
+            size_of_val(&attr),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

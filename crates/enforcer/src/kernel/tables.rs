@@ -37,7 +37,11 @@ pub(super) struct Directory(Arc<Mutex<HashMap<u32, Arc<Compiled>>>>);
 impl Directory {
     /// The table with this identity.
     pub(super) fn get(&self, uid: u32) -> Option<Arc<Compiled>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).map(Arc::clone)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&uid)
+            .map(Arc::clone)
     }
 
     fn insert(&self, uid: u32, table: &Arc<Compiled>) {
@@ -46,7 +50,10 @@ impl Directory {
     }
 
     fn remove(&self, uid: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&uid);
     }
 }
 
@@ -94,11 +101,18 @@ impl Tables {
     }
 
     fn adopt(&mut self) -> Result<()> {
-        let handles: Vec<_> = self.index.iter().collect::<Result<_, _>>().context("read tables")?;
+        let handles: Vec<_> = self
+            .index
+            .iter()
+            .collect::<Result<_, _>>()
+            .context("read tables")?;
         for (uid, handle) in handles {
             let handle = Handle(handle);
             let class = handle.class() as usize;
-            let store = self.classes.get(class).context("a table of an unknown size class")?;
+            let store = self
+                .classes
+                .get(class)
+                .context("a table of an unknown size class")?;
             let Some(mut words) = store.get(handle.slot())? else {
                 // The earlier daemon ended before it was published.
                 self.index.remove(&uid).context("forget a table")?;
@@ -108,7 +122,15 @@ impl Tables {
             let view = View::parse(&words).context("a table in the kernel cannot be read")?;
             let used = view.header().len as usize;
             let (ops, hash) = (view.header().ops, hash(&words[..used]));
-            self.entries.insert(uid, Entry { handle, hash, ops, users: 0 });
+            self.entries.insert(
+                uid,
+                Entry {
+                    handle,
+                    hash,
+                    ops,
+                    users: 0,
+                },
+            );
         }
         Ok(())
     }
@@ -133,7 +155,10 @@ impl Tables {
 
     /// Operations that some table in use may not allow.
     pub(super) fn ops(&self) -> u32 {
-        self.entries.values().filter(|entry| entry.users > 0).fold(0, |ops, entry| ops | entry.ops)
+        self.entries
+            .values()
+            .filter(|entry| entry.users > 0)
+            .fold(0, |ops, entry| ops | entry.ops)
     }
 
     /// The handle of a table, building it when the kernel does not have it yet. `next_uid` gives an
@@ -161,14 +186,24 @@ impl Tables {
         words[UID_WORD] = u64::from(uid);
         let due = std::mem::take(&mut self.retired);
         let handle = Handle::new(u8::try_from(class)?, slot, uid);
-        self.index.insert(uid, handle.0, 0).context("note a table")?;
+        self.index
+            .insert(uid, handle.0, 0)
+            .context("note a table")?;
         // An update of an array of maps returns after a grace period: no program that started
         // before it is still running.
         self.classes[class].set(slot, &words)?;
         for uid in due {
             self.free(uid)?;
         }
-        self.entries.insert(uid, Entry { handle, hash, ops, users: 0 });
+        self.entries.insert(
+            uid,
+            Entry {
+                handle,
+                hash,
+                ops,
+                users: 0,
+            },
+        );
         self.directory.insert(uid, table);
         Ok(handle)
     }
@@ -222,7 +257,9 @@ impl Tables {
     }
 
     fn free(&mut self, uid: u32) -> Result<()> {
-        let Some(entry) = self.entries.remove(&uid) else { return Ok(()) };
+        let Some(entry) = self.entries.remove(&uid) else {
+            return Ok(());
+        };
         self.classes[entry.handle.class() as usize].clear(entry.handle.slot())?;
         self.index.remove(&uid).context("forget a table")?;
         self.remembered.push(uid);
@@ -243,8 +280,11 @@ fn open_index(pins: &Pins) -> Result<BpfHashMap<MapData, u32, u64>> {
     let path = pins.map(NAME);
     if !path.exists() {
         let entries = TABLES_PER_CLASS * names::TABLES.len() as u32;
-        let fresh = BpfHashMap::<MapData, u32, u64>::create(entries, 0).context("create the index")?;
-        fresh.pin(&path).with_context(|| format!("pin {}", path.display()))?;
+        let fresh =
+            BpfHashMap::<MapData, u32, u64>::create(entries, 0).context("create the index")?;
+        fresh
+            .pin(&path)
+            .with_context(|| format!("pin {}", path.display()))?;
     }
     let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
     Ok(BpfHashMap::try_from(Map::HashMap(data))?)
@@ -267,20 +307,27 @@ struct Store<const WORDS: usize>(ArrayOfMaps<MapData, Array<MapData, [u64; WORDS
 
 fn open<const WORDS: usize>(ebpf: &mut Ebpf, class: usize) -> Result<Box<dyn Class>> {
     let name = names::TABLES[class];
-    let map = ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))?;
-    let Map::ArrayOfMaps(data) = map else { bail!("{name} is no array of maps") };
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the object has no map {name}"))?;
+    let Map::ArrayOfMaps(data) = map else {
+        bail!("{name} is no array of maps")
+    };
     let again = MapData::from_id(data.info()?.id()).with_context(|| format!("open {name}"))?;
-    Ok(Box::new(Store::<WORDS>(ArrayOfMaps::try_from(Map::ArrayOfMaps(data))?, again)))
+    Ok(Box::new(Store::<WORDS>(
+        ArrayOfMaps::try_from(Map::ArrayOfMaps(data))?,
+        again,
+    )))
 }
 
 impl<const WORDS: usize> Class for Store<WORDS> {
     fn set(&mut self, slot: u32, words: &[u64]) -> Result<()> {
         let mut padded = words.to_vec();
         padded.resize(WORDS, 0);
-        let padded: Box<[u64; WORDS]> = padded
-            .into_boxed_slice()
-            .try_into()
-            .map_err(|_ignored| anyhow::anyhow!("a table of {} words in this class", words.len()))?;
+        let padded: Box<[u64; WORDS]> =
+            padded.into_boxed_slice().try_into().map_err(|_ignored| {
+                anyhow::anyhow!("a table of {} words in this class", words.len())
+            })?;
         let mut inner = Array::<MapData, [u64; WORDS]>::create(1, 0).context("create a table")?;
         inner.set(0, &*padded, 0).context("fill a table")?;
         self.0.set(slot, &inner, 0).context("publish a table")
