@@ -3,11 +3,13 @@
 //! # Parts that are understood but not enforced
 //!
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
-//! silence, and none makes a policy more permissive than it was written. For a process or file
-//! rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not enforced that means:
+//! silence. A process or file rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not
+//! enforced never lets more through by itself than it was written to:
 //!
-//! - **Block** is applied without the modifier: it refuses what it should and more.
-//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name.
+//! - **Block** is applied without the modifier, and without `readOnly` and `ownerOnly`, which let
+//!   some accesses through: it refuses what it should and more.
+//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name:
+//!   other rules and the default posture decide.
 //! - **Audit** is left out: as the more specific rule it could let an access through that a Block
 //!   rule refuses.
 

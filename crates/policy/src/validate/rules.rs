@@ -286,7 +286,10 @@ impl<'c, 't> Rules<'c, 't> {
         };
         if narrowed {
             match rule.action {
-                Action::Block => {}
+                Action::Block => {
+                    rule.read_only = false;
+                    rule.owner_only = false;
+                }
                 Action::Audit => return,
                 Action::Allow => rule.sources = vec![NO_EXECUTABLE.to_owned()],
             }
@@ -300,9 +303,11 @@ impl<'c, 't> Rules<'c, 't> {
     fn modifiers_not_enforced(&mut self, modifiers: &Modifiers<'_>, action: Action) -> bool {
         let cx = self.cx;
         let why = match action {
-            Action::Block => "the rule blocks without it, which is stricter",
+            Action::Block => "the rule blocks in any case, which is stricter",
             Action::Audit => "so the rule is left out",
-            Action::Allow => "so the rule allows nothing, which is stricter",
+            Action::Allow => {
+                "so the rule allows nothing; other rules and the default posture decide"
+            }
         };
         let mut narrowed = false;
         // `true` is the same as absent.
