@@ -25,6 +25,6 @@ mod read;
 pub mod reference;
 pub mod select;
 pub mod semantics;
-mod validate;
+pub mod validate;
 
 pub use self::read::{Report, read, read_object};

@@ -1,52 +1,38 @@
 //! What must hold for any text at all.
 
-use karmor_policy::{diagnostic::Style, model::Kind, read, read_object};
 use proptest::prelude::*;
+
+/// The body of the fuzz target, so that it is built and run here too.
+#[path = "../fuzz/bodies/manifest.rs"]
+mod target;
 
 const EXAMPLES: &str = include_str!("cases/examples.yaml");
 const EVERY_FIELD: &str = include_str!("cases/every-field.yaml");
 
-/// Reads and renders a text, and checks what holds for every report.
-fn survive(text: &str) {
-    let report = read("f", text);
-    for style in [Style::Plain, Style::Coloured] {
-        let _ = report.render(text, style);
+#[test]
+fn the_corpus_breaks_nothing() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/manifest");
+    let files: Vec<_> = std::fs::read_dir(corpus)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    assert!(files.len() >= 5);
+    for file in files {
+        target::run(&std::fs::read(file).unwrap());
     }
-    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for d in &report.diagnostics {
-        let spans = d.related.iter().map(|r| &r.place).chain([&d.place]);
-        for place in spans {
-            assert!(place.line >= 1 && place.column >= 1);
-            assert!(
-                body.get(place.span.clone()).is_some(),
-                "{d:?} lies outside {text:?}"
-            );
-        }
-        assert!(!d.message.chars().any(char::is_control), "{d:?}");
-    }
-    for policy in &report.policies {
-        assert!(!policy.name.is_empty());
-        assert!(
-            policy
-                .rules
-                .iter()
-                .all(|r| r.sources.iter().all(|s| s.starts_with('/')))
-        );
-    }
-    let _ = read_object(Kind::Host, text.as_bytes());
 }
 
 proptest! {
     #[test]
     fn no_text_breaks_the_reader(text in any::<String>()) {
-        survive(&text);
+        target::run(text.as_bytes());
     }
 
     #[test]
     fn no_yaml_like_text_breaks_the_reader(
         text in "(apiVersion|kind|spec|process|matchPaths|path|dir|a|[-:?&*!|>{}\\[\\],#'\" \t\r\n%@`~<]|---|\u{e4}|\u{feff}|\u{1f600}|\\\\){0,60}"
     ) {
-        survive(&text);
+        target::run(text.as_bytes());
     }
 
     #[test]
@@ -63,11 +49,11 @@ proptest! {
                 break;
             }
         }
-        survive(&chars.into_iter().collect::<String>());
+        target::run(chars.into_iter().collect::<String>().as_bytes());
     }
 
     #[test]
     fn no_bytes_break_the_reader_of_objects(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read_object(Kind::Container, &bytes);
+        target::run(&bytes);
     }
 }

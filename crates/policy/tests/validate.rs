@@ -1,8 +1,12 @@
 //! One table: a value, and what is said about it.
 
+use karmor_abi::op::Op;
 use karmor_policy::{
-    model::{Action, Policy, Rule, Target},
+    alias::Aliases,
+    model::{Action, Policy, Posture, Rule, Target},
     read,
+    reference::{Access, AccessObject, decide},
+    select::Effective,
 };
 
 fn policy(kind: &str, spec: &str) -> String {
@@ -28,7 +32,11 @@ fn problem(kind: &str, spec: &str) -> (String, String) {
 fn accepted(spec: &str) -> Policy {
     let report = read("f", &policy("KubeArmorPolicy", spec));
     assert!(!report.has_errors(), "{spec}: {:#?}", report.diagnostics);
-    report.policies.into_iter().next().unwrap()
+    report
+        .policies
+        .into_iter()
+        .next()
+        .expect("no errors, so a policy")
 }
 
 /// Each value, put in the place of `@@`, has one problem: part of a message, and a suggestion.
@@ -126,10 +134,10 @@ fn patterns() {
         "file: {matchPatterns: [{pattern: @@}]}",
         &[
             ("\"/a[\"", "is never closed", ""),
-            ("\"/a]\"", "has no `[`", ""),
-            ("\"/[]\"", "is empty", ""),
+            ("\"/[]\"", "the class matches nothing", ""),
             ("\"/{a\"", "is never closed", ""),
-            ("\"/a}\"", "has no `{`", ""),
+            ("\"/é[z-a]\"", "runs backwards", ""),
+            ("\"/a}\"", "closes nothing", ""),
             ("\"*.sh\"", "never matches", "/**.sh"),
             ("a/*", "never matches", "/**/a/*"),
             ("/a//*", "never matches", ""),
@@ -394,7 +402,7 @@ fn narrowed(rule: &str) -> (Vec<Rule>, Vec<String>) {
 }
 
 #[test]
-fn a_modifier_that_is_not_enforced_never_makes_a_policy_more_permissive() {
+fn a_rule_whose_modifier_is_not_enforced_lets_nothing_through() {
     for (modifier, field) in [
         ("pts: false", "spec.process.matchPaths[0].pts"),
         (
@@ -420,6 +428,8 @@ fn a_modifier_that_is_not_enforced_never_makes_a_policy_more_permissive() {
         assert_eq!(rules[0].sources, ["/"]);
         assert_eq!(fields, [field]);
     }
+    let (rules, _) = narrowed("pts: false, ownerOnly: true, action: Block");
+    assert!(!rules[0].owner_only, "the owner would pass");
     let (rules, fields) = narrowed("pts: true, action: Allow");
     assert_eq!((rules[0].sources.len(), fields.len()), (0, 0));
 }
@@ -455,5 +465,24 @@ fn contradictions_and_repetitions_are_warned_of() {
         "{path: /a}, {path: /a, action: Allow, readOnly: true}",
     ] {
         assert_eq!(warnings(different), [""; 0], "{different}");
+    }
+}
+
+#[test]
+fn an_allow_rule_that_allows_nothing_still_restricts_its_family() {
+    let policy = accepted("process: {matchPaths: [{path: /a, pts: false}]}, action: Allow");
+    let policies = [std::sync::Arc::new(policy)];
+    let effective = Effective::new(policies, Posture::Block, Aliases::default());
+    for path in [&b"/a"[..], b"/b"] {
+        for source in [None, Some(&b"/bin/sh"[..])] {
+            let access = Access {
+                op: Op::Exec,
+                object: AccessObject::Path(path),
+                source,
+                parent: None,
+                owner: true,
+            };
+            assert_eq!(decide(&effective, &access).action(), Action::Block);
+        }
     }
 }

@@ -105,7 +105,7 @@ enum Step {
 pub(crate) struct Context<'t> {
     source: &'t Source<'t>,
     /// The text is an object from a program, which writes fields that a person would leave out.
-    from_program: bool,
+    by_program: bool,
     path: RefCell<Vec<Step>>,
     found: RefCell<Found>,
 }
@@ -119,17 +119,17 @@ struct Found {
 }
 
 impl<'t> Context<'t> {
-    pub(crate) fn new(source: &'t Source<'t>, from_program: bool) -> Self {
+    pub(crate) fn new(source: &'t Source<'t>, by_program: bool) -> Self {
         Self {
             source,
-            from_program,
+            by_program,
             path: RefCell::default(),
             found: RefCell::default(),
         }
     }
 
-    pub(crate) fn from_program(&self) -> bool {
-        self.from_program
+    pub(crate) fn by_program(&self) -> bool {
+        self.by_program
     }
 
     pub(crate) fn location(&self, span: Span) -> Location {

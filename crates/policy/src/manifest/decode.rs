@@ -272,12 +272,23 @@ pub(crate) struct Fields<'n> {
     entries: HashMap<&'n str, &'n Node>,
 }
 
+/// `action: Block` for `action:Block`.
+fn missing_space(text: &str, known: &[&str]) -> Option<String> {
+    let (key, value) = text.split_once(':')?;
+    known.contains(&key).then(|| format!("{key}: {value}"))
+}
+
 impl<'n> Fields<'n> {
     /// Takes a mapping apart and reports the fields that are not among `known`.
     pub(crate) fn of(node: &'n Node, known: &[&'static str], cx: &Context<'_>) -> Option<Self> {
         let NodeKind::Mapping(entries) = &node.kind else {
             let problem = mismatch(node, "a mapping");
-            cx.report(problem.help(format!("its fields are {}", known.join(", "))));
+            cx.report(match missing_space(node.text(), known) {
+                Some(meant) => problem
+                    .suggestion(meant)
+                    .help("a space is missing behind `:`"),
+                None => problem.help(format!("its fields are {}", known.join(", "))),
+            });
             return None;
         };
         for Entry { key, .. } in entries {

@@ -43,7 +43,6 @@ pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Document> {
         let end = reader.documents(&mut documents);
         nodes = reader.nodes;
         let Err(failed) = end else { return documents };
-        cx.report(failed.problem);
         if failed.fatal {
             return documents;
         }
@@ -82,23 +81,11 @@ fn next_document(text: &str, at: usize) -> Option<usize> {
     None
 }
 
-/// Why reading stopped.
+/// Reading stopped, for a reason that has been reported.
 struct Failed {
-    problem: Problem,
     at: usize,
     /// Reading on would not be worth it.
     fatal: bool,
-}
-
-impl Failed {
-    fn fatal(span: Span, message: impl Into<String>) -> Self {
-        let at = span.start as usize;
-        Self {
-            problem: Problem::error(span, message),
-            at,
-            fatal: true,
-        }
-    }
 }
 
 struct Reader<'c, 't, T: Input> {
@@ -154,7 +141,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                     if documents.len() == limits::DOCUMENTS {
                         let message =
                             format!("the text has more than {} documents", limits::DOCUMENTS);
-                        return Err(Failed::fatal(node.span, message));
+                        return Err(self.fatal(node.span, message));
                     }
                     documents.push(Document {
                         node,
@@ -179,10 +166,15 @@ impl<'t, T: Input> Reader<'_, 't, T> {
 
     fn invalid(&self, error: &ScanError) -> Failed {
         let at = self.byte(error.marker().index());
+        self.cx.report(syntax::explain(self.text, at, error.info()));
+        Failed { at, fatal: false }
+    }
+
+    fn fatal(&self, span: Span, message: impl Into<String>) -> Failed {
+        self.cx.report(Problem::error(span, message));
         Failed {
-            problem: syntax::explain(self.text, at, error.info()),
-            at,
-            fatal: false,
+            at: span.start as usize,
+            fatal: true,
         }
     }
 
@@ -199,7 +191,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
     fn expect(&mut self) -> Result<(Event<'t>, Span), Failed> {
         let end = Span::new(self.text.len(), self.text.len());
         self.next()?
-            .ok_or_else(|| Failed::fatal(end, "the text ends in the middle of a document"))
+            .ok_or_else(|| self.fatal(end, "the text ends in the middle of a document"))
     }
 
     /// Reads the node that an event starts.
@@ -209,7 +201,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 "lists and mappings are nested more than {} deep",
                 limits::DEPTH
             );
-            return Err(Failed::fatal(span, message));
+            return Err(self.fatal(span, message));
         }
         let (anchor, kind, end) = match event {
             Event::Alias(id) => return self.alias(id, span),
@@ -242,10 +234,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
             | Event::DocumentEnd
             | Event::SequenceEnd
             | Event::MappingEnd => {
-                return Err(Failed::fatal(
-                    span,
-                    "the document ends where a value should be",
-                ));
+                return Err(self.fatal(span, "the document ends where a value should be"));
             }
         };
         let size = 1 + match &kind {
@@ -272,15 +261,18 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 "with all aliases written out, the text has more than {} values",
                 limits::NODES
             );
-            return Err(Failed::fatal(span, message));
+            return Err(self.fatal(span, message));
         }
         Ok(())
     }
 
     fn alias(&mut self, id: usize, span: Span) -> Result<Arc<Node>, Failed> {
         let Some(node) = self.anchors.get(&id).map(Arc::clone) else {
+            self.cx.report(Problem::error(
+                span,
+                "this alias refers to a value that contains it",
+            ));
             return Err(Failed {
-                problem: Problem::error(span, "this alias refers to a value that contains it"),
                 at: span.start as usize,
                 fatal: false,
             });

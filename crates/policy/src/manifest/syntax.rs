@@ -265,7 +265,11 @@ fn misaligned(text: &str, line: &Line<'_>) -> Option<Problem> {
 
 /// A list or mapping in brackets that goes on where it should not.
 fn brackets(text: &str, at: usize, info: &str) -> Option<Problem> {
-    let what = ["while parsing a flow", "expected node content"];
+    let what = [
+        "while parsing a flow",
+        "expected node content",
+        "illegal placement of ':'",
+    ];
     let before = &text[..at];
     let open = before.matches(['[', '{']).count() > before.matches([']', '}']).count();
     let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());

@@ -72,7 +72,7 @@ fn check_severity(severity: &Spanned<i32>, cx: &Context<'_>) -> Option<u8> {
     match u8::try_from(severity.value) {
         Ok(value @ 1..=10) => return Some(value),
         // Programs write 0 for unset.
-        Ok(0) if cx.from_program() => return None,
+        Ok(0) if cx.by_program() => return None,
         _ => {}
     }
     cx.at("severity", || {
@@ -100,7 +100,7 @@ pub(super) fn action(
     if let Some((_, action)) = exact {
         return Some(*action);
     }
-    if found.is_empty() && cx.from_program() {
+    if found.is_empty() && cx.by_program() {
         return None;
     }
     let names = ACTIONS.map(|(name, _)| name);

@@ -3,16 +3,17 @@
 //! # Parts that are understood but not enforced
 //!
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
-//! silence, and none makes a policy more permissive than it was written. For a process or file
-//! rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not enforced that means:
+//! silence. A process or file rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not
+//! enforced never lets more through by itself than it was written to:
 //!
-//! - **Block** is applied without the modifier: it refuses what it should and more.
-//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name.
+//! - **Block** is applied without the modifier, and without `readOnly` and `ownerOnly`, which let
+//!   some accesses through: it refuses what it should and more.
+//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name:
+//!   other rules and the default posture decide.
 //! - **Audit** is left out: as the more specific rule it could let an access through that a Block
 //!   rule refuses.
 
 mod conflict;
-mod glob_check;
 mod level;
 mod name;
 mod names;
@@ -76,7 +77,7 @@ fn metadata(manifest: &Manifest, cx: &Context<'_>) -> (String, String) {
     if let Some(given) = given_namespace(manifest) {
         cx.at("namespace", || match manifest.kind() {
             Kind::Container => name::label(given, cx),
-            Kind::Cluster | Kind::Host if cx.from_program() => {}
+            Kind::Cluster | Kind::Host if cx.by_program() => {}
             kind @ (Kind::Cluster | Kind::Host) => {
                 let message = format!("a {} has no namespace", kind.as_str());
                 cx.report(Problem::warning(given.span, message).label("ignored"));

@@ -316,7 +316,7 @@ fn device_rule(rule: &Device, cx: &Context<'_>) {
         }
     }
     if let Some(level) = rule.level.as_ref().filter(|level| level.value < 1) {
-        let set = !(cx.from_program() && level.value == 0);
+        let set = !(cx.by_program() && level.value == 0);
         if set {
             cx.at("level", || {
                 cx.report(Problem::error(level.span, "`level` is less than 1"))

@@ -2,9 +2,10 @@
 
 use karmor_abi::{limits::PATH_BYTES, op::Object};
 
-use super::{conflict::Seen, glob_check, level::Level, path};
+use super::{conflict::Seen, level::Level, path};
 use crate::{
     diagnostic::quote,
+    glob::Glob,
     manifest::{
         Span, Spanned,
         context::{Context, Problem},
@@ -98,7 +99,8 @@ impl<'c, 't> Rules<'c, 't> {
 
     /// Warns of a section without rules.
     pub(super) fn expect_rules(&self, before: usize, span: Span, lists: &str) {
-        if self.written == before && !self.cx.from_program() {
+        // After an error, the rules may just be what could not be read.
+        if self.written == before && self.cx.errors() == 0 && !self.cx.by_program() {
             let problem = Problem::warning(span, "this section has no rules");
             self.cx
                 .report(problem.help(format!("rules stand in {lists}")));
@@ -223,7 +225,7 @@ impl<'c, 't> Rules<'c, 't> {
         let cx = self.cx;
         // Programs write empty text for absent.
         let given = |field: Option<&'_ Spanned<String>>| {
-            field.is_some_and(|text| !(cx.from_program() && text.is_empty()))
+            field.is_some_and(|text| !(cx.by_program() && text.is_empty()))
         };
         let target = match (rule.path.as_ref(), rule.execname.as_ref()) {
             (path, Some(execname)) if given(path) && given(Some(execname)) => {
@@ -284,7 +286,10 @@ impl<'c, 't> Rules<'c, 't> {
         };
         if narrowed {
             match rule.action {
-                Action::Block => {}
+                Action::Block => {
+                    rule.read_only = false;
+                    rule.owner_only = false;
+                }
                 Action::Audit => return,
                 Action::Allow => rule.sources = vec![NO_EXECUTABLE.to_owned()],
             }
@@ -298,9 +303,11 @@ impl<'c, 't> Rules<'c, 't> {
     fn modifiers_not_enforced(&mut self, modifiers: &Modifiers<'_>, action: Action) -> bool {
         let cx = self.cx;
         let why = match action {
-            Action::Block => "the rule blocks without it, which is stricter",
+            Action::Block => "the rule blocks in any case, which is stricter",
             Action::Audit => "so the rule is left out",
-            Action::Allow => "so the rule allows nothing, which is stricter",
+            Action::Allow => {
+                "so the rule allows nothing; other rules and the default posture decide"
+            }
         };
         let mut narrowed = false;
         // `true` is the same as absent.
@@ -311,7 +318,7 @@ impl<'c, 't> Rules<'c, 't> {
             narrowed = true;
         }
         if let Some(args) = modifiers.allowed_args
-            && !(args.is_empty() && cx.from_program())
+            && !(args.is_empty() && cx.by_program())
         {
             cx.at("allowedArgs", || {
                 if args.len() > ALLOWED_ARGS {
@@ -332,7 +339,7 @@ pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Opti
         return Some(Vec::new());
     };
     cx.at("fromSource", || {
-        if list.is_empty() && !cx.from_program() {
+        if list.is_empty() && !cx.by_program() {
             let message = "`fromSource` is empty, so the rule is for every executable";
             cx.report(
                 Problem::warning(list.span, message).help("name an executable, or remove it"),
@@ -398,16 +405,11 @@ fn glob_problem(pattern: &Spanned<String>) -> Option<Problem> {
         );
         return Some(Problem::error(span, message));
     }
-    if let Err(fault) = glob_check::check(pattern) {
-        let at = pattern.get(..fault.at).map_or(0, |t| t.chars().count()) + 1;
-        return Some(
-            Problem::error(
-                span,
-                format!("{quoted} is not a pattern: {}", fault.message),
-            )
-            .label(format!("character {at} of the pattern"))
-            .help("a backslash before a character takes it as it is"),
-        );
+    if let Err(error) = Glob::parse(pattern) {
+        let before = pattern.get(..error.offset);
+        let at = before.map_or(error.offset, |t| t.chars().count()) + 1;
+        let message = format!("{quoted} is not a pattern: {}", error.kind);
+        return Some(Problem::error(span, message).label(format!("character {at} of the pattern")));
     }
     // Paths are absolute and have neither empty components nor dots, nor a slash at the end.
     if !pattern.starts_with('/') && !pattern.starts_with("**") && !pattern.starts_with('{') {
