@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use crate::run::run;
 
 fn compare(fresh: &Path, committed: &Path, count: &mut usize) {
-    for entry in fs::read_dir(fresh).unwrap() {
-        let fresh = entry.unwrap().path();
-        let committed = committed.join(fresh.file_name().unwrap());
+    for entry in fs::read_dir(fresh).expect("readable") {
+        let fresh = entry.expect("readable").path();
+        let committed = committed.join(fresh.file_name().expect("a name"));
         if fresh.is_dir() {
             compare(&fresh, &committed, count);
             continue;
@@ -15,7 +15,7 @@ fn compare(fresh: &Path, committed: &Path, count: &mut usize) {
         *count += 1;
         let text = fs::read_to_string(&committed).unwrap_or_default();
         assert!(
-            text == fs::read_to_string(&fresh).unwrap(),
+            text == fs::read_to_string(&fresh).expect("readable"),
             "{} is stale: run `cargo run -p karmor-cli -- generate .`",
             committed.display()
         );

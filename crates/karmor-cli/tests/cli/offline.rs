@@ -31,7 +31,7 @@ spec:
 ";
 
 fn file(dir: &Path, name: &str, text: &str) {
-    fs::write(dir.join(name), text).unwrap();
+    fs::write(dir.join(name), text).expect("writable");
 }
 
 #[test]
