@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::Path};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::{command::Command, ui::Color};
+use crate::{
+    command::{Command, Upkeep},
+    ui::Color,
+};
 
 /// The program's name as a kubectl plugin.
 const PLUGIN: &str = "kubectl-karmor";
@@ -30,6 +33,17 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The commands that no help shows.
+#[derive(Debug, Parser)]
+#[command(name = "karmor")]
+struct UpkeepCli {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Upkeep,
+}
+
 /// What every command takes.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -50,6 +64,17 @@ pub(crate) fn tree() -> clap::Command {
 
 /// Parses a command line. `kubectl karmor` starts a program of another name; its help says so.
 pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    if let Some(word) = arguments.get(1)
+        && UpkeepCli::command()
+            .get_subcommands()
+            .any(|command| word == command.get_name())
+    {
+        let cli = UpkeepCli::try_parse_from(arguments)?;
+        return Ok(Cli {
+            global: cli.global,
+            command: Command::Upkeep(cli.command),
+        });
+    }
     let mut command = tree();
     let name = arguments
         .first()

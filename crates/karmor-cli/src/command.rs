@@ -24,9 +24,14 @@ pub(crate) enum Command {
     Probe(probe::Args),
     Version(version::Args),
     Completion(completion::Args),
-    #[command(hide = true)]
+    #[command(skip)]
+    Upkeep(Upkeep),
+}
+
+/// For those who build and package the program. Apart, because completions show hidden commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Upkeep {
     Man(man::Args),
-    #[command(hide = true)]
     Generate(generate::Args),
 }
 
@@ -39,8 +44,8 @@ impl Command {
             Self::Probe(args) => args.run(ui),
             Self::Version(args) => args.run(ui),
             Self::Completion(args) => args.run(ui),
-            Self::Man(args) => args.run(ui),
-            Self::Generate(args) => args.run(ui),
+            Self::Upkeep(Upkeep::Man(args)) => args.run(ui),
+            Self::Upkeep(Upkeep::Generate(args)) => args.run(ui),
         }
     }
 }

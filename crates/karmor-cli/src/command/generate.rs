@@ -74,7 +74,7 @@ fn file_name(shell: Shell) -> &'static str {
 }
 
 fn pages(command: &clap::Command, files: &mut BTreeMap<String, String>) -> CommandResult {
-    let name = command.get_bin_name().unwrap_or_default().replace(' ', "-");
+    let name = full_name(command).replace(' ', "-");
     files.insert(format!("docs/man/{name}.1"), man::page(command.clone())?);
     for sub in visible(command) {
         pages(sub, files)?;
@@ -82,10 +82,15 @@ fn pages(command: &clap::Command, files: &mut BTreeMap<String, String>) -> Comma
     Ok(())
 }
 
+/// The words that start a command.
+fn full_name(command: &clap::Command) -> &str {
+    command.get_bin_name().unwrap_or_else(|| command.get_name())
+}
+
 fn visible(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
     command
         .get_subcommands()
-        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+        .filter(|sub| sub.get_name() != "help")
 }
 
 fn reference(tree: &clap::Command) -> String {
@@ -95,7 +100,7 @@ fn reference(tree: &clap::Command) -> String {
 }
 
 fn section(command: &clap::Command, text: &mut String) {
-    let name = command.get_bin_name().unwrap_or_default();
+    let name = full_name(command);
     // Off a terminal the help is as wide as this.
     let help = command.clone().term_width(100).render_long_help();
     let _ = write!(text, "\n## {name}\n\n```text\n");

@@ -157,7 +157,40 @@ mod tests {
             }),
             ..Alert::default()
         };
-        insta::assert_snapshot!(alert(&alert_), @r"");
+        assert_eq!(
+            alert(&alert_),
+            concat!(
+                "== Alert / 2023-01-04 04:58:37.689182 ==\n",
+                "ClusterName: default\n",
+                "HostName: node-1\n",
+                "NamespaceName: wordpress-mysql\n",
+                "PodName: wordpress-1\n",
+                "Labels: app=wordpress\n",
+                "ContainerName: wordpress\n",
+                "ContainerID: 9af5\n",
+                "ContainerImage: docker.io/library/wordpress:4.8-apache\n",
+                "Type: MatchedPolicy\n",
+                "PolicyName: ksp-wordpress-block-process\n",
+                "Severity: 3\n",
+                "Source: /bin/bash\n",
+                "Resource: /usr/bin/apt update\n",
+                "Operation: Process\n",
+                "Action: Block\n",
+                "Data: lsm=SECURITY_BPRM_CHECK\n",
+                "EventData: map[Lsm:SECURITY_BPRM_CHECK]\n",
+                "Enforcer: BPFLSM\n",
+                "Result: Permission denied\n",
+                "ATags: [A B]\n",
+                "HostPID: 17462\n",
+                "HostPPID: 17293\n",
+                "Owner: map[Name:wordpress Namespace:wordpress-mysql Ref:Deployment]\n",
+                "PID: 199\n",
+                "PPID: 193\n",
+                "ParentProcessName: /bin/bash\n",
+                "ProcessName: /usr/bin/apt\n",
+                "UID: 0\n",
+            )
+        );
     }
 
     #[test]

@@ -96,8 +96,8 @@ impl Args {
             .map(|file| file.report.policies.len())
             .sum::<usize>();
         ui.status(format_args!(
-            "{} without errors in {}; {}, {}",
-            count(policies, "policy", "policies"),
+            "{} in {}; {}, {}",
+            count(policies, "valid policy", "valid policies"),
             count(files.len(), "file", "files"),
             count(errors, "error", "errors"),
             count(warnings, "warning", "warnings"),

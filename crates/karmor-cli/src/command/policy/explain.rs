@@ -41,7 +41,7 @@ pub(crate) struct Args {
     open: Option<String>,
 
     /// Open for writing instead of reading
-    #[arg(long, requires = "open")]
+    #[arg(long, requires = "open", conflicts_with = "exec")]
     write: bool,
 
     /// The executable that does it [default: one that no rule names]

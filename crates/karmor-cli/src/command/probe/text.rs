@@ -56,10 +56,11 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
     }
     properties.push(("Kernel", report.kernel.clone()));
     properties.push(("BTF", if report.btf { "yes" } else { "no" }.to_owned()));
-    let lsms = report
-        .lsms
-        .as_ref()
-        .map_or("the kernel does not tell".to_owned(), |l| l.join(", "));
+    let lsms = match report.lsms.as_deref() {
+        None => "the kernel does not tell".to_owned(),
+        Some([]) => "none".to_owned(),
+        Some(lsms) => lsms.join(", "),
+    };
     properties.push(("LSMs", lsms));
     properties.push(("Cgroups", report.cgroup.clone()));
     properties.extend(
@@ -97,7 +98,10 @@ fn runtime(socket: &RuntimeSocket) -> String {
         (None, true) => " (connected)".to_owned(),
         (None, false) => String::new(),
     };
-    format!("{} at {}{state}", socket.runtime, socket.path)
+    match socket.path.as_str() {
+        "" => format!("{}{state}", socket.runtime),
+        path => format!("{} at {path}{state}", socket.runtime),
+    }
 }
 
 fn section<T>(text: &mut String, title: &str, items: Option<&[T]>, render: fn(&[T]) -> String) {

@@ -1,0 +1,185 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[karmor] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'karmor'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'karmor'= {
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand logs 'Follow the alerts and logs of the daemon'
+            cand policy 'Check and explain policies, without a daemon and without root'
+            cand vm 'Manage a machine without Kubernetes'
+            cand probe 'Show what this machine can enforce, and what it enforces'
+            cand version 'Show the version of karmor, and of the daemon if one runs'
+            cand completion 'Print the completion script of a shell'
+        }
+        &'karmor;logs'= {
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --logFilter 'What to show'
+            cand --logPath 'Where to write alerts and logs: stdout, none or a file, which is appended to'
+            cand --msgPath 'Where to write messages of the daemon: stdout, none or a file'
+            cand -o 'How to print an event'
+            cand --output 'How to print an event'
+            cand --limit 'Stop after so many alerts and logs were printed [default: never]'
+            cand --color 'When to colour the output'
+            cand --json 'One JSON object a line, the same as -o json'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;policy'= {
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand check 'Check policy files and show all their problems'
+            cand explain 'Tell how policies decide an access, and why'
+        }
+        &'karmor;policy;check'= {
+            cand -o 'How to print the result'
+            cand --output 'How to print the result'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;policy;explain'= {
+            cand -f 'Policy files, directories, or - for standard input'
+            cand --file 'Policy files, directories, or - for standard input'
+            cand --exec 'Execute this'
+            cand --open 'Open this'
+            cand --from 'The executable that does it [default: one that no rule names]'
+            cand --parent 'The executable that started that one'
+            cand --uid 'The user that does it'
+            cand --owner 'The user that owns the object'
+            cand --posture 'What happens where Allow rules make everything else the exception'
+            cand -o 'How to print the answer'
+            cand --output 'How to print the answer'
+            cand --color 'When to colour the output'
+            cand --write 'Open for writing instead of reading'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;vm'= {
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand policy 'Add, delete and show policies of the daemon'
+        }
+        &'karmor;vm;policy'= {
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand add 'Apply policies'
+            cand delete 'Delete policies, by name or as named in files'
+            cand list 'List the policies of the daemon'
+            cand get 'Show a policy of the daemon'
+        }
+        &'karmor;vm;policy;add'= {
+            cand -o 'How to print what became of them'
+            cand --output 'How to print what became of them'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;vm;policy;delete'= {
+            cand --kind 'The kind of the policies that are given by name'
+            cand -o 'How to print what became of them'
+            cand --output 'How to print what became of them'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;vm;policy;list'= {
+            cand -o 'How to print them'
+            cand --output 'How to print them'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;vm;policy;get'= {
+            cand --kind 'Its kind'
+            cand -o 'How to print it'
+            cand --output 'How to print it'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;probe'= {
+            cand -o 'How to print it'
+            cand --output 'How to print it'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;version'= {
+            cand -o 'How to print it'
+            cand --output 'How to print it'
+            cand --gRPC 'Address of the daemon, HOST:PORT or :PORT'
+            cand --socket 'Unix socket of the daemon [default: /run/karmor/karmor.sock]'
+            cand --color 'When to colour the output'
+            cand --client 'Only the version of this program'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'karmor;completion'= {
+            cand --color 'When to colour the output'
+            cand -q 'Say nothing but data, warnings and errors'
+            cand --quiet 'Say nothing but data, warnings and errors'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+    ]
+    $completions[$command]
+}

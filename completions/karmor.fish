@@ -1,0 +1,126 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_karmor_global_optspecs
+    string join \n color= q/quiet h/help V/version
+end
+
+function __fish_karmor_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_karmor_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_karmor_using_subcommand
+    set -l cmd (__fish_karmor_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c karmor -n "__fish_karmor_needs_command" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_needs_command" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_needs_command" -s V -l version -d 'Print version'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "logs" -d 'Follow the alerts and logs of the daemon'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "policy" -d 'Check and explain policies, without a daemon and without root'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "vm" -d 'Manage a machine without Kubernetes'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "probe" -d 'Show what this machine can enforce, and what it enforces'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "version" -d 'Show the version of karmor, and of the daemon if one runs'
+complete -c karmor -n "__fish_karmor_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l gRPC -d 'Address of the daemon, HOST:PORT or :PORT' -r
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l socket -d 'Unix socket of the daemon [default: /run/karmor/karmor.sock]' -r -F
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l logFilter -d 'What to show' -r -f -a "policy\t'Alerts: what policies refuse or audit'
+system\t'Logs: what no policy speaks of'
+all\t'Both'"
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l logPath -d 'Where to write alerts and logs: stdout, none or a file, which is appended to' -r
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l msgPath -d 'Where to write messages of the daemon: stdout, none or a file' -r
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -s o -l output -d 'How to print an event' -r -f -a "text\t'A block of lines an event'
+json\t'One JSON object a line'
+pretty-json\t'Indented JSON'"
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l limit -d 'Stop after so many alerts and logs were printed [default: never]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l json -d 'One JSON object a line, the same as -o json'
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and not __fish_seen_subcommand_from check explain" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and not __fish_seen_subcommand_from check explain" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and not __fish_seen_subcommand_from check explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and not __fish_seen_subcommand_from check explain" -f -a "check" -d 'Check policy files and show all their problems'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and not __fish_seen_subcommand_from check explain" -f -a "explain" -d 'Tell how policies decide an access, and why'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from check" -s o -l output -d 'How to print the result' -r -f -a "text\t''
+json\t''"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from check" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s f -l file -d 'Policy files, directories, or - for standard input' -r -F
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l exec -d 'Execute this' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l open -d 'Open this' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l from -d 'The executable that does it [default: one that no rule names]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l parent -d 'The executable that started that one' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l uid -d 'The user that does it' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l owner -d 'The user that owns the object' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l posture -d 'What happens where Allow rules make everything else the exception' -r -f -a "audit\t''
+block\t''
+allow\t''"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s o -l output -d 'How to print the answer' -r -f -a "text\t''
+json\t''"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l write -d 'Open for writing instead of reading'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -f -a "policy" -d 'Add, delete and show policies of the daemon'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "add" -d 'Apply policies'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "delete" -d 'Delete policies, by name or as named in files'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "list" -d 'List the policies of the daemon'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "get" -d 'Show a policy of the daemon'
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -s o -l output -d 'How to print it' -r -f -a "text\t''
+json\t''"
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -l gRPC -d 'Address of the daemon, HOST:PORT or :PORT' -r
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -l socket -d 'Unix socket of the daemon [default: /run/karmor/karmor.sock]' -r -F
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand version" -s o -l output -d 'How to print it' -r -f -a "text\t''
+json\t''"
+complete -c karmor -n "__fish_karmor_using_subcommand version" -l gRPC -d 'Address of the daemon, HOST:PORT or :PORT' -r
+complete -c karmor -n "__fish_karmor_using_subcommand version" -l socket -d 'Unix socket of the daemon [default: /run/karmor/karmor.sock]' -r -F
+complete -c karmor -n "__fish_karmor_using_subcommand version" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand version" -l client -d 'Only the version of this program'
+complete -c karmor -n "__fish_karmor_using_subcommand version" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c karmor -n "__fish_karmor_using_subcommand completion" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c karmor -n "__fish_karmor_using_subcommand completion" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c karmor -n "__fish_karmor_using_subcommand completion" -s h -l help -d 'Print help (see more with \'--help\')'

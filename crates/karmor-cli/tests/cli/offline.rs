@@ -1,0 +1,198 @@
+//! Commands that need nobody.
+
+use std::{fs, path::Path, time::Instant};
+
+use crate::{
+    fake::{Daemon, State},
+    run::{karmor, run, run_in, run_with_stdin},
+};
+
+const POLICIES: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: token-only-for-cat
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  file:
+    matchDirectories:
+    - dir: /run/secrets/
+      recursive: true
+      action: Block
+    - dir: /
+      recursive: true
+    - dir: /run/secrets/
+      recursive: true
+      fromSource:
+      - path: /bin/cat
+  action: Allow
+";
+
+fn file(dir: &Path, name: &str, text: &str) {
+    fs::write(dir.join(name), text).expect("writable");
+}
+
+#[test]
+fn check_shows_all_problems_of_all_files() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "good.yaml", POLICIES);
+    file(
+        dir.path(),
+        "bad.yaml",
+        &POLICIES.replace("fromSource", "fromSorce"),
+    );
+    file(dir.path(), "worse.yaml", "kind: [");
+    let ran = run_in(
+        dir.path(),
+        &["policy", "check", "good.yaml", "bad.yaml", "worse.yaml"],
+    );
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(ran.stdout.contains("bad.yaml:18:7"), "{ran}");
+    assert!(ran.stdout.contains("fromSource"), "{ran}");
+    assert!(ran.stdout.contains("worse.yaml:1"), "{ran}");
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
+    assert!(!ran.stdout.contains("good.yaml"), "{ran}");
+}
+
+#[test]
+fn check_is_satisfied_with_good_policies() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "good.yaml", POLICIES);
+    let ran = run_in(dir.path(), &["policy", "check", "."]);
+    insta::assert_snapshot!(ran, @r"
+    exit 0
+    --- stdout
+    --- stderr
+    1 valid policy in 1 file; 0 errors, 0 warnings
+    ");
+}
+
+#[test]
+fn check_speaks_json() {
+    let ran = run_with_stdin(
+        &POLICIES.replace("action: Allow", "action: Alow"),
+        &["policy", "check", "-", "-o", "json"],
+    );
+    assert_eq!(ran.code, 3, "{ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["valid"], false);
+    assert_eq!(json["files"][0]["file"], "<stdin>");
+    let problem = &json["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (&problem["line"], &problem["field"]),
+        (&20.into(), &"spec.action".into()),
+        "{ran}"
+    );
+    assert_eq!(problem["suggestion"], "Allow", "{ran}");
+}
+
+#[test]
+fn check_without_a_file_says_which() {
+    let ran = run(&["policy", "check", "/nonexistent.yaml"]);
+    insta::assert_snapshot!(ran, @r"
+    exit 1
+    --- stdout
+    --- stderr
+    error: cannot read /nonexistent.yaml: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn explain_names_the_rule_and_those_it_beat() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "p.yaml", POLICIES);
+    let explain = |args: &[&str]| {
+        let ran = run_in(
+            dir.path(),
+            &[&["policy", "explain", "-f", "p.yaml"], args].concat(),
+        );
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    let token = ["--open", "/run/secrets/token"];
+    insta::assert_snapshot!(explain(&[&token[..], &["--from", "/bin/cat"]].concat()));
+    let json = explain(&[&token[..], &["--from", "/bin/sh", "-o", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["action"], "Block");
+    assert_eq!(
+        (&json["rule"]["file"], &json["rule"]["line"]),
+        (&"p.yaml".into(), &11.into())
+    );
+    assert!(explain(&["--open", "/etc/x", "--write"]).starts_with("Allow: write /etc/x"));
+    assert!(explain(&["--exec", "/bin/sh"]).starts_with("Allow: exec /bin/sh"));
+}
+
+#[test]
+fn explain_wants_one_absolute_path() {
+    let bad = |args: &[&str]| run(&[&["policy", "explain", "-f", "/dev/null"], args].concat()).code;
+    assert_eq!(bad(&[]), 2);
+    assert_eq!(bad(&["--open", "etc/passwd"]), 2);
+    assert_eq!(bad(&["--open", "/a", "--exec", "/b"]), 2);
+    assert_eq!(bad(&["--exec", "/b", "--write"]), 2);
+}
+
+#[test]
+fn version_needs_nobody() {
+    let ran = run(&["version", "--client"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran}");
+    assert!(ran.stdout.starts_with(concat!(
+        "karmor version ",
+        env!("CARGO_PKG_VERSION"),
+        " linux/"
+    )));
+    let json = run(&["version", "--client", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["client"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(json["daemon"], serde_json::Value::Null);
+}
+
+#[test]
+fn version_asks_a_daemon() {
+    let daemon = Daemon::start(State::default());
+    let ran = run(&["version", "--socket", daemon.socket()]);
+    assert!(
+        ran.stdout.ends_with("\nkarmor-enforcer version 9.9.9\n"),
+        "{ran}"
+    );
+    let gone = run(&["version", "--socket", "/nonexistent/s"]);
+    assert_eq!(gone.code, 4, "{gone}");
+}
+
+#[test]
+fn colour_is_for_who_asks() {
+    let coloured = |args: &[&str]| run(args).stderr.contains('\u{1b}');
+    let bad = ["logs", "--logPath", "none"];
+    assert!(!coloured(&bad));
+    assert!(coloured(&[&bad[..], &["--color", "always"]].concat()));
+    assert!(!coloured(&[&bad[..], &["--color", "never"]].concat()));
+}
+
+#[test]
+fn wrong_usage_has_its_code() {
+    for args in [
+        &["nonsense"][..],
+        &[],
+        &["logs", "--limit", "x"],
+        &["logs", "--gRPC", "x"],
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.code, 2, "{ran}");
+    }
+    let suggested = run(&["polcy", "check"]);
+    assert!(suggested.stderr.contains("policy"), "{suggested}");
+}
+
+#[test]
+fn help_is_there_at_once() {
+    // The best of several: other tests run beside this one. The budget is for optimised builds;
+    // this one fails when somebody makes a runtime or a client before it is needed.
+    let best = (0..20).map(|_| {
+        let start = Instant::now();
+        assert!(karmor(&["--help"]).output().unwrap().status.success());
+        start.elapsed()
+    });
+    let best = best.min().unwrap();
+    assert!(best.as_millis() < 50, "{best:?}");
+}
