@@ -124,6 +124,9 @@ impl Machine {
         let mut echo = self.console.take();
         let pumps = [
             pump(console_port, move |bytes| {
+                // The guest has it by now. An interrupt kills this process, and nobody would
+                // tidy up after it; that it is gone already is fine.
+                let _ = std::fs::remove_file(&initrd);
                 lock(&seen).feed(bytes);
                 if let Some(echo) = &mut echo {
                     echo(bytes);
