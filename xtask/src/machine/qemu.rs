@@ -145,7 +145,12 @@ impl Machine {
         let mut console = std::mem::take(&mut *lock(&console));
         console.end_line();
         let data = std::mem::take(&mut *lock(&data));
-        waited.with_context(|| with_console("the VM did not end well", &console))?;
+        if let Err(error) = waited {
+            bail!(with_console(
+                &format!("the VM did not end well: {error:#}"),
+                &console
+            ));
+        }
         if !console.broken.is_empty() {
             bail!(with_console("the guest's kernel showed a fault", &console));
         }
