@@ -76,12 +76,12 @@ pub(crate) fn has_backports() -> Result<bool> {
 /// The binary package sources this machine's apt already uses.
 fn own_sources() -> Result<Vec<Source>> {
     let mut command = Command::new("apt-get");
+    // Without --no-release-info it lists nothing before the first `apt-get update`.
+    command.args(["indextargets", "--no-release-info", "--format"]);
     command.args([
-        "indextargets",
-        "--format",
         "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+        "Created-By: Packages",
     ]);
-    command.arg("Created-By: Packages");
     Ok(parse_sources(&shell::capture_text(&mut command)?))
 }
 

@@ -124,6 +124,9 @@ impl Machine {
         let mut echo = self.console.take();
         let pumps = [
             pump(console_port, move |bytes| {
+                // The guest has it by now. An interrupt kills this process, and nobody would
+                // tidy up after it; that it is gone already is fine.
+                let _ = std::fs::remove_file(&initrd);
                 lock(&seen).feed(bytes);
                 if let Some(echo) = &mut echo {
                     echo(bytes);
@@ -142,7 +145,12 @@ impl Machine {
         let mut console = std::mem::take(&mut *lock(&console));
         console.end_line();
         let data = std::mem::take(&mut *lock(&data));
-        waited.with_context(|| with_console("the VM did not end well", &console))?;
+        if let Err(error) = waited {
+            bail!(with_console(
+                &format!("the VM did not end well: {error:#}"),
+                &console
+            ));
+        }
         if !console.broken.is_empty() {
             bail!(with_console("the guest's kernel showed a fault", &console));
         }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// The manifest: a third each of paths, directories and patterns; everything else is allowed
-/// by an Audit-free default.
+/// The manifest: a third each of paths, directories and patterns, all blocked.
 pub(crate) fn manifest(rules: u32) -> String {
     let mut paths = String::new();
     let mut directories = String::new();

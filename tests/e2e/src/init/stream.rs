@@ -70,6 +70,8 @@ fn environment(order: &Order) -> BTreeMap<&str, &str> {
         ("LANG", "C.UTF-8"),
         ("PATH", "/usr/local/bin:/usr/bin:/usr/sbin"),
         ("RUST_BACKTRACE", "1"),
+        // For panics, not for errors: those say where they come from themselves.
+        ("RUST_LIB_BACKTRACE", "0"),
         ("TERM", "dumb"),
         ("USER", "root"),
     ]);
