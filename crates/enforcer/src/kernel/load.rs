@@ -146,7 +146,7 @@ fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel_btf));
     for (name, value) in &offsets {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -279,7 +280,7 @@ fn open_index(pins: &Pins) -> Result<BpfHashMap<MapData, u32, u64>> {
     const NAME: &str = "TABLE_INDEX";
     let path = pins.map(NAME);
     if !path.exists() {
-        let entries = TABLES_PER_CLASS * names::TABLES.len() as u32;
+        let entries = TABLES_PER_CLASS * u32::try_from(names::TABLES.len())?;
         let fresh =
             BpfHashMap::<MapData, u32, u64>::create(entries, 0).context("create the index")?;
         fresh
@@ -328,22 +329,25 @@ impl<const WORDS: usize> Class for Store<WORDS> {
             padded.into_boxed_slice().try_into().map_err(|_ignored| {
                 anyhow::anyhow!("a table of {} words in this class", words.len())
             })?;
+        let words: &[u64; WORDS] = &padded;
         let mut inner = Array::<MapData, [u64; WORDS]>::create(1, 0).context("create a table")?;
-        inner.set(0, &*padded, 0).context("fill a table")?;
+        inner.set(0, words, 0).context("fill a table")?;
         self.0.set(slot, &inner, 0).context("publish a table")
     }
 
     fn get(&self, slot: u32) -> Result<Option<Vec<u64>>> {
-        let inner = match self.0.get(&slot, 0) {
-            Ok(inner) => inner,
-            Err(aya::maps::MapError::KeyNotFound) => return Ok(None),
+        let id = match sys::map_in_slot(self.1.fd().as_fd(), slot) {
+            Ok(id) => id,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context("look up a table"),
         };
-        Ok(Some(inner.get(&0, 0).context("read a table")?.to_vec()))
+        let inner = MapData::from_id(id).context("open a table")?;
+        let mut words = vec![0; WORDS];
+        sys::read_words(inner.fd().as_fd(), &mut words).context("read a table")?;
+        Ok(Some(words))
     }
 
     fn clear(&mut self, slot: u32) -> Result<()> {
-        use std::os::fd::AsFd as _;
         match sys::clear_slot(self.1.fd().as_fd(), slot) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).context("free a table")
