@@ -18,8 +18,8 @@ use crate::{
         path::{self, Place},
         task::Task,
     },
-    maps::{Answer, MARK_SETS, Scratch, Walk},
-    object::{KernelTable, Visitor, set_of, with_table},
+    maps::{Answer, MARK_SETS, NO_STATE, Scratch, Walk},
+    object::{KernelTable, Visitor, set_of, state_of, with_table},
     subject::Subject,
 };
 
@@ -45,11 +45,26 @@ pub(crate) struct Object {
 /// Decides an access and reports it. What comes back is what the hook returns.
 #[inline(always)]
 pub(crate) fn decide(subject: &Subject, object: &Object, ops: u32, hook: Hook, flags: u32) -> i32 {
+    decide_beside(subject, object, ops, hook, flags, NO_STATE).0
+}
+
+/// [`decide`] for an object that is to get another name, after which the automaton is in state
+/// `other`: the same future for both names, so that nothing is lost by the move, where the states
+/// are equal. Also returns the state after the object's own path.
+#[inline(always)]
+pub(crate) fn decide_beside(
+    subject: &Subject,
+    object: &Object,
+    ops: u32,
+    hook: Hook,
+    flags: u32,
+    other: u32,
+) -> (i32, u32) {
     let Some(scratch) = path::claim() else {
         // No memory for a path or an event's texts: a fault, and a lost event.
         emit::count_fault(Fault::NoScratch);
         emit::count_lost_denial();
-        return DENIED;
+        return (DENIED, NO_STATE);
     };
     // SAFETY: claimed by this task.
     unsafe {
@@ -62,6 +77,8 @@ pub(crate) fn decide(subject: &Subject, object: &Object, ops: u32, hook: Hook, f
         (*access).ops = ops;
         (*access).hook = hook as u32;
         (*access).flags = flags;
+        (*access).other = other;
+        (*access).state = NO_STATE;
     }
     if let Err(fault) = examine(subject, scratch) {
         emit::count_fault(fault);
@@ -83,11 +100,49 @@ pub(crate) fn decide(subject: &Subject, object: &Object, ops: u32, hook: Hook, f
     if action != Action::Allow as u8 {
         emit::emit(scratch);
     }
+    // SAFETY: as above.
+    let state = unsafe { (*scratch).access.state };
     path::release(scratch);
-    if action >= Action::Block as u8 {
-        DENIED
+    (
+        if action >= Action::Block as u8 {
+            DENIED
+        } else {
+            ALLOWED
+        },
+        state,
+    )
+}
+
+/// The automaton's state after a path, or [`NO_STATE`] when it cannot be told.
+#[inline(always)]
+pub(crate) fn state_after(subject: &Subject, place: Place) -> u32 {
+    let Some(scratch) = path::claim() else {
+        return NO_STATE;
+    };
+    let state = if path::walk(scratch, place.mnt, place.dentry) {
+        with_table(subject.handle, StateAfter { scratch }).unwrap_or(NO_STATE)
     } else {
-        ALLOWED
+        NO_STATE
+    };
+    path::release(scratch);
+    state
+}
+
+struct StateAfter {
+    scratch: *mut Scratch,
+}
+
+impl Visitor for StateAfter {
+    type Output = u32;
+
+    #[inline(always)]
+    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> u32 {
+        // SAFETY: claimed by this task.
+        if unsafe { (*self.scratch).walk.object } == OBJECT_PATH as u64 {
+            state_of(table, self.scratch)
+        } else {
+            NO_STATE
+        }
     }
 }
 

@@ -113,7 +113,14 @@ pub(crate) struct Access {
     pub(crate) hook: u32,
     /// What the event reports as flags.
     pub(crate) flags: u32,
+    /// State of the automaton after the object's other name, or [`NO_STATE`].
+    pub(crate) other: u32,
+    /// State of the automaton after the object's path.
+    pub(crate) state: u32,
 }
+
+/// No state of any automaton.
+pub(crate) const NO_STATE: u32 = u32::MAX;
 
 /// What a climb from an object found.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
-    decide::{Object, decide},
+    decide::{DENIED, Object, decide, decide_beside, state_after},
     kernel::{
         memory::{Ptr, load},
         offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
@@ -15,28 +15,28 @@ use crate::{
     subject::Subject,
 };
 
+/// `dentry` in the mount `mnt`. `dentry` must be a BTF pointer.
+#[inline(always)]
+fn object(mnt: u64, dentry: Ptr) -> Object {
+    // SAFETY: a hook's argument or a member of one, and its member.
+    let inode = unsafe { load(dentry, DENTRY_D_INODE.load()) };
+    Object {
+        place: Place {
+            mnt,
+            dentry: dentry as u64,
+        },
+        inode: inode as u64,
+        mark: mark_of(inode),
+    }
+}
+
 /// Decides a change of `dentry` in the mount `mnt`.
 #[inline(always)]
 fn change(mnt: u64, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
     let Some(subject) = Subject::current(ops) else {
         return 0;
     };
-    // SAFETY: `dentry` is a hook's argument or a member of one.
-    let inode = unsafe { load(dentry, DENTRY_D_INODE.load()) };
-    decide(
-        &subject,
-        &Object {
-            place: Place {
-                mnt,
-                dentry: dentry as u64,
-            },
-            inode: inode as u64,
-            mark: if inode.is_null() { 0 } else { mark_of(inode) },
-        },
-        subject.ops,
-        hook,
-        0,
-    )
+    decide(&subject, &object(mnt, dentry), subject.ops, hook, 0)
 }
 
 /// Mount of a `struct path` argument.
@@ -90,31 +90,52 @@ pub(crate) fn path_symlink(ctx: LsmContext) -> i32 {
     change_entry(&ctx, Hook::Symlink)
 }
 
+/// Decides that what is at `old` gets the name `new`, and what is at `new` (if anything) maybe that
+/// of `old`.
+#[inline(always)]
+fn rename(old: (u64, Ptr), new: (u64, Ptr), hook: Hook) -> i32 {
+    let Some(subject) = Subject::current(Op::Write.bit() | Op::Move.bit()) else {
+        return 0;
+    };
+    let place = |(mnt, dentry): (u64, Ptr)| Place {
+        mnt,
+        dentry: dentry as u64,
+    };
+    let after_new = state_after(&subject, place(new));
+    let (refused, after_old) = decide_beside(
+        &subject,
+        &object(old.0, old.1),
+        subject.ops,
+        hook,
+        0,
+        after_new,
+    );
+    if refused != 0 {
+        return DENIED;
+    }
+    let object = object(new.0, new.1);
+    // A name that is still free takes nothing away from a rule.
+    let ops = if object.inode == 0 {
+        subject.ops & !Op::Move.bit()
+    } else {
+        subject.ops
+    };
+    decide_beside(&subject, &object, ops, hook, 0, after_old).0
+}
+
 /// `path_link(old_dentry, new_dir, new_dentry)`: what gets another name, and that name.
 #[lsm(hook = "path_link")]
 pub(crate) fn path_link(ctx: LsmContext) -> i32 {
     let mnt = mnt_of(ctx.arg(1));
-    let refused = change(
-        mnt,
-        ctx.arg(0),
-        Op::Write.bit() | Op::Move.bit(),
-        Hook::Link,
-    );
-    if refused != 0 {
-        return -13;
-    }
-    change(mnt, ctx.arg(2), Op::Write.bit(), Hook::Link)
+    rename((mnt, ctx.arg(0)), (mnt, ctx.arg(2)), Hook::Link)
 }
 
 /// `path_rename(old_dir, old_dentry, new_dir, new_dentry, ..)`: what moves, and what it replaces
 /// or is exchanged with.
 #[lsm(hook = "path_rename")]
 pub(crate) fn path_rename(ctx: LsmContext) -> i32 {
-    let ops = Op::Write.bit() | Op::Move.bit();
-    if change(mnt_of(ctx.arg(0)), ctx.arg(1), ops, Hook::Rename) != 0 {
-        return -13;
-    }
-    change(mnt_of(ctx.arg(2)), ctx.arg(3), ops, Hook::Rename)
+    let (old, new) = (mnt_of(ctx.arg(0)), mnt_of(ctx.arg(2)));
+    rename((old, ctx.arg(1)), (new, ctx.arg(3)), Hook::Rename)
 }
 
 /// `path_chmod(path, mode)`.

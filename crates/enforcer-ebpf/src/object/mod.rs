@@ -6,7 +6,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 use karmor_abi::{
-    event::OBJECT_PATH,
     label::Handle,
     limits::{PATH_BYTES, PATH_COMPONENTS},
     op::Object,
@@ -135,23 +134,35 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
 #[inline(always)]
 pub(crate) fn set_of<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
     // SAFETY: claimed by this task.
-    let walk = unsafe { (*scratch).walk };
-    match walk.object {
-        0 => return table::object_set(&table, Object::Anonymous),
-        1 => return table::object_set(&table, Object::Unreachable),
-        2 => return table::object_set(&table, Object::TooLong),
-        _ => {}
+    match unsafe { (*scratch).walk.object } {
+        0 => table::object_set(&table, Object::Anonymous),
+        1 => table::object_set(&table, Object::Unreachable),
+        2 => table::object_set(&table, Object::TooLong),
+        _ => {
+            let state = state_of(table, scratch);
+            // SAFETY: as above.
+            unsafe { (*scratch).access.state = state };
+            table::accept(&table, state)
+        }
     }
-    debug_assert!(walk.object == OBJECT_PATH as u64);
-    if walk.count == 0 {
+}
+
+/// The automaton's state after the walked path.
+#[inline(always)]
+pub(crate) fn state_of<const WORDS: usize>(
+    table: KernelTable<WORDS>,
+    scratch: *mut Scratch,
+) -> u32 {
+    // SAFETY: claimed by this task.
+    let count = unsafe { (*scratch).walk.count };
+    if count == 0 {
         // The root directory: the slash alone.
-        let state = table::step(&table, table::start(&table), b'/');
-        return table::accept(&table, state);
+        return table::step(&table, table::start(&table), b'/');
     }
     // SAFETY: claimed by this task.
     unsafe {
         (*scratch).feed = Feed {
-            left: walk.count,
+            left: count,
             fed: 0,
             len: 0,
             state: table::start(&table).into(),
@@ -172,7 +183,6 @@ pub(crate) fn set_of<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mu
             (&raw mut feeder).cast(),
             0,
         );
+        (*scratch).feed.state as u32
     }
-    // SAFETY: claimed by this task.
-    table::accept(&table, unsafe { (*scratch).feed.state } as u32)
 }
