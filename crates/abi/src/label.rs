@@ -3,6 +3,10 @@
 /// Workload number of the host: every process outside a known container.
 pub const HOST: u32 = 0;
 
+/// Workload number of the self-test at the daemon's start; neither it nor its entry is given to a
+/// container.
+pub const SELF_TEST: u32 = crate::limits::WORKLOADS - 1;
+
 /// What the kernel remembers of a task. 32 bytes, one a live task.
 ///
 /// Written by the task itself (at fork for its child, at exec, when stale), read by its hooks.

@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use karmor_abi::{
     event::{Header, Hook, TEXTS, Text},
+    label::SELF_TEST,
     verdict::{Action, Verdict},
 };
 use karmor_policy::{
@@ -28,9 +29,6 @@ use karmor_policy::{
 
 use super::Kernel;
 use crate::backend::Backend as _;
-
-/// Number of the workload the test runs as; never given to a real one.
-const WORKLOAD: u32 = u32::MAX;
 
 /// How long the child and its event may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +49,7 @@ impl Kernel {
     pub fn self_test(&mut self, program: &Path, args: &[&str], cgroup_root: &Path) -> Result<()> {
         let place = Place::create(cgroup_root)?;
         let result = self.run_self_test(program, args, &place);
-        let forgotten = self.remove_workload(WORKLOAD, place.cgroup_id);
+        let forgotten = self.remove_workload(SELF_TEST, place.cgroup_id);
         drop(place);
         result?;
         Ok(forgotten?)
@@ -72,8 +70,8 @@ impl Kernel {
         let pid = child.0.id();
         fs::write(place.cgroup.join("cgroup.procs"), pid.to_string())
             .context("move the child into its cgroup")?;
-        self.apply(&[WORKLOAD], Some(&table))?;
-        self.add_workload(WORKLOAD, place.cgroup_id)?;
+        self.apply(&[SELF_TEST], Some(&table))?;
+        self.add_workload(SELF_TEST, place.cgroup_id)?;
         let said = child.go()?;
         ensure!(
             said == AS_TOLD,
@@ -93,7 +91,7 @@ impl Kernel {
         while Instant::now() < deadline {
             match rings.next_denial() {
                 Some(bytes)
-                    if field(&bytes, std::mem::offset_of!(Header, workload)) == WORKLOAD =>
+                    if field(&bytes, std::mem::offset_of!(Header, workload)) == SELF_TEST =>
                 {
                     return Ok(bytes);
                 }

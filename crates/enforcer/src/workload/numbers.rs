@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use karmor_abi::{label::HOST, limits::WORKLOADS};
+use karmor_abi::{
+    label::{HOST, SELF_TEST},
+    limits::WORKLOADS,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::file::write_atomic;
@@ -40,7 +43,7 @@ pub struct Numbered {
 #[non_exhaustive]
 pub enum NumberError {
     /// Too many live ones.
-    #[error("more than {} containers at a time", WORKLOADS - 1)]
+    #[error("more than {} containers at a time", WORKLOADS - 2)]
     Full,
     /// The file could not be written.
     #[error("cannot remember the number of a container in {path}")]
@@ -133,7 +136,9 @@ impl Numbers {
             .collect();
         (1..=WORKLOADS)
             .map(|step| self.state.last.wrapping_add(step))
-            .find(|n| n % WORKLOADS != HOST && !taken.contains(&(n % WORKLOADS)))
+            .find(|n| {
+                ![HOST, SELF_TEST].contains(&(n % WORKLOADS)) && !taken.contains(&(n % WORKLOADS))
+            })
     }
 
     /// Forgets a container; its number stays used.
@@ -191,8 +196,9 @@ mod tests {
     fn an_entry_is_never_shared_nor_the_hosts() {
         let mut numbers = Numbers::in_memory();
         numbers.assign("default/a", 1).unwrap();
-        numbers.state.last = WORKLOADS - 1;
-        // WORKLOADS itself shares the host's entry, and the one after it that of the first.
+        numbers.state.last = SELF_TEST - 1;
+        // SELF_TEST is taken, WORKLOADS itself shares the host's entry, and the one after it that
+        // of the first.
         assert_eq!(numbers.assign("default/b", 2).unwrap(), WORKLOADS + 2);
         numbers.state.last = u32::MAX;
         assert_eq!(numbers.assign("default/c", 3).unwrap() % WORKLOADS, 3);
