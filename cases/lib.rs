@@ -123,5 +123,10 @@ fn case(dir: &'static Dir<'static>, name: &'static str) -> Result<Case, CorpusEr
     let Accesses { posture, accesses } = serde_saphyr::from_str(read("accesses.yaml")?)
         .map_err(|error| CorpusError::Malformed(name, error.to_string()))?;
     let policy = read("policy.yaml")?;
-    Ok(Case { name, policy, posture, accesses })
+    Ok(Case {
+        name,
+        policy,
+        posture,
+        accesses,
+    })
 }

@@ -18,7 +18,11 @@ use karmor_policy::{
 #[test]
 fn reference_and_table_do_what_the_corpus_says() {
     let cases = karmor_cases::all().unwrap();
-    assert!(cases.len() >= 20, "the corpus has been lost: {} cases", cases.len());
+    assert!(
+        cases.len() >= 20,
+        "the corpus has been lost: {} cases",
+        cases.len()
+    );
     for case in cases {
         check(&case);
     }
@@ -26,7 +30,12 @@ fn reference_and_table_do_what_the_corpus_says() {
 
 fn check(case: &Case) {
     let report = karmor_policy::read(case.name, case.policy);
-    assert!(!report.has_errors(), "{}: {:?}", case.name, report.diagnostics);
+    assert!(
+        !report.has_errors(),
+        "{}: {:?}",
+        case.name,
+        report.diagnostics
+    );
     let posture = match case.posture {
         Posture::Audit => model::Posture::Audit,
         Posture::Block => model::Posture::Block,

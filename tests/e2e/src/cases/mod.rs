@@ -1,5 +1,6 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
+mod corpus;
 mod rig;
 
 use anyhow::Result;
@@ -28,7 +29,7 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [rig::CASES].concat()
+    [rig::CASES, corpus::CASES].concat()
 }
 
 #[cfg(test)]
