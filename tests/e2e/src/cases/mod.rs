@@ -1,6 +1,7 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
 mod rig;
+mod seeds;
 
 use anyhow::Result;
 
@@ -28,7 +29,7 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [rig::CASES].concat()
+    [rig::CASES, seeds::CASES].concat()
 }
 
 #[cfg(test)]

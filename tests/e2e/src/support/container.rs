@@ -128,8 +128,18 @@ impl Container<'_> {
     /// # Errors
     /// When `ctr` cannot be started. How the program ended is for the caller to judge.
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
+        self.exec_with(&[], command)
+    }
+
+    /// As [`Container::exec`], with options of `ctr task exec`.
+    ///
+    /// # Errors
+    /// As [`Container::exec`].
+    pub fn exec_with(&self, options: &[&str], command: &[&str]) -> Result<Output> {
         let id = format!("e{}", self.execs.fetch_add(1, Ordering::Relaxed));
-        let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name];
+        let mut arguments = vec!["task", "exec", "--exec-id", &id];
+        arguments.extend(options);
+        arguments.push(&self.name);
         arguments.extend(command);
         self.containerd.ctr(&arguments)
     }
