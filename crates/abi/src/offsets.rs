@@ -32,6 +32,7 @@ macro_rules! for_each_member {
             DENTRY_D_SB = "dentry"."d_sb";
             VFSMOUNT_MNT_ROOT = "vfsmount"."mnt_root";
             VFSMOUNT_MNT_SB = "vfsmount"."mnt_sb";
+            VFSMOUNT_MNT_FLAGS = "vfsmount"."mnt_flags";
             MOUNT_MNT = "mount"."mnt";
             MOUNT_MNT_PARENT = "mount"."mnt_parent";
             MOUNT_MNT_MOUNTPOINT = "mount"."mnt_mountpoint";

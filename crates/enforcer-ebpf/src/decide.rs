@@ -5,7 +5,7 @@ use karmor_abi::{
     counters::Fault,
     event::{Hook, OBJECT_PATH},
     label::Handle,
-    op::Op,
+    op::{Object as Class, Op},
     table::{self, SET_BY_OWNER, Words},
     verdict::{Action, Verdict},
 };
@@ -162,6 +162,19 @@ fn examine(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
         (*access).exec_id = (*label).exec_id;
         if !path::walk(scratch, (*access).place.mnt, (*access).place.dentry) {
             return Err(Fault::Read);
+        }
+        if (*scratch).walk.object == path::BENEATH {
+            // A directory of an overlay opens those it is made of, in the name of who opens it. No
+            // path leads there; the one that was asked for has been decided.
+            if (*access).hook == Hook::Open as u32 {
+                (*scratch).answer = Answer {
+                    verdict: Verdict::ALLOW,
+                    set: 0,
+                    op: 0,
+                };
+                return Ok(());
+            }
+            (*scratch).walk.object = Class::Anonymous as u64;
         }
     }
     // User space frees a table only after every program that could hold its handle has ended.

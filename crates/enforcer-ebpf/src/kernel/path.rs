@@ -18,7 +18,7 @@ use super::{
     memory::{read, read_or_zero},
     offsets::{
         DENTRY_D_PARENT, MNT_NS_NS, MOUNT_MNT, MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM,
-        NSPROXY_MNT_NS, TASK_NSPROXY,
+        NSPROXY_MNT_NS, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS,
     },
 };
 use crate::maps::{Climb, Name, SCRATCH, Scratch, Walk};
@@ -31,6 +31,14 @@ const ERROR_POINTERS: u64 = -4095i64 as u64;
 
 /// Inode number of anonymous mount namespaces since 6.18 (`MNT_NS_ANON_INO`); 0 before.
 const ANONYMOUS_NAMESPACE: u32 = 0xEFFF_FFF7;
+
+/// `MNT_INTERNAL`: a mount that the kernel made for itself, such as the one of memfds. The private
+/// copies of its layers' mounts that a stacked file system keeps lack it.
+const MNT_INTERNAL: u32 = 0x4000;
+
+/// What a walk notes as the object when it lies beneath a stacked file system.
+pub(crate) const BENEATH: u64 = 0xfe;
+const _: () = assert!(BENEATH != OBJECT_PATH as u64);
 
 /// A place in a mount: `dentry` seen through `mnt` (a `struct vfsmount`).
 #[derive(Clone, Copy)]
@@ -159,7 +167,11 @@ pub(crate) fn walk(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
 fn attachment(mount: u64, top: bool) -> u64 {
     let namespace = read_or_zero(mount + u64::from(MOUNT_MNT_NS.load()));
     if namespace >= ERROR_POINTERS {
-        return Object::Anonymous as u64;
+        let flags = mount + u64::from(MOUNT_MNT.load()) + u64::from(VFSMOUNT_MNT_FLAGS.load());
+        return match read::<u32>(flags) {
+            Ok(flags) if flags & MNT_INTERNAL == 0 => BENEATH,
+            _ => Object::Anonymous as u64,
+        };
     }
     if namespace == 0 || !top {
         return Object::Unreachable as u64;

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod rig;
+mod seeds;
 
 use anyhow::Result;
 
@@ -29,7 +30,11 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
+<<<<<<< HEAD
     [rig::CASES, corpus::CASES].concat()
+=======
+    [rig::CASES, seeds::CASES].concat()
+>>>>>>> esc
 }
 
 #[cfg(test)]

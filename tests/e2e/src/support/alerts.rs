@@ -116,9 +116,22 @@ impl Alerts {
     /// # Errors
     /// When none comes in time, with all that came; when a line is not JSON.
     pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.expect_after(0, what, accept)
+    }
+
+    /// As [`Alerts::expect`], without the first `seen` lines.
+    ///
+    /// # Errors
+    /// As [`Alerts::expect`].
+    pub fn expect_after(
+        &self,
+        seen: usize,
+        what: &str,
+        accept: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         until(what, PATIENCE, || {
-            for line in self.lines() {
-                let alert = serde_json::from_str(&line)
+            for line in self.lines().iter().skip(seen) {
+                let alert = serde_json::from_str(line)
                     .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
                 if accept(&alert) {
                     return Ok(Some(alert));

@@ -96,7 +96,8 @@ impl<'a> ContainerBuilder<'a> {
     /// # Errors
     /// When containerd refuses.
     pub fn start(self, name: &str) -> Result<Container<'a>> {
-        let mut arguments = vec!["run", "--detach"];
+        // Other runtimes set it; without, bash reads /etc/passwd to find out.
+        let mut arguments = vec!["run", "--detach", "--env=HOME=/root", "--env=SHELL=/bin/sh"];
         arguments.extend(self.options.iter().map(String::as_str));
         arguments.extend([self.image.reference(), name, "sleep", "1000000"]);
         self.containerd.ctr(&arguments)?.success()?;
@@ -128,8 +129,18 @@ impl Container<'_> {
     /// # Errors
     /// When `ctr` cannot be started. How the program ended is for the caller to judge.
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
+        self.exec_with(&[], command)
+    }
+
+    /// As [`Container::exec`], with options of `ctr task exec`.
+    ///
+    /// # Errors
+    /// As [`Container::exec`].
+    pub fn exec_with(&self, options: &[&str], command: &[&str]) -> Result<Output> {
         let id = format!("e{}", self.execs.fetch_add(1, Ordering::Relaxed));
-        let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name];
+        let mut arguments = vec!["task", "exec", "--exec-id", &id];
+        arguments.extend(options);
+        arguments.push(&self.name);
         arguments.extend(command);
         self.containerd.ctr(&arguments)
     }
@@ -142,7 +153,36 @@ impl Container<'_> {
     pub fn shell(&self, line: &str) -> Result<Output> {
         self.exec(&["sh", "-c", line])
     }
+
+    /// Runs lines of bash in the container, one after the other and each in a subshell of its own.
+    /// What a line starts is a child of that, so a refused exec is bash's "Permission denied".
+    ///
+    /// # Errors
+    /// As [`Container::exec`], and when bash did not get to the end.
+    pub fn lines(&self, lines: &[&str]) -> Result<Vec<Output>> {
+        let mut command = vec!["bash", "-c", LINES, "bash"];
+        command.extend(lines);
+        let output = self.exec(&command)?.success()?;
+        let mut parts = output.stdout.split_terminator('\0');
+        lines
+            .iter()
+            .map(|line| {
+                let (code, said) = (parts.next(), parts.next());
+                let code = code.and_then(|code| code.parse().ok());
+                let (code, said) = code.zip(said).with_context(|| output.to_string())?;
+                Ok(Output::of_shell(line, code, said))
+            })
+            .collect()
+    }
 }
+
+/// Prints exit code and output of each argument, run as a line of bash; NUL ends each.
+const LINES: &str = r#"
+for line; do
+    said=$( ( eval "$line" ) 2>&1 )
+    printf '%s\0%s\0' "$?" "$said"
+done
+"#;
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {

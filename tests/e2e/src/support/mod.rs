@@ -7,8 +7,9 @@ mod enforcer;
 mod kernel;
 mod program;
 mod wait;
+mod watched;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::Result;
 
@@ -20,12 +21,15 @@ pub use self::{
     kernel::{KernelVersion, security_modules},
     program::{Output, run},
     wait::until,
+    watched::{Applied, Watched},
 };
 
 /// The system the cases run on. It starts what a case asks for and keeps it for the next one.
 #[derive(Debug)]
 pub struct Guest {
     place: Place,
+    /// Before containerd: the daemon goes first.
+    watched: Mutex<Option<Watched>>,
     containerd: OnceLock<Containerd>,
 }
 
@@ -35,6 +39,7 @@ impl Guest {
     pub const fn new(place: Place) -> Self {
         Self {
             place,
+            watched: Mutex::new(None),
             containerd: OnceLock::new(),
         }
     }
@@ -57,5 +62,25 @@ impl Guest {
     /// When containerd does not start.
     pub fn container(&self, image: Image) -> Result<ContainerBuilder<'_>> {
         Ok(ContainerBuilder::new(self.containerd()?, image))
+    }
+
+    /// Does something beside an enforcer with these arguments: the one of the case before, when it
+    /// has the same.
+    ///
+    /// # Errors
+    /// When the enforcer does not start; what `work` returns.
+    pub fn watched<T>(
+        &self,
+        arguments: &[&str],
+        work: impl FnOnce(&Watched) -> Result<T>,
+    ) -> Result<T> {
+        let mut kept = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watched) = kept.take_if(|watched| watched.has(arguments)) {
+            return work(kept.insert(watched));
+        }
+        // Only one can run.
+        drop(kept.take());
+        let watched = Watched::start(self.containerd()?, arguments)?;
+        work(kept.insert(watched))
     }
 }

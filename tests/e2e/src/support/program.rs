@@ -22,6 +22,16 @@ pub struct Output {
 }
 
 impl Output {
+    /// The output of one line among several that a shell ran; nobody told its streams apart.
+    pub(super) fn of_shell(line: &str, code: i32, said: &str) -> Self {
+        Self {
+            command: line.to_owned(),
+            code,
+            stdout: said.to_owned(),
+            stderr: String::new(),
+        }
+    }
+
     /// The output of a program that must succeed.
     ///
     /// # Errors

@@ -1,0 +1,105 @@
+//! An enforcer, who watches its alerts, and policies that go when their case ends.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Alerts, Containerd, Enforcer};
+
+/// A running enforcer and everything it says.
+///
+/// The alerts go first: they are a client of the enforcer.
+#[derive(Debug)]
+pub struct Watched {
+    /// `karmor logs --json`, since the enforcer's start.
+    pub alerts: Alerts,
+    /// The daemon.
+    pub enforcer: Enforcer,
+    arguments: Vec<String>,
+}
+
+impl Watched {
+    pub(super) fn start(containerd: &Containerd, arguments: &[&str]) -> Result<Self> {
+        let enforcer = Enforcer::start(containerd, arguments)?;
+        Ok(Self {
+            alerts: Alerts::watch(&[])?,
+            enforcer,
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+        })
+    }
+
+    pub(super) fn has(&self, arguments: &[&str]) -> bool {
+        self.arguments == arguments
+    }
+
+    /// Adds a policy the way a user does; it goes with the value.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written, or `karmor` refuses it.
+    pub fn policy(&self, manifest: &str) -> Result<Applied<'_>> {
+        let name = manifest
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("name:"))
+            .context("the manifest has no name")?
+            .trim();
+        let path = std::env::temp_dir().join(format!("{name}.yaml"));
+        fs::write(&path, manifest).with_context(|| format!("cannot write {}", path.display()))?;
+        let seen = self.alerts.lines().len();
+        let answer = self.enforcer.add_policy(&path)?;
+        let applied = Applied {
+            watched: self,
+            name: name.to_owned(),
+            path,
+            seen,
+        };
+        ensure!(answer.stdout.contains("pplied"), "{answer}");
+        Ok(applied)
+    }
+}
+
+/// A policy in force.
+#[derive(Debug)]
+pub struct Applied<'a> {
+    watched: &'a Watched,
+    name: String,
+    path: PathBuf,
+    /// Alerts that came before it.
+    seen: usize,
+}
+
+impl Applied<'_> {
+    /// The policy's `metadata.name`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Every alert since the policy was added.
+    ///
+    /// # Errors
+    /// When a line is not JSON.
+    pub fn alerts(&self) -> Result<Vec<Value>> {
+        let lines = self.watched.alerts.lines();
+        lines.iter().skip(self.seen).map(|l| parse(l)).collect()
+    }
+
+    /// Waits for an alert that came since the policy was added and that the function accepts.
+    ///
+    /// # Errors
+    /// When none comes in time, with all that came.
+    pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.watched.alerts.expect_after(self.seen, what, accept)
+    }
+}
+
+impl Drop for Applied<'_> {
+    fn drop(&mut self) {
+        // A policy that stays shows in the next case.
+        let _ = self.watched.enforcer.delete_policy(&self.path);
+    }
+}
+
+fn parse(line: &str) -> Result<Value> {
+    serde_json::from_str(line).with_context(|| format!("karmor logs printed no JSON: {line}"))
+}
