@@ -1,9 +1,9 @@
 //! Measuring in a container, with or without the enforcer.
 
-use std::{env, fs, io::Write as _};
+use std::{env, fs, io::Write as _, time::Duration};
 
 use anyhow::{Context as _, Result};
-use karmor_e2e::support::{Enforcer, Guest, Image, Place};
+use karmor_e2e::support::{Enforcer, Guest, Image, Place, run, until};
 
 use super::policy;
 
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     names: Vec<String>,
 }
 
+/// The daemon looks at containerd within seconds; under emulation seconds are long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Where the container finds this program.
 const PROGRAM: &str = "/run/karmor-bench";
 
@@ -33,7 +36,11 @@ impl Args {
         let container = guest
             .container(Image::Debian)?
             .bind(program, PROGRAM)
-            .start("bench")?;
+            .start("bench-subject")?;
+        let other = guest
+            .container(Image::Debian)?
+            .label("app", "another")
+            .start("bench-other")?;
         let enforcer = match self.enforcer {
             true => Some(Enforcer::start(guest.containerd()?, &[])?),
             false => None,
@@ -48,6 +55,26 @@ impl Args {
             fs::write(&path, manifest)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             enforcer.add_policy(&path)?;
+            // Containers that already run are found while the daemon serves.
+            let name = if rules == 0 {
+                other.name()
+            } else {
+                container.name()
+            };
+            until("the policy to reach its container", PATIENCE, || {
+                let probe = run("karmor", ["probe", "-o", "json"])?;
+                let probe: serde_json::Value =
+                    serde_json::from_str(&probe.stdout).context("karmor probe prints JSON")?;
+                let reached = probe["workloads"].as_array().is_some_and(|workloads| {
+                    workloads.iter().any(|workload| {
+                        workload["name"] == name
+                            && workload["policies"]
+                                .as_array()
+                                .is_some_and(|all| !all.is_empty())
+                    })
+                });
+                Ok(reached.then_some(()))
+            })?;
         }
         let mut command = vec![PROGRAM, "measure"];
         command.extend(self.names.iter().map(String::as_str));

@@ -30,11 +30,7 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-<<<<<<< HEAD
-    [rig::CASES, corpus::CASES].concat()
-=======
-    [rig::CASES, seeds::CASES].concat()
->>>>>>> esc
+    [rig::CASES, corpus::CASES, seeds::CASES].concat()
 }
 
 #[cfg(test)]
