@@ -48,6 +48,8 @@ impl Set {
                     "--quiet",
                     "--package",
                     "karmor-policy",
+                    "--features",
+                    "crd",
                     "--bin",
                     "crdgen",
                     "--",

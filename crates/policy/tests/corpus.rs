@@ -42,8 +42,8 @@ fn check(case: &Case) {
     };
     let policies = report.policies.into_iter().map(std::sync::Arc::new);
     let effective = Effective::new(policies, posture, Aliases::merged_usr());
-    let compiled = compile(&effective).unwrap();
-    let view = View::parse(&compiled.words).unwrap();
+    let compiled = compile(&effective).expect("a policy of the corpus compiles");
+    let view = View::parse(&compiled.words).expect("a compiled table parses");
     for access in &case.accesses {
         let op = match access.operation {
             Operation::Exec => Op::Exec,
