@@ -1,6 +1,5 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
-mod corpus;
 mod rig;
 mod seeds;
 
@@ -30,7 +29,7 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [rig::CASES, corpus::CASES, seeds::CASES].concat()
+    [rig::CASES, seeds::CASES].concat()
 }
 
 #[cfg(test)]

@@ -118,6 +118,25 @@ impl Enforcer {
         self.child.wait().context("cannot wait for the enforcer")
     }
 
+    /// Waits until the daemon knows a container, with or without policies: it looks for those that
+    /// already run while it already serves.
+    ///
+    /// # Errors
+    /// When it does not find it in time.
+    pub fn knows(&self, container: &str) -> Result<()> {
+        until("the daemon to find the container", PATIENCE, || {
+            let probe = program::run("karmor", ["probe", "-o", "json"])?;
+            let probe: serde_json::Value = serde_json::from_str(&probe.stdout)
+                .with_context(|| format!("karmor probe printed no JSON: {probe}"))?;
+            let known = probe["workloads"].as_array().is_some_and(|workloads| {
+                workloads
+                    .iter()
+                    .any(|workload| workload["name"] == container)
+            });
+            Ok(known.then_some(()))
+        })
+    }
+
     /// Adds policies the way a user does.
     ///
     /// # Errors
