@@ -1,5 +1,6 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
+mod alerts;
 mod escapes;
 mod rig;
 mod seeds;
@@ -30,7 +31,7 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [rig::CASES, seeds::CASES, &escapes::cases()].concat()
+    [rig::CASES, alerts::CASES, seeds::CASES, &escapes::cases()].concat()
 }
 
 #[cfg(test)]

@@ -74,19 +74,14 @@ fn main() -> Result<()> {
 }
 
 fn memfd(program: &Path, arguments: &[OsString]) -> Result<()> {
-    // Stays open over the exec, for the sake of interpreters.
+    // Open over the exec, too, for the sake of interpreters.
     let fd = rustix::fs::memfd_create("nothing", MemfdFlags::empty())
         .context("cannot create a file in memory")?;
     let mut file = File::from(fd);
     let mut source =
         File::open(program).with_context(|| format!("cannot read {}", program.display()))?;
     io::copy(&mut source, &mut file).context("cannot fill the file in memory")?;
-    // Executing a file that is open for writing fails.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let reading = File::open(&path).context("cannot open the file in memory again")?;
-    drop(file);
-    let inherited = rustix::io::dup(&reading).context("cannot copy a descriptor")?;
-    let path = format!("/proc/self/fd/{}", inherited.as_raw_fd());
     Err(Command::new(path).args(arguments).exec()).context("cannot execute the file in memory")
 }
 

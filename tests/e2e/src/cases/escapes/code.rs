@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, PREPARE, Plan, SHUT, case, ordinary, running};
+use super::{Case, Escape, PREPARE, Plan, SHUT, case, ordinary, reading, running};
 use crate::support::Guest;
 
 pub(super) const CASES: &[Case] = &[
@@ -19,20 +19,21 @@ pub(super) const POSTURE_CASES: &[Case] = &[
 
 /// The dynamic loader as a program maps what it runs.
 fn loader(guest: &Guest) -> Result<()> {
+    const fn by_loader(line: &str) -> Escape<'_> {
+        Escape {
+            // It keeps the reason to itself.
+            complaint: "failed to map segment from shared object",
+            ..running(line, "/srv/vault/tool")
+        }
+    }
     guest.watched(&[], |watched| {
         Plan {
             name: "escape-loader",
             spec: SHUT,
             prepare: PREPARE,
             escapes: &[
-                running(
-                    "/lib64/ld-linux-x86-64.so.2 /srv/vault/tool",
-                    "/srv/vault/tool",
-                ),
-                running(
-                    "cd /srv/vault && /lib64/ld-linux-x86-64.so.2 ./tool",
-                    "/srv/vault/tool",
-                ),
+                by_loader("/lib64/ld-linux-x86-64.so.2 /srv/vault/tool"),
+                by_loader("cd /srv/vault && /lib64/ld-linux-x86-64.so.2 ./tool"),
             ],
             twins: &["/lib64/ld-linux-x86-64.so.2 /srv/vault/other"],
         }
@@ -119,21 +120,29 @@ const POSTURE: &[&str] = &["--defaultFilePosture=block"];
 
 /// A program that has no path is on no list.
 fn memfd(guest: &Guest) -> Result<()> {
+    const FROM_MEMORY: &str = "/opt/tools/karmor-tries memfd /srv/vault/other";
+    let (_, processes) = ALLOW.split_at(ALLOW.find("  process:").unwrap_or(0));
     guest.watched(POSTURE, |watched| {
-        Plan {
+        let container = ordinary(guest)?;
+        let plan = Plan {
             name: "escape-memfd",
-            spec: ALLOW,
+            spec: processes,
             prepare: PREPARE,
             escapes: &[
-                running(
-                    "/opt/tools/karmor-tries memfd /srv/vault/other",
-                    "@anonymous",
-                ),
+                running(FROM_MEMORY, "/memfd:nothing"),
                 running("/srv/vault/tool", "/srv/vault/tool"),
             ],
             twins: &["/srv/vault/other"],
+        };
+        plan.play(watched, &container)?;
+        // Where files are listed as well, opening it for the exec is refused before.
+        Plan {
+            name: "escape-memfd-open",
+            spec: ALLOW,
+            escapes: &[reading(FROM_MEMORY, "/memfd:nothing")],
+            ..plan
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, &container)
     })
 }
 

@@ -67,13 +67,19 @@ struct Escape<'a> {
     /// What the alert says: `Operation` and `Resource`.
     operation: &'a str,
     resource: &'a str,
+    /// What the tool that was refused says.
+    complaint: &'a str,
 }
+
+/// The words of EACCES, as most tools pass them on.
+const DENIED: &str = "ermission denied";
 
 const fn reading<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
     Escape {
         line,
         operation: "File",
         resource,
+        complaint: DENIED,
     }
 }
 
@@ -82,6 +88,7 @@ const fn running<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
         line,
         operation: "Process",
         resource,
+        complaint: DENIED,
     }
 }
 
@@ -187,7 +194,11 @@ impl Plan<'_> {
 impl Escape<'_> {
     /// Whether it was refused, and an alert says so.
     fn failed(&self, policy: &Applied<'_>, output: &Output) -> Result<()> {
-        ensure!(output.denied(), "it worked: {output}");
+        let said = format!("{}{}", output.stdout, output.stderr);
+        ensure!(
+            output.code != 0 && said.contains(self.complaint),
+            "not refused: {output}"
+        );
         let alert = policy
             .expect(&format!("an alert about `{}`", self.line), |alert| {
                 alert["Operation"] == self.operation && alert["Resource"] == self.resource
