@@ -176,6 +176,12 @@ fn examine(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
             }
             (*scratch).walk.object = Class::Anonymous as u64;
         }
+        // Memory that processes share and rings of the kernel are mapped this way; nothing that a
+        // path leads to is written.
+        if (*scratch).walk.object == Class::Anonymous as u64 && (*access).hook == Hook::Mmap as u32
+        {
+            (*access).ops &= !Op::Write.bit();
+        }
     }
     // User space frees a table only after every program that could hold its handle has ended.
     with_table(subject.handle, Ask { scratch }).ok_or(Fault::NoTable)

@@ -6,6 +6,7 @@
 //! demo/      the scenes of `cargo xtask demo`
 //! bench/     the operations of `cargo xtask bench`
 //! init/      PID 1 of the VM
+//! tries/     what cases try inside containers and no shell can
 //! ```
 
 pub mod cases;

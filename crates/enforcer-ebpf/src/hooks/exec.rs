@@ -6,17 +6,19 @@ use karmor_abi::{event::Hook, op::Op};
 use crate::{
     decide::{Object, decide, source_of},
     kernel::{
-        memory::{Ptr, load},
-        offsets::BPRM_FILE,
+        memory::{Ptr, load, load_u32},
+        offsets::{BPRM_FILE, FILE_F_MODE},
         path,
         task::Task,
     },
-    object::file::{inode_of, mark_of, place_of},
+    object::file::{FMODE_WRITE, inode_of, mark_of, place_of},
     subject::{Identity, Subject},
 };
 
 /// `PROT_EXEC`.
 const PROT_EXEC: u64 = 4;
+/// The bit that `MAP_SHARED` and `MAP_SHARED_VALIDATE` have and `MAP_PRIVATE` lacks.
+const MAP_SHARED: u64 = 1;
 
 /// `bprm_check_security(bprm)`: once for the program, again for each interpreter.
 #[lsm(hook = "bprm_check_security")]
@@ -71,15 +73,29 @@ pub(crate) fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
     0
 }
 
-/// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec.
+/// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec, and a shared
+/// mapping of a file that is open for writing writes without a write.
 #[lsm(hook = "mmap_file")]
 pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
     let prot: u64 = ctx.arg(2);
-    if file.is_null() || prot & PROT_EXEC == 0 {
+    let flags: u64 = ctx.arg(3);
+    if file.is_null() {
         return 0;
     }
-    let Some(subject) = Subject::current(Op::Map.bit()) else {
+    let mut ops = 0;
+    if prot & PROT_EXEC != 0 {
+        ops |= Op::Map.bit();
+    }
+    // Whatever the protection: `mprotect` can add writing later.
+    // SAFETY: a member of the hook's argument.
+    if flags & MAP_SHARED != 0 && unsafe { load_u32(file, FILE_F_MODE.load()) } & FMODE_WRITE != 0 {
+        ops |= Op::Write.bit();
+    }
+    if ops == 0 {
+        return 0;
+    }
+    let Some(subject) = Subject::current(ops) else {
         return 0;
     };
     // The image itself was decided at exec, by whom it was executed.

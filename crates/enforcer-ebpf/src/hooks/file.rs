@@ -9,14 +9,12 @@ use crate::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
     },
-    object::file::{inode_of, mark_of, place_of},
+    object::file::{FMODE_WRITE, inode_of, mark_of, place_of},
     subject::Subject,
 };
 
 /// `FMODE_READ`.
 const FMODE_READ: u32 = 1;
-/// `FMODE_WRITE`.
-const FMODE_WRITE: u32 = 2;
 /// `FMODE_NOACCOUNT`: the file a stacked file system opens underneath, as itself; the user's file
 /// above it was decided.
 const FMODE_NOACCOUNT: u32 = 1 << 29;

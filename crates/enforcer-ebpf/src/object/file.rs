@@ -9,6 +9,9 @@ use crate::{
     maps::INODE_MARKS,
 };
 
+/// `FMODE_WRITE` in `file.f_mode`.
+pub(crate) const FMODE_WRITE: u32 = 2;
+
 /// Where a file lies. `file` must be a BTF pointer.
 #[inline(always)]
 pub(crate) fn place_of(file: Ptr) -> Place {

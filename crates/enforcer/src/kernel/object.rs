@@ -59,7 +59,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("task_free"),
     always("bprm_committed_creds"),
     for_ops("bprm_check_security", ops::EXEC),
-    for_ops("mmap_file", ops::MAP),
+    for_ops("mmap_file", ops::MAP | ops::WRITE),
     for_ops("file_open", ops::OPEN),
     for_ops("path_mknod", ops::WRITE),
     for_ops("path_mkdir", ops::WRITE),

@@ -1,6 +1,10 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
+mod alerts;
+mod corpus;
+mod escapes;
 mod rig;
+mod seeds;
 
 use anyhow::Result;
 
@@ -28,7 +32,14 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    rig::CASES.to_vec()
+    [
+        rig::CASES,
+        alerts::CASES,
+        seeds::CASES,
+        corpus::CASES,
+        &escapes::cases(),
+    ]
+    .concat()
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -101,21 +104,47 @@ impl<'a> ContainerBuilder<'a> {
         arguments.extend(self.options.iter().map(String::as_str));
         arguments.extend([self.image.reference(), name, "sleep", "1000000"]);
         self.containerd.ctr(&arguments)?.success()?;
-        Ok(Container {
+        Ok(self.running(name, false))
+    }
+
+    /// Starts the container if no earlier case has, and leaves it to the next one.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn kept(self, name: &str) -> Result<Container<'a>> {
+        let containerd = self.containerd;
+        let mut names = containerd
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) {
+            return Ok(self.running(name, true));
+        }
+        let mut container = self.start(name)?;
+        container.kept = true;
+        names.insert(name.to_owned());
+        Ok(container)
+    }
+
+    fn running(&self, name: &str, kept: bool) -> Container<'a> {
+        Container {
             containerd: self.containerd,
             name: name.to_owned(),
-            execs: AtomicU32::new(0),
-        })
+            kept,
+        }
     }
 }
 
-/// A running container; it ends with this value.
+/// A running container; it ends with this value, unless it is kept.
 #[derive(Debug)]
 pub struct Container<'a> {
     containerd: &'a Containerd,
     name: String,
-    execs: AtomicU32,
+    kept: bool,
 }
+
+/// Every exec in a container wants an id of its own.
+static EXECS: AtomicU32 = AtomicU32::new(0);
 
 impl Container<'_> {
     /// The container's name, which is its id too.
@@ -137,7 +166,7 @@ impl Container<'_> {
     /// # Errors
     /// As [`Container::exec`].
     pub fn exec_with(&self, options: &[&str], command: &[&str]) -> Result<Output> {
-        let id = format!("e{}", self.execs.fetch_add(1, Ordering::Relaxed));
+        let id = format!("e{}", EXECS.fetch_add(1, Ordering::Relaxed));
         let mut arguments = vec!["task", "exec", "--exec-id", &id];
         arguments.extend(options);
         arguments.push(&self.name);
@@ -186,6 +215,9 @@ done
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         // A container that died by itself is as good.
         for arguments in [
             &["task", "kill", "--signal", "SIGKILL", &self.name][..],

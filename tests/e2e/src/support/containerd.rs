@@ -1,10 +1,12 @@
 //! A containerd of our own, and `ctr` to talk to it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -55,6 +57,8 @@ pub struct Containerd {
     child: Child,
     socket: PathBuf,
     logs: PathBuf,
+    /// Containers that outlive the case that started them.
+    pub(super) kept: Mutex<BTreeSet<String>>,
 }
 
 impl Containerd {
@@ -92,6 +96,7 @@ impl Containerd {
             child,
             socket,
             logs: place.logs.clone(),
+            kept: Mutex::default(),
         };
         until("containerd to answer", PATIENCE, || containerd.answers())
             .with_context(|| fs::read_to_string(&path).unwrap_or_default())?;

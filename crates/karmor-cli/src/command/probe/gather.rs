@@ -165,15 +165,22 @@ fn find(this: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
     use super::*;
 
+    /// A program that answers as an enforcer would.
     fn enforcer(script: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join(ENFORCER);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("#!/bin/sh\n{script}\n");
+        // Written by another process: a descriptor open for writing in this one would be
+        // inherited by whatever another test starts just then, and the file could not be run
+        // ("text file busy").
+        let made = Command::new("sh")
+            .args(["-c", "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", &text])
+            .arg(&program)
+            .status()
+            .unwrap();
+        assert!(made.success());
         (dir, program)
     }
 

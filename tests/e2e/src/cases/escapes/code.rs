@@ -1,0 +1,163 @@
+//! Running a program without executing it by its name.
+
+use anyhow::Result;
+
+use super::{Case, Escape, PREPARE, Plan, SHUT, case, ordinary, reading, running};
+use crate::support::Guest;
+
+pub(super) const CASES: &[Case] = &[
+    case("escape_by_loader", loader),
+    case("escape_by_script", script),
+    case("escape_by_double_fork", double_fork),
+];
+
+/// These need the file posture at block.
+pub(super) const POSTURE_CASES: &[Case] = &[
+    case("escape_by_memfd", memfd),
+    case("escape_by_shared_memory", shared_memory),
+];
+
+/// The dynamic loader as a program maps what it runs.
+fn loader(guest: &Guest) -> Result<()> {
+    const fn by_loader(line: &str) -> Escape<'_> {
+        Escape {
+            // It keeps the reason to itself.
+            complaint: "failed to map segment from shared object",
+            ..running(line, "/srv/vault/tool")
+        }
+    }
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-loader",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                by_loader("/lib64/ld-linux-x86-64.so.2 /srv/vault/tool"),
+                by_loader("cd /srv/vault && /lib64/ld-linux-x86-64.so.2 ./tool"),
+            ],
+            twins: &["/lib64/ld-linux-x86-64.so.2 /srv/vault/other"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+/// The kernel executes a script's interpreter.
+fn script(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-script",
+            spec: SHUT,
+            prepare: &format!(
+                "{PREPARE} && cd /srv/open && printf '#!/srv/vault/tool\\n' > shut \
+                 && printf '#!/srv/vault/other\\n' > free \
+                 && printf '#!/srv/open/shut\\n' > nested && chmod +x shut free nested"
+            ),
+            escapes: &[
+                running("/srv/open/shut", "/srv/vault/tool"),
+                running("/srv/open/nested", "/srv/vault/tool"),
+            ],
+            twins: &["/srv/open/free"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+/// A rule about who executes or who started who executes; an orphan was started all the same.
+fn double_fork(guest: &Guest) -> Result<()> {
+    /// Executes `env PROGRAM` once the kernel has given it another parent; says how it ended.
+    fn orphan(launcher: &str, program: &str) -> String {
+        format!(
+            r#"said=$({launcher} -c '( (
+                until read -r _ _ _ parent _ < /proc/$BASHPID/stat && [ "$parent" = 1 ]; do :; done
+                exec env {program} ) & )' 2>&1); echo "$said"; [ -z "$said" ]"#
+        )
+    }
+    let escape = orphan("/srv/launcher", "/srv/vault/tool");
+    let other_program = orphan("/srv/launcher", "/srv/vault/other");
+    let other_launcher = orphan("bash", "/srv/vault/tool");
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-orphan",
+            spec: "
+  process:
+    matchPaths:
+    - path: /srv/vault/tool
+      fromSource:
+      - path: /srv/launcher
+  action: Block
+",
+            prepare: &format!("{PREPARE} && cp /usr/bin/bash /srv/launcher"),
+            escapes: &[
+                running("/srv/launcher -c 'exec /srv/vault/tool'", "/srv/vault/tool"),
+                running(
+                    "/srv/launcher -c 'env /srv/vault/tool; exit'",
+                    "/srv/vault/tool",
+                ),
+                running(&escape, "/srv/vault/tool"),
+            ],
+            twins: &[&other_program, &other_launcher, "env /srv/vault/tool"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+/// What a policy of Allow rules lists, and everything to read.
+const ALLOW: &str = "
+  file:
+    matchDirectories:
+    - dir: /
+      recursive: true
+  process:
+    matchPaths:
+    - path: /bin/bash
+    - path: /opt/tools/karmor-tries
+    - path: /dev/shm/listed
+    - path: /srv/vault/other
+  action: Allow
+";
+
+const POSTURE: &[&str] = &["--defaultFilePosture=block"];
+
+/// A program that has no path is on no list.
+fn memfd(guest: &Guest) -> Result<()> {
+    const FROM_MEMORY: &str = "/opt/tools/karmor-tries memfd /srv/vault/other";
+    let (_, processes) = ALLOW.split_at(ALLOW.find("  process:").unwrap_or(0));
+    guest.watched(POSTURE, |watched| {
+        let container = ordinary(guest)?;
+        let plan = Plan {
+            name: "escape-memfd",
+            spec: processes,
+            prepare: PREPARE,
+            escapes: &[
+                running(FROM_MEMORY, "/memfd:nothing"),
+                running("/srv/vault/tool", "/srv/vault/tool"),
+            ],
+            twins: &["/srv/vault/other"],
+        };
+        plan.play(watched, &container)?;
+        // Where files are listed as well, opening it for the exec is refused before.
+        Plan {
+            name: "escape-memfd-open",
+            spec: ALLOW,
+            escapes: &[reading(FROM_MEMORY, "/memfd:nothing")],
+            ..plan
+        }
+        .play(watched, &container)
+    })
+}
+
+fn shared_memory(guest: &Guest) -> Result<()> {
+    guest.watched(POSTURE, |watched| {
+        Plan {
+            name: "escape-shm",
+            spec: ALLOW,
+            prepare: &format!(
+                "{PREPARE} && rm -f /dev/shm/* && cp /usr/bin/true /dev/shm/listed \
+                 && cp /usr/bin/true /dev/shm/other"
+            ),
+            escapes: &[running("/dev/shm/other", "/dev/shm/other")],
+            twins: &["/dev/shm/listed"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}

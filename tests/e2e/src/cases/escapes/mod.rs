@@ -1,0 +1,226 @@
+//! Ways around a policy, each tried as root in a container. None may lead anywhere.
+
+mod code;
+mod long;
+mod names;
+mod namespaces;
+mod writes;
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Case;
+use crate::support::{Applied, Container, Guest, Image, KernelVersion, Output, Watched};
+
+/// Every case. Those that need the posture come first, so that the enforcer starts once for them.
+pub(super) fn cases() -> Vec<Case> {
+    [
+        code::POSTURE_CASES,
+        code::CASES,
+        names::CASES,
+        namespaces::CASES,
+        writes::CASES,
+        long::CASES,
+    ]
+    .concat()
+}
+
+const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
+    Case {
+        name,
+        since: KernelVersion::new(6, 1),
+        run,
+    }
+}
+
+/// Where a container finds `karmor-tries`, and a busybox for what Debian's tools leave out.
+const TOOLS: &str = "/opt/tools";
+/// Host side of [`TOOLS`].
+const HOST_TOOLS: &str = "/run/karmor-e2e/tools";
+/// Where a container and the case can leave each other files.
+const SHARE: &str = "/opt/share";
+/// Host side of [`SHARE`].
+const HOST_SHARE: &str = "/run/karmor-e2e/share";
+
+/// Fills /srv with what the policies are about, and with what they are not about.
+const PREPARE: &str = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
+    && echo secret > /srv/vault/secret && echo free > /srv/vault/free \
+    && cp /usr/bin/true /srv/vault/tool && cp /usr/bin/true /srv/vault/other";
+
+/// Nobody reads the secret or runs the tool; the files beside them are free.
+const SHUT: &str = "
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+  process:
+    matchPaths:
+    - path: /srv/vault/tool
+  action: Block
+";
+
+/// An escape and its fate.
+#[derive(Clone, Copy, Debug)]
+struct Escape<'a> {
+    /// A line of bash that must work without the policy and be refused with it.
+    line: &'a str,
+    /// What the alert says: `Operation` and `Resource`.
+    operation: &'a str,
+    resource: &'a str,
+    /// What the tool that was refused says.
+    complaint: &'a str,
+}
+
+/// The words of EACCES, as most tools pass them on.
+const DENIED: &str = "ermission denied";
+
+const fn reading<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
+    Escape {
+        line,
+        operation: "File",
+        resource,
+        complaint: DENIED,
+    }
+}
+
+const fn running<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
+    Escape {
+        line,
+        operation: "Process",
+        resource,
+        complaint: DENIED,
+    }
+}
+
+/// Everything about one case.
+#[derive(Clone, Copy, Debug)]
+struct Plan<'a> {
+    /// The policy's name.
+    name: &'a str,
+    /// Sections and action of its `spec`.
+    spec: &'a str,
+    /// Bash that makes the files; repeatable.
+    prepare: &'a str,
+    escapes: &'a [Escape<'a>],
+    /// Lines nearly the same as the escapes, which must work and cause no alert.
+    twins: &'a [&'a str],
+}
+
+/// An ordinary container: root with containerd's default capabilities.
+fn ordinary(guest: &Guest) -> Result<Container<'_>> {
+    with_tools(guest, &[], "escape")
+}
+
+/// One whose root may nearly everything.
+fn privileged(guest: &Guest) -> Result<Container<'_>> {
+    with_tools(guest, &["--privileged"], "escape-privileged")
+}
+
+fn with_tools<'a>(guest: &'a Guest, options: &[&str], name: &str) -> Result<Container<'a>> {
+    for directory in [HOST_TOOLS, HOST_SHARE] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
+    }
+    for (program, name) in [
+        ("/usr/local/bin/karmor-tries", "karmor-tries"),
+        ("/usr/bin/busybox", "busybox"),
+    ] {
+        let copy = format!("{HOST_TOOLS}/{name}");
+        if !fs::exists(&copy).with_context(|| format!("cannot look at {copy}"))? {
+            fs::copy(program, &copy).with_context(|| format!("cannot copy {program}"))?;
+        }
+    }
+    let mut builder = guest
+        .container(Image::Debian)?
+        .bind(HOST_TOOLS, TOOLS)
+        .bind(HOST_SHARE, SHARE)
+        // The usual one refuses to execute anything.
+        .option("--mount=type=tmpfs,src=tmpfs,dst=/dev/shm,options=nosuid:mode=1777");
+    for option in options {
+        builder = builder.option(option);
+    }
+    builder.kept(name)
+}
+
+fn manifest(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  \
+         name: {name}\nspec:\n  selector:\n    matchLabels:\n      app: nginx\n{}",
+        spec.trim_start_matches('\n')
+    )
+}
+
+impl Plan<'_> {
+    /// Tries everything without the policy, then with it.
+    fn play(&self, watched: &Watched, container: &Container<'_>) -> Result<()> {
+        self.before(container)?;
+        let policy = watched.policy(&manifest(self.name, self.spec))?;
+        self.after(&policy, container)
+    }
+
+    /// An escape that fails for another reason would prove nothing.
+    fn before(&self, container: &Container<'_>) -> Result<()> {
+        let attempts = self.escapes.iter().map(|escape| escape.line);
+        let mut lines = vec![self.prepare];
+        for line in attempts.chain(self.twins.iter().copied()) {
+            lines.extend([line, self.prepare]);
+        }
+        for output in container.lines(&lines)? {
+            output.success().context("without a policy")?;
+        }
+        Ok(())
+    }
+
+    fn after(&self, policy: &Applied<'_>, container: &Container<'_>) -> Result<()> {
+        let attempts = self.escapes.iter().map(|escape| escape.line);
+        let lines: Vec<&str> = self.twins.iter().copied().chain(attempts).collect();
+        let mut outputs = container.lines(&lines)?;
+        let refused = outputs.split_off(self.twins.len());
+        for output in outputs {
+            output.success().context("refused, but it is no escape")?;
+        }
+        for (escape, output) in self.escapes.iter().zip(refused) {
+            escape.failed(policy, &output)?;
+        }
+        // Refusals come in order, and the twins went first.
+        let expected: BTreeSet<&str> = self.escapes.iter().map(|e| e.resource).collect();
+        for alert in policy.alerts()? {
+            let resource = alert["Resource"].as_str().unwrap_or_default();
+            ensure!(expected.contains(resource), "about no escape: {alert:#}");
+        }
+        Ok(())
+    }
+}
+
+impl Escape<'_> {
+    /// Whether it was refused, and an alert says so.
+    fn failed(&self, policy: &Applied<'_>, output: &Output) -> Result<()> {
+        let said = format!("{}{}", output.stdout, output.stderr);
+        ensure!(
+            output.code != 0 && said.contains(self.complaint),
+            "not refused: {output}"
+        );
+        let alert = policy
+            .expect(&format!("an alert about `{}`", self.line), |alert| {
+                alert["Operation"] == self.operation && alert["Resource"] == self.resource
+            })
+            .with_context(|| output.to_string())?;
+        ensure!(
+            alert["Action"] == "Block" && alert["Result"] == "Permission denied",
+            "{alert:#}"
+        );
+        ensure!(
+            [policy.name(), "DefaultPosture"].contains(&alert["PolicyName"].as_str().unwrap_or("")),
+            "{alert:#}"
+        );
+        Ok(())
+    }
+}
+
+/// Waits for a file that a container leaves in [`SHARE`].
+fn shared_file(name: &str) -> Result<()> {
+    crate::support::until(
+        &format!("{name} in the shared directory"),
+        Duration::from_secs(60),
+        || Ok(fs::exists(format!("{HOST_SHARE}/{name}"))?.then_some(())),
+    )
+}

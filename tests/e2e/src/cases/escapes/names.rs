@@ -1,0 +1,175 @@
+//! Other names for what a policy names.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, reading, running};
+use crate::support::{Guest, until};
+
+pub(super) const CASES: &[Case] = &[
+    case("escape_by_chroot", chroot),
+    case("escape_by_symlink", symlink),
+    case("escape_by_earlier_hard_link", earlier_link),
+    case("escape_by_new_hard_link", new_link),
+    case("escape_by_rename", rename),
+    case("escape_by_rename_of_a_parent", rename_of_parent),
+];
+
+/// chroot into a directory makes paths short.
+fn chroot(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-chroot",
+            spec: "
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+  process:
+    matchPaths:
+    - path: /srv/vault/busybox-shut
+  action: Block
+",
+            prepare: &format!(
+                "{PREPARE} && cp /opt/tools/busybox /srv/vault/busybox \
+                 && cp /opt/tools/busybox /srv/vault/busybox-shut"
+            ),
+            escapes: &[
+                reading(
+                    "chroot /srv/vault /busybox cat /secret",
+                    "/srv/vault/secret",
+                ),
+                running(
+                    "chroot /srv/vault /busybox-shut true",
+                    "/srv/vault/busybox-shut true",
+                ),
+            ],
+            twins: &[
+                "chroot /srv/vault /busybox cat /free",
+                "chroot /srv/vault /busybox true",
+            ],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+fn symlink(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-symlink",
+            spec: SHUT,
+            prepare: &format!(
+                "{PREPARE} && cd /srv/open && ln -s ../vault/secret ../vault/free \
+                 ../vault/tool ../vault/other . && ln -s /srv/vault directory"
+            ),
+            escapes: &[
+                reading("cat /srv/open/secret", "/srv/vault/secret"),
+                reading(
+                    "cat /srv/open/directory/../vault/secret",
+                    "/srv/vault/secret",
+                ),
+                reading(
+                    "ln -s /srv/vault/secret /srv/late && cat /srv/late",
+                    "/srv/vault/secret",
+                ),
+                running("/srv/open/tool", "/srv/vault/tool"),
+                running("/srv/open/directory/tool", "/srv/vault/tool"),
+            ],
+            twins: &["cat /srv/open/free", "/srv/open/directory/other"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+/// The link is there before the policy; the daemon looks for such while it applies one.
+fn earlier_link(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let plan = Plan {
+            name: "escape-earlier-link",
+            spec: SHUT,
+            prepare: &format!(
+                "{PREPARE} && cd /srv/open && ln ../vault/secret s && ln ../vault/tool t \
+                 && ln ../vault/free f && ln ../vault/other o"
+            ),
+            escapes: &[
+                reading("cat /srv/open/s", "/srv/open/s"),
+                running("/srv/open/t", "/srv/open/t"),
+            ],
+            twins: &["cat /srv/open/f", "/srv/open/o"],
+        };
+        let container = ordinary(guest)?;
+        plan.before(&container)?;
+        let policy = watched.policy(&manifest(plan.name, plan.spec))?;
+        // Beside the engine: it may take a moment.
+        until("the link to be known", Duration::from_secs(10), || {
+            Ok(container.shell("cat /srv/open/s")?.denied().then_some(()))
+        })?;
+        plan.after(&policy, &container)
+    })
+}
+
+fn new_link(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-new-link",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                reading(
+                    "ln /srv/vault/secret /srv/open/s && cat /srv/open/s",
+                    "/srv/vault/secret",
+                ),
+                reading(
+                    "ln /srv/vault/tool /srv/open/t && /srv/open/t",
+                    "/srv/vault/tool",
+                ),
+            ],
+            twins: &[
+                "ln /srv/vault/free /srv/open/f && cat /srv/open/f",
+                "ln /srv/vault/other /srv/open/o && /srv/open/o",
+            ],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+fn rename(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-rename",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                reading(
+                    "mv /srv/vault/secret /srv/open/s && cat /srv/open/s",
+                    "/srv/vault/secret",
+                ),
+                reading(
+                    "mv /srv/vault/tool /srv/open/t && /srv/open/t",
+                    "/srv/vault/tool",
+                ),
+            ],
+            twins: &[
+                "mv /srv/vault/free /srv/open/f && cat /srv/open/f",
+                "mv /srv/vault/other /srv/open/o && /srv/open/o",
+            ],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+fn rename_of_parent(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-parent",
+            spec: SHUT,
+            prepare: &format!("{PREPARE} && mkdir /srv/vault/deep /srv/open/deep"),
+            escapes: &[
+                reading("mv /srv/vault /srv/v && cat /srv/v/secret", "/srv/vault"),
+                reading("mv /srv /s && mv /s /srv", "/srv"),
+            ],
+            twins: &["mv /srv/open /srv/o", "mv /srv/vault/deep /srv/d"],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}

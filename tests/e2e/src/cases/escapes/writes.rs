@@ -1,0 +1,146 @@
+//! Changing what a policy says may only be read.
+
+use std::{fs, thread};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Case, HOST_SHARE, PREPARE, Plan, SHARE, case, manifest, ordinary, reading, shared_file,
+};
+use crate::support::Guest;
+
+pub(super) const CASES: &[Case] = &[
+    case("escape_by_truncating_open", truncating_open),
+    case("escape_by_ftruncate", ftruncate),
+    case("escape_by_shared_mapping", shared_mapping),
+];
+
+const READ_ONLY: &str = "
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+      readOnly: true
+  action: Block
+";
+
+/// It still holds what it held, and can be read.
+const INTACT: &str = "[ \"$(cat /srv/vault/secret)\" = secret ]";
+
+fn truncating_open(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        let plan = Plan {
+            name: "escape-truncating-open",
+            spec: READ_ONLY,
+            prepare: PREPARE,
+            escapes: &[
+                reading(": > /srv/vault/secret", "/srv/vault/secret"),
+                reading(
+                    "/opt/tools/karmor-tries truncate /srv/vault/secret",
+                    "/srv/vault/secret",
+                ),
+                reading("truncate -s 0 /srv/vault/secret", "/srv/vault/secret"),
+            ],
+            twins: &[
+                INTACT,
+                ": > /srv/vault/free",
+                "/opt/tools/karmor-tries truncate /srv/vault/free",
+            ],
+        };
+        plan.before(&container)?;
+        let policy = watched.policy(&manifest(plan.name, plan.spec))?;
+        plan.after(&policy, &container)?;
+        for output in container.lines(&[INTACT])? {
+            output.success()?;
+        }
+        Ok(())
+    })
+}
+
+/// A file opened for writing before the policy is not shortened after it.
+fn ftruncate(guest: &Guest) -> Result<()> {
+    held(
+        guest,
+        "escape-ftruncate",
+        "truncate",
+        "/srv/vault/secret",
+        true,
+    )?;
+    held(
+        guest,
+        "escape-ftruncate-free",
+        "truncate",
+        "/srv/vault/free",
+        false,
+    )
+}
+
+fn shared_mapping(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        let plan = Plan {
+            name: "escape-mapping",
+            spec: READ_ONLY,
+            prepare: PREPARE,
+            escapes: &[reading(
+                "/opt/tools/karmor-tries map /srv/vault/secret",
+                "/srv/vault/secret",
+            )],
+            twins: &[INTACT, "/opt/tools/karmor-tries map /srv/vault/free"],
+        };
+        plan.play(watched, &container)?;
+        for output in container.lines(&[INTACT])? {
+            output.success()?;
+        }
+        Ok(())
+    })?;
+    held(
+        guest,
+        "escape-held-mapping",
+        "map",
+        "/srv/vault/secret",
+        true,
+    )?;
+    held(
+        guest,
+        "escape-held-mapping-free",
+        "map",
+        "/srv/vault/free",
+        false,
+    )
+}
+
+/// Opens a file, adds the policy, and lets the opener change the file.
+fn held(guest: &Guest, name: &str, change: &str, file: &str, refused: bool) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        for output in container.lines(&[PREPARE])? {
+            output.success()?;
+        }
+        for signal in ["ready", "go"] {
+            // From the case before.
+            let _ = fs::remove_file(format!("{HOST_SHARE}/{signal}"));
+        }
+        let (policy, output) = thread::scope(|scope| {
+            let opener = scope.spawn(|| {
+                container.exec(&["/opt/tools/karmor-tries", "hold", change, file, SHARE])
+            });
+            let policy =
+                shared_file("ready").and_then(|()| watched.policy(&manifest(name, READ_ONLY)));
+            // Whatever happened, the opener must end.
+            let go = fs::write(format!("{HOST_SHARE}/go"), "");
+            let output = opener
+                .join()
+                .map_err(|_panic| anyhow::anyhow!("the opener panicked"));
+            go.context("cannot tell the opener to go on")?;
+            anyhow::Ok((policy?, output??))
+        })?;
+        if refused {
+            reading("a change of the open file", file).failed(&policy, &output)?;
+        } else {
+            output.success()?;
+            ensure!(policy.alerts()?.is_empty(), "{:#?}", policy.alerts()?);
+        }
+        Ok(())
+    })
+}
