@@ -1,6 +1,10 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
+mod crash;
+mod preempt;
 mod rig;
+mod ring;
+mod swap;
 
 use anyhow::Result;
 
@@ -28,7 +32,14 @@ impl Case {
 /// Every case there is.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    rig::CASES.to_vec()
+    [
+        rig::CASES,
+        swap::CASES,
+        preempt::CASES,
+        ring::CASES,
+        crash::CASES,
+    ]
+    .concat()
 }
 
 #[cfg(test)]
