@@ -25,6 +25,22 @@ pub struct Counters {
     pub faults: [u64; FAULTS],
 }
 
+impl Counters {
+    /// All CPUs together.
+    #[must_use]
+    pub fn sum(per_cpu: &[Self]) -> Self {
+        let mut sum = Self::default();
+        for cpu in per_cpu {
+            let pairs = sum.emitted.iter_mut().zip(cpu.emitted);
+            let pairs = pairs.chain(sum.lost.iter_mut().zip(cpu.lost));
+            for (total, value) in pairs.chain(sum.faults.iter_mut().zip(cpu.faults)) {
+                *total += value;
+            }
+        }
+        sum
+    }
+}
+
 /// Why the kernel half could not decide. The answer is refusal for a subject under policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

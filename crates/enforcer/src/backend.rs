@@ -59,11 +59,11 @@ pub trait Backend: Send {
     /// Takes the stream of raw events ([`karmor_abi::event`]), once.
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>>;
 
-    /// Sums of the per-CPU counters.
+    /// The counters of each CPU, by its number.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn counters(&self) -> Result<Counters, BackendError>;
+    fn counters(&self) -> Result<Vec<Counters>, BackendError>;
 }
 
 /// One event as the kernel wrote it, with the table it names resolved.

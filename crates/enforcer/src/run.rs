@@ -68,8 +68,7 @@ pub async fn run(
     let events = backend
         .events()
         .context("the backend's events are taken already")?;
-    let accounts = Arc::new(Accounts::default());
-    accounts.adopt(&backend.counters()?);
+    let accounts = Arc::new(Accounts::since(backend.counters()?));
 
     let node = Arc::new(node(&config));
     let identities = Identities::default();
@@ -259,7 +258,7 @@ async fn pump(
     while let Some(raw) = events.recv().await {
         match decode(&raw.bytes) {
             Ok(event) => {
-                accounts.delivered(event.header.class);
+                accounts.delivered(&event.header);
                 let who = identities.get(event.header.workload);
                 feeds
                     .alerts

@@ -282,11 +282,36 @@ pub struct Workload {
     #[prost(string, repeated, tag = "7")]
     pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// emitted = delivered + lost + what is on its way.
+/// What became of events since this daemon took over:
+/// emitted = delivered + lost + what is on its way, in each class and in sum.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventCounters {
+    #[prost(uint64, tag = "1")]
+    pub emitted: u64,
+    #[prost(uint64, tag = "2")]
+    pub delivered: u64,
+    #[prost(uint64, tag = "3")]
+    pub lost: u64,
+    /// Refusals.
+    #[prost(message, optional, tag = "4")]
+    pub denials: ::core::option::Option<ClassCounters>,
+    /// Audited accesses.
+    #[prost(message, optional, tag = "5")]
+    pub audits: ::core::option::Option<ClassCounters>,
+    /// Accesses that could not be decided and were refused for safety.
+    #[prost(uint64, tag = "6")]
+    pub faults: u64,
+    /// Delivered records that could not be read; they count as delivered in the sum alone.
+    #[prost(uint64, tag = "7")]
+    pub malformed: u64,
+}
+/// What became of the events of one class.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClassCounters {
     #[prost(uint64, tag = "1")]
     pub emitted: u64,
     #[prost(uint64, tag = "2")]

@@ -5,6 +5,7 @@
 //! cases/     what must hold; run by `karmor-e2e`, names carry the oldest kernel they apply to
 //! demo/      the scenes of `cargo xtask demo`
 //! bench/     the operations of `cargo xtask bench`
+//! hammer/    tries what is forbidden over and over, from inside a container
 //! init/      PID 1 of the VM
 //! tries/     what cases try inside containers and no shell can
 //! ```

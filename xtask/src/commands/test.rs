@@ -46,6 +46,9 @@ pub(crate) struct Args {
 /// Pairs of policies and accesses on which reference and matcher are compared.
 const PROPERTY_CASES: &str = "1000000";
 
+/// A hook may be preempted in the middle on this kernel setting, which is the harder one.
+const PREEMPTIBLE: &str = "preempt=full";
+
 /// Everything but the kernel half, which only builds for the BPF target.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "karmor-enforcer-ebpf"];
 
@@ -164,6 +167,7 @@ impl Args {
                 .chain(self.filter.clone())
                 .collect(),
             timeout: Duration::from_secs(self.timeout),
+            append: PREEMPTIBLE.to_owned(),
             ..Machine::new(kernel, built)?
         };
         let log = Arc::new(Mutex::new(Vec::new()));

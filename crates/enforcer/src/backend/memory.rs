@@ -144,7 +144,10 @@ impl Handle {
             Action::Audit => Class::Audit,
             Action::Block => Class::Denial,
         };
+        state.counters.emitted[class as usize] += 1;
         let header = Header {
+            sequence: state.counters.emitted[class as usize],
+            cpu: 0,
             workload: access.workload,
             set: object,
             verdict: verdict.0,
@@ -155,7 +158,6 @@ impl Handle {
             bytes: encode(header, access.texts).into(),
             table: Some(table),
         };
-        state.counters.emitted[class as usize] += 1;
         if self.sender.try_send(raw).is_err() {
             state.counters.lost[class as usize] += 1;
         }
@@ -258,7 +260,7 @@ impl Backend for Memory {
         self.events.take()
     }
 
-    fn counters(&self) -> Result<Counters, BackendError> {
-        Ok(self.handle.state().counters)
+    fn counters(&self) -> Result<Vec<Counters>, BackendError> {
+        Ok(vec![self.handle.state().counters])
     }
 }

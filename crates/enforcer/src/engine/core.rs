@@ -538,7 +538,7 @@ impl Core {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn counters(&self) -> Result<Counters, BackendError> {
+    pub fn counters(&self) -> Result<Vec<Counters>, BackendError> {
         self.backend.counters()
     }
 }

@@ -324,20 +324,12 @@ impl Backend for Kernel {
         )
     }
 
-    fn counters(&self) -> Result<Counters, BackendError> {
+    fn counters(&self) -> Result<Vec<Counters>, BackendError> {
         let per_cpu = self
             .counters
             .get(&0, 0)
             .map_err(|error| kernel_error("reading the counters")(error.into()))?;
-        let mut sum = Counters::default();
-        for cpu in per_cpu.iter() {
-            let pairs = sum.emitted.iter_mut().zip(cpu.emitted);
-            let pairs = pairs.chain(sum.lost.iter_mut().zip(cpu.lost));
-            for (total, value) in pairs.chain(sum.faults.iter_mut().zip(cpu.faults)) {
-                *total += value;
-            }
-        }
-        Ok(sum)
+        Ok(per_cpu.to_vec())
     }
 }
 

@@ -1,7 +1,8 @@
 //! `karmor.v1.Control`: policies with their whole state, and what the node can enforce.
 
+use karmor_abi::counters::Class;
 use karmor_proto::karmor::v1::{
-    ApplyPolicyRequest, ApplyPolicyResponse, Capabilities, DeletePolicyRequest,
+    ApplyPolicyRequest, ApplyPolicyResponse, Capabilities, ClassCounters, DeletePolicyRequest,
     DeletePolicyResponse, Enforcement, EventCounters, GetPolicyRequest, GetPolicyResponse,
     HookSupport, ListPoliciesRequest, ListPoliciesResponse, NotEnforced, Outcome, Policy,
     PolicyRef, PolicyResult, ProbeRequest, ProbeResponse, RuntimeSocket, VersionRequest,
@@ -13,7 +14,7 @@ use super::{Api, peer::may_change};
 use crate::{
     backend,
     engine::{Core, Done, ListedPolicy, Reference, Stopped},
-    events::clock::rfc3339,
+    events::{clock::rfc3339, loss::Books},
     index::{MemberStatus, PolicyId, Source},
     source::{
         read::{Document, read},
@@ -188,6 +189,28 @@ fn workload(member: MemberStatus, host: &str) -> Workload {
     }
 }
 
+fn event_counters(books: &Books) -> EventCounters {
+    let of = |class: Class| {
+        let book = books.classes[class as usize];
+        ClassCounters {
+            emitted: book.emitted,
+            delivered: book.delivered,
+            lost: book.lost,
+        }
+    };
+    let classes = [of(Class::Denial), of(Class::Audit)];
+    let [denials, audits] = classes;
+    EventCounters {
+        emitted: classes.iter().map(|class| class.emitted).sum(),
+        delivered: classes.iter().map(|class| class.delivered).sum::<u64>() + books.malformed,
+        lost: classes.iter().map(|class| class.lost).sum(),
+        denials: Some(denials),
+        audits: Some(audits),
+        faults: books.faults,
+        malformed: books.malformed,
+    }
+}
+
 #[tonic::async_trait]
 impl Control for Api {
     async fn apply_policy(
@@ -336,11 +359,7 @@ impl Control for Api {
                 .map(|m| workload(m, &self.node.host))
                 .collect(),
             policies,
-            events: Some(EventCounters {
-                emitted: counters.emitted.iter().sum(),
-                delivered: self.accounts.total_delivered(),
-                lost: counters.lost.iter().sum(),
-            }),
+            events: Some(event_counters(&self.accounts.books(&counters))),
             started_at: rfc3339(self.started),
         }))
     }

@@ -366,7 +366,7 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     let api = Api {
         engine,
         feeds: Arc::default(),
-        accounts: Arc::default(),
+        accounts: Arc::new(Accounts::since(Vec::new())),
         node: Arc::default(),
         runtime: SharedConnection::default(),
         started: Timestamp::now(),

@@ -126,11 +126,11 @@ pub fn complaint(reading: &Reading) -> String {
     )
 }
 
-/// Follows a directory until nobody listens. `directory` has been scanned once already.
+/// Follows a directory until nobody listens.
 pub async fn follow(mut directory: Directory, changes: mpsc::Sender<Vec<FileChange>>) {
     let mut watch = Watch::on(&directory.path);
     loop {
-        watch.changed().await;
+        // At once too: what changed before the watch stood is told by nobody.
         match directory.scan() {
             Ok(found) if found.is_empty() => {}
             Ok(found) => {
@@ -145,7 +145,11 @@ pub async fn follow(mut directory: Directory, changes: mpsc::Sender<Vec<FileChan
         }
         if watch.ended {
             watch = Watch::on(&directory.path);
+            if !watch.ended {
+                continue;
+            }
         }
+        watch.changed().await;
     }
 }
 
@@ -268,12 +272,19 @@ mod tests {
     async fn follows_writes_renames_and_removals() {
         let dir = tempfile::tempdir().unwrap();
         let (tx, mut rx) = mpsc::channel(4);
-        let task = tokio::spawn(follow(Directory::new(dir.path().to_owned()), tx));
-        // Not before the watch stands.
-        tokio::time::sleep(QUIET).await;
+        let mut directory = Directory::new(dir.path().to_owned());
+        assert!(directory.scan().unwrap().is_empty());
+        // After the first scan, before anybody watches.
+        fs::write(dir.path().join("early.yaml"), "kind: x").unwrap();
+        let task = tokio::spawn(follow(directory, tx));
+        let wait = Duration::from_secs(5);
+        let changes = tokio::time::timeout(wait, rx.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(names(&changes), [("early.yaml".to_owned(), true)]);
         fs::write(dir.path().join("new"), "kind: x").unwrap();
         fs::rename(dir.path().join("new"), dir.path().join("a.yaml")).unwrap();
-        let wait = Duration::from_secs(5);
         let changes = tokio::time::timeout(wait, rx.recv())
             .await
             .unwrap()

@@ -1,8 +1,8 @@
 //! `karmor probe`.
 
 use karmor_proto::karmor::v1::{
-    Capabilities, Enforcement, EventCounters, HookSupport, Policy, ProbeResponse, RuntimeSocket,
-    Workload,
+    Capabilities, ClassCounters, Enforcement, EventCounters, HookSupport, Policy, ProbeResponse,
+    RuntimeSocket, Workload,
 };
 
 use crate::{
@@ -64,6 +64,18 @@ fn answer() -> ProbeResponse {
             emitted: 7,
             delivered: 6,
             lost: 1,
+            denials: Some(ClassCounters {
+                emitted: 6,
+                delivered: 5,
+                lost: 1,
+            }),
+            audits: Some(ClassCounters {
+                emitted: 1,
+                delivered: 1,
+                lost: 0,
+            }),
+            faults: 0,
+            malformed: 0,
         }),
     }
 }

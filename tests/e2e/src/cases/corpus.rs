@@ -10,14 +10,14 @@ use crate::support::{Container, Guest, Image, KernelVersion, Watched};
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "corpus_posture_block",
-        since: KernelVersion::new(6, 1),
-        run: |guest| corpus(guest, Posture::Block, &["--defaultFilePosture=block"]),
-    },
-    Case {
         name: "corpus_posture_audit",
         since: KernelVersion::new(6, 1),
         run: |guest| corpus(guest, Posture::Audit, &[]),
+    },
+    Case {
+        name: "corpus_posture_block",
+        since: KernelVersion::new(6, 1),
+        run: |guest| corpus(guest, Posture::Block, &["--defaultFilePosture=block"]),
     },
 ];
 

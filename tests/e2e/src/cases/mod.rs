@@ -2,9 +2,13 @@
 
 mod alerts;
 mod corpus;
+mod crash;
 mod escapes;
+mod preempt;
 mod rig;
+mod ring;
 mod seeds;
+mod swap;
 
 use anyhow::Result;
 
@@ -29,15 +33,20 @@ impl Case {
     }
 }
 
-/// Every case there is.
+/// Every case there is. Those that want the same enforcer are beside each other: it starts once
+/// for them.
 #[must_use]
 pub fn all() -> Vec<Case> {
     [
         rig::CASES,
-        alerts::CASES,
-        seeds::CASES,
         corpus::CASES,
         &escapes::cases(),
+        alerts::CASES,
+        seeds::CASES,
+        swap::CASES,
+        preempt::CASES,
+        ring::CASES,
+        crash::CASES,
     ]
     .concat()
 }

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::{Containerd, program, until};
 
@@ -95,9 +96,7 @@ impl Enforcer {
     /// # Errors
     /// When it does not end, or not well.
     pub fn stop(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("a process id is positive")?, Signal::TERM)
-            .context("cannot signal the enforcer")?;
+        self.signal(Signal::TERM)?;
         let status = until("the enforcer to end", PATIENCE, || {
             self.child
                 .try_wait()
@@ -107,6 +106,28 @@ impl Enforcer {
             bail!("{PROGRAM} ended with {status}\n{}", self.log());
         }
         Ok(())
+    }
+
+    /// Keeps the daemon from doing anything until [`Enforcer::thaw`].
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen daemon go on.
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process id is positive")?, signal)
+            .context("cannot signal the enforcer")
     }
 
     /// Ends the daemon as a crash would. Enforcement stays.
@@ -125,9 +146,7 @@ impl Enforcer {
     /// When it does not find it in time.
     pub fn knows(&self, container: &str) -> Result<()> {
         until("the daemon to find the container", PATIENCE, || {
-            let probe = program::run("karmor", ["probe", "-o", "json"])?;
-            let probe: serde_json::Value = serde_json::from_str(&probe.stdout)
-                .with_context(|| format!("karmor probe printed no JSON: {probe}"))?;
+            let probe = probe()?;
             let known = probe["workloads"].as_array().is_some_and(|workloads| {
                 workloads
                     .iter()
@@ -146,6 +165,17 @@ impl Enforcer {
         program::run("karmor", ["vm", "policy", "add", file])?.success()
     }
 
+    /// Adds a policy from its text and returns the file it was written to.
+    ///
+    /// # Errors
+    /// When the file cannot be written, and as for [`Enforcer::add_policy`].
+    pub fn add_manifest(&self, name: &str, manifest: &str) -> Result<PathBuf> {
+        let path = std::env::temp_dir().join(format!("{name}.yaml"));
+        fs::write(&path, manifest).with_context(|| format!("cannot write {}", path.display()))?;
+        self.add_policy(&path)?;
+        Ok(path)
+    }
+
     /// Deletes policies the way a user does.
     ///
     /// # Errors
@@ -154,6 +184,16 @@ impl Enforcer {
         let file = file.to_str().context("a policy's path is UTF-8")?;
         program::run("karmor", ["vm", "policy", "delete", file])?.success()
     }
+}
+
+/// What the daemon finds, as `karmor probe -o json` tells it.
+///
+/// # Errors
+/// When `karmor` fails, or what it prints is not JSON.
+pub fn probe() -> Result<Value> {
+    let output = program::run("karmor", ["probe", "-o", "json"])?.success()?;
+    serde_json::from_str(&output.stdout)
+        .with_context(|| format!("karmor probe printed no JSON: {output}"))
 }
 
 impl Drop for Enforcer {

@@ -4,12 +4,14 @@ mod alerts;
 mod container;
 mod containerd;
 mod enforcer;
+mod hammer;
 mod kernel;
 mod program;
 mod wait;
 mod watched;
+mod wire;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Result;
 
@@ -17,11 +19,13 @@ pub use self::{
     alerts::{Alerts, Follower},
     container::{Container, ContainerBuilder, Image},
     containerd::{Containerd, Place},
-    enforcer::{Enforcer, SOCKET},
+    enforcer::{Enforcer, SOCKET, probe},
+    hammer::{Hammer, HammerCounts, HammerReport, Hammering},
     kernel::{KernelVersion, security_modules},
     program::{Output, run},
     wait::until,
     watched::{Applied, Watched},
+    wire::Wire,
 };
 
 /// The system the cases run on. It starts what a case asks for and keeps it for the next one.
@@ -30,6 +34,8 @@ pub struct Guest {
     place: Place,
     /// Before containerd: the daemon goes first.
     watched: Mutex<Option<Watched>>,
+    /// Never beside the other: only one can run.
+    unwatched: Mutex<Option<Enforcer>>,
     containerd: OnceLock<Containerd>,
 }
 
@@ -40,6 +46,7 @@ impl Guest {
         Self {
             place,
             watched: Mutex::new(None),
+            unwatched: Mutex::new(None),
             containerd: OnceLock::new(),
         }
     }
@@ -74,13 +81,45 @@ impl Guest {
         arguments: &[&str],
         work: impl FnOnce(&Watched) -> Result<T>,
     ) -> Result<T> {
-        let mut kept = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.watched);
         if let Some(watched) = kept.take_if(|watched| watched.has(arguments)) {
             return work(kept.insert(watched));
         }
-        // Only one can run.
         drop(kept.take());
+        drop(lock(&self.unwatched).take());
         let watched = Watched::start(self.containerd()?, arguments)?;
         work(kept.insert(watched))
     }
+
+    /// Does something beside an enforcer whose alerts nobody reads: the one of the case before,
+    /// when that had one.
+    ///
+    /// # Errors
+    /// When the enforcer does not start; what `work` returns.
+    pub fn unwatched<T>(&self, work: impl FnOnce(&Enforcer) -> Result<T>) -> Result<T> {
+        drop(lock(&self.watched).take());
+        let mut kept = lock(&self.unwatched);
+        let enforcer = match kept.take() {
+            Some(enforcer) => enforcer,
+            None => Enforcer::start(self.containerd()?, &[])?,
+        };
+        work(kept.insert(enforcer))
+    }
+
+    /// Ends the enforcer of the case before, for a case that starts its own.
+    pub fn without_enforcer(&self) {
+        drop(lock(&self.watched).take());
+        drop(lock(&self.unwatched).take());
+    }
+}
+
+/// Tells a figure that is worth knowing and decides nothing.
+pub fn note(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to tell when the stream is gone.
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

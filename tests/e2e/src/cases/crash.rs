@@ -1,0 +1,218 @@
+//! A killed daemon: the kernel goes on refusing, and the next daemon takes over what it finds.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{loaded_links, loaded_programs};
+use serde_json::Value;
+
+use super::Case;
+use crate::support::{
+    Alerts, Container, Enforcer, Guest, Hammer, Image, KernelVersion, probe, run, until,
+};
+
+pub(super) const CASES: &[Case] = &[Case {
+    name: "crash_of_the_daemon_opens_no_gap",
+    since: KernelVersion::new(6, 1),
+    run: crash,
+}];
+
+const POLICY: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: survives-a-crash
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  process:
+    matchPaths:
+    - path: /usr/bin/apt
+  file:
+    matchPaths:
+    - path: /etc/nginx/nginx.conf
+  action: Block
+";
+
+const FORBIDDEN: &str = "/etc/nginx/nginx.conf";
+
+/// 80,000 openings and 20,000 executions, by two processes.
+const HAMMER: [&str; 6] = [
+    "--deny-open=/etc/nginx/nginx.conf",
+    "--deny-exec=/usr/bin/apt",
+    "--opens-per-exec=4",
+    "--processes=2",
+    "--rounds=10000",
+    "--until=stop",
+];
+const ATTEMPTS: u64 = 100_000;
+
+const PINS: &str = "/sys/fs/bpf/karmor";
+
+/// The kernel frees links and programs some time after their last user is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn crash(guest: &Guest) -> Result<()> {
+    let hammer = Hammer::new("crash")?;
+    let container = hammer
+        .mount(guest.container(Image::Debian)?)?
+        .start("crash")?;
+    guest.without_enforcer();
+    let mut enforcer = Enforcer::start(guest.containerd()?, &[])?;
+    enforcer.knows(container.name())?;
+    enforcer.add_manifest("survives-a-crash", POLICY)?;
+    let policies = policies()?;
+    ensure!(
+        container.exec(&["cat", FORBIDDEN])?.denied(),
+        "the policy is not in force"
+    );
+    let hooks = hooks()?;
+
+    let enforcer = std::thread::scope(|scope| {
+        let hammering = hammer.start(scope, &container, &HAMMER);
+        let taken_over = (|| {
+            hammer.reaches(ATTEMPTS / 10, &hammering)?;
+            enforcer.crash()?;
+            let dead = hammer.counts()?;
+            // Long enough that the rings overflow with nobody there.
+            hammer.reaches(dead.denials() + ATTEMPTS / 2, &hammering)?;
+            let next = Enforcer::start(guest.containerd()?, &[])?;
+            let here = hammer.counts()?;
+            hammer.reaches(here.denials() + 1_000, &hammering)?;
+            Ok(next)
+        })();
+        hammer.stop()?;
+        let counts = hammering.report()?.all_right()?;
+        ensure!(
+            counts.denied_opens >= 80_000 && counts.denied_execs >= 20_000,
+            "too few attempts: {counts:?}"
+        );
+        taken_over
+    });
+    let mut next: Enforcer = enforcer?;
+
+    let after = self::policies()?;
+    ensure!(
+        after == policies,
+        "before the crash: {policies:?}, after: {after:?}"
+    );
+    one_link_each(&hooks)?;
+    alerts_flow(&container)?;
+    unload(&container, &mut next)
+}
+
+/// Every policy, without when it came into force.
+fn policies() -> Result<Vec<Value>> {
+    let output = run("karmor", ["vm", "policy", "list", "-o", "json"])?.success()?;
+    let list: Value = serde_json::from_str(&output.stdout).context("the list is not JSON")?;
+    let mut list = list.as_array().context("the list is no list")?.clone();
+    for policy in &mut list {
+        policy
+            .as_object_mut()
+            .context("a policy is an object")?
+            .remove("updatedAt");
+    }
+    ensure!(!list.is_empty(), "no policy is listed");
+    Ok(list)
+}
+
+/// The hooks that have a program of ours, as the daemon tells.
+fn hooks() -> Result<Vec<String>> {
+    let report = probe()?;
+    let hooks = report["hooks"].as_array().context("no hooks")?;
+    let attached = hooks.iter().filter(|hook| hook["attached"] == true);
+    let names: Vec<String> = attached
+        .filter_map(|hook| hook["hook"].as_str().map(str::to_owned))
+        .collect();
+    for needed in ["file_open", "bprm_check_security", "task_alloc"] {
+        ensure!(
+            names.iter().any(|name| name == needed),
+            "{needed} is not attached"
+        );
+    }
+    Ok(names)
+}
+
+/// How many links each LSM program has, whoever holds them. Nobody else loads any here.
+fn links() -> Result<BTreeMap<String, usize>> {
+    /// From `linux/bpf.h`; aya returns the type but does not export it.
+    const BPF_PROG_TYPE_LSM: u32 = 29;
+    let mut names = BTreeMap::new();
+    // One that goes while the list is read is none.
+    for program in loaded_programs().filter_map(Result::ok) {
+        if program.program_type() as u32 == BPF_PROG_TYPE_LSM {
+            let name = program.name_as_str().context("a name is UTF-8")?;
+            names.insert(program.id(), name.to_owned());
+        }
+    }
+    let mut links = BTreeMap::new();
+    for link in loaded_links().filter_map(Result::ok) {
+        if let Some(name) = names.get(&link.program_id()) {
+            *links.entry(name.clone()).or_default() += 1;
+        }
+    }
+    Ok(links)
+}
+
+/// The hooks that were attached before the crash are, each once; and nothing else is.
+fn one_link_each(before: &[String]) -> Result<()> {
+    /// What the kernel keeps of a program's name.
+    const NAME_BYTES: usize = 15;
+    ensure!(hooks()? == before, "other hooks than before: {before:?}");
+    let expected: BTreeMap<String, usize> = before
+        .iter()
+        .map(|hook| (hook.chars().take(NAME_BYTES).collect(), 1))
+        .collect();
+    until("one link for each hook", PATIENCE, || {
+        Ok((links()? == expected).then_some(()))
+    })
+    .with_context(|| format!("links: {:?}", links()))?;
+    let mut pins = Vec::new();
+    for entry in std::fs::read_dir(Path::new(PINS).join("v1")).context("nothing is pinned")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        pins.extend(name.strip_prefix("link_").map(str::to_owned));
+    }
+    pins.sort();
+    let mut hooks = before.to_vec();
+    hooks.sort();
+    ensure!(pins == hooks, "links are pinned for {pins:?}, not {hooks:?}");
+    Ok(())
+}
+
+fn alerts_flow(container: &Container<'_>) -> Result<()> {
+    let alerts = Alerts::watch(&[])?;
+    ensure!(
+        container
+            .exec(&["head", "-n", "1", FORBIDDEN])?
+            .denied(),
+        "the policy is no longer in force"
+    );
+    let alert = alerts.expect("an alert of the next daemon", |alert| {
+        alert["ProcessName"] == "/usr/bin/head" && alert["Resource"] == FORBIDDEN
+    })?;
+    for (field, value) in [
+        ("PolicyName", "survives-a-crash"),
+        ("ContainerName", "crash"),
+        ("Action", "Block"),
+    ] {
+        ensure!(alert[field] == value, "{field} is not {value}: {alert}");
+    }
+    Ok(())
+}
+
+/// Enforcement outlives the daemon's regular end too; `unload` ends it.
+fn unload(container: &Container<'_>, enforcer: &mut Enforcer) -> Result<()> {
+    enforcer.stop()?;
+    ensure!(
+        container.exec(&["cat", FORBIDDEN])?.denied(),
+        "nothing is enforced once the daemon has stopped"
+    );
+    run("karmor-enforcer", ["unload"])?.success()?;
+    ensure!(!Path::new(PINS).exists(), "{PINS} is still there");
+    container.exec(&["cat", FORBIDDEN])?.success()?;
+    until("the kernel to free all links", PATIENCE, || {
+        Ok(links()?.is_empty().then_some(()))
+    })
+    .with_context(|| format!("links: {:?}", links()))
+}

@@ -1,0 +1,127 @@
+//! Policies that change while they are needed.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use karmor_proto::karmor::v1::{Enforcement, Outcome};
+
+use super::Case;
+use crate::support::{Guest, Hammer, Image, KernelVersion, Wire};
+
+pub(super) const CASES: &[Case] = &[Case {
+    name: "swap_of_policies_under_load_opens_no_gap",
+    since: KernelVersion::new(6, 1),
+    run: swap,
+}];
+
+const NAME: &str = "swapped";
+
+/// Both forbid the same file and the same program, by rules of different kinds among others, so
+/// that no state of one table means the same in the other.
+const SETS: [&str; 2] = [
+    "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: swapped
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  process:
+    matchPaths:
+    - path: /usr/bin/apt
+    - path: /usr/bin/apt-get
+  file:
+    matchPaths:
+    - path: /etc/nginx/nginx.conf
+  action: Block
+",
+    "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: swapped
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  process:
+    matchDirectories:
+    - dir: /usr/games/
+      recursive: true
+    matchPatterns:
+    - pattern: /usr/bin/ap[st]
+  file:
+    matchPaths:
+    - path: /etc/shadow
+    - path: /etc/nginx/mime.types
+      readOnly: true
+    matchPatterns:
+    - pattern: /etc/nginx/*.conf
+  action: Block
+",
+];
+
+const SWAPS: usize = 10_000;
+
+const HAMMER: [&str; 5] = [
+    "--deny-open=/etc/nginx/nginx.conf",
+    "--deny-exec=/usr/bin/apt",
+    "--allow-open=/etc/nginx/mime.types",
+    "--processes=2",
+    "--until=stop",
+];
+
+fn swap(guest: &Guest) -> Result<()> {
+    let hammer = Hammer::new("swap")?;
+    let container = hammer
+        .mount(guest.container(Image::Debian)?)?
+        .start("swap")?;
+    guest.unwatched(|enforcer| {
+        enforcer.knows(container.name())?;
+        let wire = Wire::connect()?;
+        let [first, second] = SETS;
+        apply(&wire, first, Outcome::Applied)?;
+        std::thread::scope(|scope| {
+            let hammering = hammer.start(scope, &container, &HAMMER);
+            let swapped = hammer.reaches(1, &hammering).and_then(|start| {
+                let begin = Instant::now();
+                for set in [second, first].into_iter().cycle().take(SWAPS) {
+                    apply(&wire, set, Outcome::Modified)?;
+                }
+                Ok((start, begin.elapsed()))
+            });
+            let end = hammer.counts();
+            hammer.stop()?;
+            let report = hammering.report()?;
+            let (start, took) = swapped?;
+            let tried = end?.denials() - start.denials();
+            crate::support::note(&format!(
+                "{SWAPS} swaps in {took:.1?}, {tried} refusals meanwhile"
+            ));
+            report.all_right()?;
+            // One for each swap at least, else too few fell into one.
+            ensure!(
+                tried > SWAPS as u64,
+                "only {tried} attempts during {SWAPS} swaps"
+            );
+            Ok(())
+        })?;
+        wire.delete(NAME)?;
+        Ok(())
+    })
+}
+
+fn apply(wire: &Wire, set: &str, outcome: Outcome) -> Result<()> {
+    let answer = wire.apply(set)?;
+    let [result] = answer.results.as_slice() else {
+        anyhow::bail!("not one result: {answer:?}");
+    };
+    ensure!(
+        result.outcome() == outcome && result.enforcement() == Enforcement::Full,
+        "{result:?}\n{}",
+        answer.rendered
+    );
+    Ok(())
+}
