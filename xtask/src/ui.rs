@@ -20,6 +20,16 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(stderr, "{text}");
 }
 
+/// Part of another program's stream, on stderr as it is.
+pub(crate) fn pass_on(bytes: &[u8]) {
+    let mut stderr = std::io::stderr().lock();
+    if stderr.is_terminal() {
+        // Over the spinner, which draws itself anew below.
+        let _ = stderr.write_all(b"\r\x1b[2K");
+    }
+    let _ = stderr.write_all(bytes);
+}
+
 /// A line of data on stdout.
 pub(crate) fn line(text: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -405,7 +405,10 @@ impl Index {
     fn untracked(&self, identity: &Identity) -> bool {
         match identity {
             Identity::Host => false,
-            Identity::Container(c) => self.rules.untracked.contains(&c.namespace),
+            // Elsewhere a label names the namespace, and an image must not excuse itself.
+            Identity::Container(c) => {
+                c.is_of_kubernetes() && self.rules.untracked.contains(&c.namespace)
+            }
         }
     }
 

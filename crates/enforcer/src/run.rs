@@ -31,7 +31,7 @@ use crate::{
         store::Store,
     },
     workload::{
-        Node,
+        Node, RuntimeEvent,
         cgroup::Hierarchy,
         containerd::{self, Connection, SharedConnection},
         numbers::Numbers,
@@ -43,6 +43,10 @@ const LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// How long clients may take to leave when the daemon stops.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long nobody is served while the container runtime lists what runs already. Whoever gets an
+/// answer from the daemon may rely on the containers of before being protected.
+const FIRST_LIST: Duration = Duration::from_secs(10);
 
 /// Changes of files or containers that may wait for the engine.
 const QUEUE: usize = 64;
@@ -87,10 +91,12 @@ pub async fn run(
     let runtime = SharedConnection::default();
     let mut tasks = JoinSet::new();
     tasks.spawn(follow_files(policy_files, engine.clone()));
+    let listed = CancellationToken::new();
     tasks.spawn(follow_containers(
         config.cri_socket.clone(),
         engine.clone(),
         Arc::clone(&runtime),
+        listed.clone(),
     ));
     tasks.spawn(watch_losses(
         engine.clone(),
@@ -123,6 +129,13 @@ pub async fn run(
             .await
             .context("the gRPC descriptors are damaged")?,
     );
+    tokio::select! {
+        () = listed.cancelled() => {}
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(FIRST_LIST) => {
+            warn!("the container runtime takes long to list its containers; serving meanwhile");
+        }
+    }
     let mut servers = JoinSet::new();
     {
         let (services, stop) = (Arc::clone(&services), stop.clone());
@@ -219,7 +232,15 @@ async fn follow_files(files: Directory, engine: Engine) {
     tokio::join!(follow, take);
 }
 
-async fn follow_containers(socket: Option<PathBuf>, engine: Engine, connection: SharedConnection) {
+/// `listed` is cancelled once the containers that already ran are registered, or there is no hope
+/// of that for now.
+async fn follow_containers(
+    socket: Option<PathBuf>,
+    engine: Engine,
+    connection: SharedConnection,
+    listed: CancellationToken,
+) {
+    let _listed_at_the_end = listed.clone().drop_guard();
     let hierarchy = match Hierarchy::find() {
         Ok(hierarchy) => hierarchy,
         Err(error) => {
@@ -236,11 +257,15 @@ async fn follow_containers(socket: Option<PathBuf>, engine: Engine, connection: 
         }
     };
     let (sender, mut events) = mpsc::channel(QUEUE);
-    let follow = containerd::follow(socket, hierarchy, sender, connection);
+    let follow = containerd::follow(socket, hierarchy, sender, connection, listed.clone());
     let take = async {
         while let Some(event) = events.recv().await {
+            let whole = matches!(event, RuntimeEvent::Only(_));
             if engine.ask(|core| core.runtime(event)).await.is_err() {
                 return;
+            }
+            if whole {
+                listed.cancel();
             }
         }
     };

@@ -16,6 +16,7 @@ use crate::{
     programs::{self, Profile, Programs},
     setup, shell,
     steps::{Outcome, Steps},
+    ui,
 };
 
 /// Run every test: on this machine, and in a VM on each supported kernel
@@ -171,14 +172,16 @@ impl Args {
             ..Machine::new(kernel, built)?
         };
         let log = Arc::new(Mutex::new(Vec::new()));
-        let ended = machine.run(cache, into(&log), into(&log));
+        let ended = machine.run(cache, tee(&log), tee(&log))?;
         let log = log.lock().unwrap_or_else(PoisonError::into_inner);
         let log = String::from_utf8_lossy(&log);
-        match ended {
-            Ok(ended) if ended.code == 0 => Ok(Outcome::Done(log.into_owned())),
-            Ok(ended) => bail!("{log}\nexit code {}", ended.code),
-            Err(error) => Err(error.context(log.into_owned())),
+        if ended.code == 0 {
+            return Ok(Outcome::Done(log.into_owned()));
         }
+        // What was before has been passed on already.
+        let failures = log.rfind("failures:\n").unwrap_or(0);
+        let failures = log.get(failures..).unwrap_or(&log);
+        bail!("exit code {}\n{failures}", ended.code)
     }
 
     fn cargo(&self, cache: &Cache) -> Command {
@@ -206,12 +209,14 @@ fn skipped(why: &str) -> Result<Outcome> {
     Ok(Outcome::Skipped(why.to_owned()))
 }
 
-/// Collects a stream; both streams may share one log.
-fn into(log: &Arc<Mutex<Vec<u8>>>) -> Sink {
+/// Collects a stream, and passes it on to stderr as it comes: minutes go by, and a run that is cut
+/// off must have told how far it got. Both streams may share one log.
+fn tee(log: &Arc<Mutex<Vec<u8>>>) -> Sink {
     let log = Arc::clone(log);
     Box::new(move |bytes| {
         log.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend_from_slice(bytes);
+        ui::pass_on(bytes);
     })
 }

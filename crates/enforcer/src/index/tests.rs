@@ -237,3 +237,26 @@ fn untracked_namespaces_and_disabled_kinds_get_nothing() {
         .unwrap();
     assert!(rig.handle.table(1).is_none() && rig.handle.table(0).is_none());
 }
+
+#[test]
+fn an_image_cannot_excuse_itself_by_a_label() {
+    let mut rig = Rig::new();
+    let Change::Set { id, policy, text } = block("p", "web", "/usr/bin/apt") else {
+        unreachable!();
+    };
+    let policy = Policy {
+        kind: Kind::Cluster,
+        ..(*policy).clone()
+    };
+    let policy = Arc::new(policy);
+    rig.change(vec![Change::Set { id, policy, text }]).unwrap();
+    let labels = [
+        ("app", "web"),
+        ("kubearmor.io/namespace", "kube-system"),
+        ("io.kubernetes.pod.namespace", "kube-system"),
+    ];
+    let labels = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let container = Container::new("default", "x", "img", None, labels);
+    rig.add(1, Identity::Container(Arc::new(container)));
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+}

@@ -23,6 +23,7 @@ use karmor_containerd_api::{
 };
 use prost::Message;
 use tokio::{net::UnixStream, sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -115,12 +116,14 @@ impl From<Status> for DescribeError {
     }
 }
 
-/// Follows containerd until the receiver is gone, reconnecting as needed.
+/// Follows containerd until the receiver is gone, reconnecting as needed. `failed` is cancelled
+/// when an attempt was in vain.
 pub async fn follow(
     socket: Option<PathBuf>,
     hierarchy: Hierarchy,
     events: mpsc::Sender<RuntimeEvent>,
     connection: SharedConnection,
+    failed: CancellationToken,
 ) {
     let mut wait = BACKOFF.0;
     let mut told = String::new();
@@ -164,6 +167,7 @@ pub async fn follow(
                 error: Some(error),
             },
         );
+        failed.cancel();
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(BACKOFF.1);
     }

@@ -104,6 +104,9 @@ pub struct Container {
     pub aliases: Aliases,
 }
 
+/// The runtime's namespace of what Kubernetes starts. Only root can put a container there.
+const KUBERNETES: &str = "k8s.io";
+
 /// Labels by which the runtimes' tools remember things; no user means them.
 const INTERNAL: [&str; 5] = [
     "io.kubernetes.",
@@ -133,7 +136,13 @@ impl Container {
                 .map(|v| text::name(v))
         };
         let name = first(&["nerdctl/name", "io.kubernetes.container.name"]);
-        let namespace = first(&["io.kubernetes.pod.namespace", "kubearmor.io/namespace"]);
+        // An image can bring any label, but what Kubernetes starts, Kubernetes labels last.
+        let kubernetes = runtime_namespace == KUBERNETES;
+        let namespace = first(&[if kubernetes {
+            "io.kubernetes.pod.namespace"
+        } else {
+            "kubearmor.io/namespace"
+        }]);
         let mut image = text::name(image);
         if let Some(digest) = digest.filter(|d| !image.contains(*d)) {
             image = format!("{image}@{}", text::name(digest));
@@ -150,6 +159,12 @@ impl Container {
             cgroup: PathBuf::new(),
             aliases: Aliases::default(),
         }
+    }
+
+    /// Whether Kubernetes started it, so that its namespace is one of the cluster's.
+    #[must_use]
+    pub fn is_of_kubernetes(&self) -> bool {
+        self.runtime_namespace == KUBERNETES
     }
 
     /// What tells this container from every other on this machine.

@@ -176,16 +176,17 @@ fn one_link_each(before: &[String]) -> Result<()> {
     pins.sort();
     let mut hooks = before.to_vec();
     hooks.sort();
-    ensure!(pins == hooks, "links are pinned for {pins:?}, not {hooks:?}");
+    ensure!(
+        pins == hooks,
+        "links are pinned for {pins:?}, not {hooks:?}"
+    );
     Ok(())
 }
 
 fn alerts_flow(container: &Container<'_>) -> Result<()> {
     let alerts = Alerts::watch(&[])?;
     ensure!(
-        container
-            .exec(&["head", "-n", "1", FORBIDDEN])?
-            .denied(),
+        container.exec(&["head", "-n", "1", FORBIDDEN])?.denied(),
         "the policy is no longer in force"
     );
     let alert = alerts.expect("an alert of the next daemon", |alert| {

@@ -1,6 +1,7 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
 mod alerts;
+mod bad_input;
 mod corpus;
 mod crash;
 mod escapes;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
         corpus::CASES,
         &escapes::cases(),
         alerts::CASES,
+        bad_input::CASES,
         seeds::CASES,
         swap::CASES,
         preempt::CASES,

@@ -80,17 +80,21 @@ fn ring(guest: &Guest) -> Result<()> {
         let (delivered, lost) = sums;
 
         // What one client saw: alerts, reports of losses, and how many it was too slow for.
-        let seen = until("every alert to arrive or be accounted for", PATIENCE, || {
-            let seen = Seen::of(&alerts.lines())?;
-            let reports = self::losses_logged(enforcer) - losses_logged;
-            let due = delivered + reports;
-            ensure!(
-                seen.alerts + seen.reports + seen.dropped <= due,
-                "{seen:?}, but only {delivered} alerts and {reports} reports"
-            );
-            let complete = seen.alerts + seen.reports + seen.dropped == due;
-            Ok(complete.then_some((seen, reports)))
-        });
+        let seen = until(
+            "every alert to arrive or be accounted for",
+            PATIENCE,
+            || {
+                let seen = Seen::of(&alerts.lines())?;
+                let reports = self::losses_logged(enforcer) - losses_logged;
+                let due = delivered + reports;
+                ensure!(
+                    seen.alerts + seen.reports + seen.dropped <= due,
+                    "{seen:?}, but only {delivered} alerts and {reports} reports"
+                );
+                let complete = seen.alerts + seen.reports + seen.dropped == due;
+                Ok(complete.then_some((seen, reports)))
+            },
+        );
         let (seen, reports) = seen.with_context(|| {
             format!(
                 "{delivered} delivered, {lost} lost; {:?}",
@@ -167,7 +171,11 @@ impl Books {
 fn settled() -> Result<Books> {
     until("the books to balance", PATIENCE, || {
         let books = Books::now()?;
-        Ok(books.0.values().all(|book| book.balances()).then_some(books))
+        Ok(books
+            .0
+            .values()
+            .all(|book| book.balances())
+            .then_some(books))
     })
     .with_context(|| format!("the books: {:?}", Books::now()))
 }
@@ -198,7 +206,10 @@ impl Seen {
             let alert: Value = serde_json::from_str(line)
                 .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
             if alert["Operation"] != "EventLoss" {
-                ensure!(alert["PolicyName"] == NAME, "an alert of another policy: {line}");
+                ensure!(
+                    alert["PolicyName"] == NAME,
+                    "an alert of another policy: {line}"
+                );
                 seen.alerts += 1;
                 continue;
             }

@@ -40,7 +40,7 @@ const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 #[derive(Debug)]
 pub struct ContainerBuilder<'a> {
     containerd: &'a Containerd,
-    image: Image,
+    image: String,
     options: Vec<String>,
 }
 
@@ -48,9 +48,16 @@ impl<'a> ContainerBuilder<'a> {
     pub(super) fn new(containerd: &'a Containerd, image: Image) -> Self {
         Self {
             containerd,
-            image,
+            image: image.reference().to_owned(),
             options: Vec::new(),
         }
+    }
+
+    /// Uses the image under another name.
+    #[must_use]
+    pub fn named(mut self, reference: &str) -> Self {
+        reference.clone_into(&mut self.image);
+        self
     }
 
     /// Sets a label of the container.
@@ -102,7 +109,7 @@ impl<'a> ContainerBuilder<'a> {
         // Other runtimes set it; without, bash reads /etc/passwd to find out.
         let mut arguments = vec!["run", "--detach", "--env=HOME=/root", "--env=SHELL=/bin/sh"];
         arguments.extend(self.options.iter().map(String::as_str));
-        arguments.extend([self.image.reference(), name, "sleep", "1000000"]);
+        arguments.extend([&self.image, name, "sleep", "1000000"]);
         self.containerd.ctr(&arguments)?.success()?;
         Ok(self.running(name, false))
     }

@@ -139,8 +139,8 @@ impl Enforcer {
         self.child.wait().context("cannot wait for the enforcer")
     }
 
-    /// Waits until the daemon knows a container, with or without policies: it looks for those that
-    /// already run while it already serves.
+    /// Waits until the daemon knows a container, with or without policies: containerd tells it of
+    /// one that starts at its own pace.
     ///
     /// # Errors
     /// When it does not find it in time.

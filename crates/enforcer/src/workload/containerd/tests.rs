@@ -201,6 +201,7 @@ async fn follows_what_was_there_and_what_comes() {
         hierarchy,
         sender,
         Arc::clone(&connection),
+        CancellationToken::new(),
     ));
 
     let RuntimeEvent::Running(old) = told.recv().await.unwrap() else {

@@ -176,7 +176,12 @@ mod tests {
         // inherited by whatever another test starts just then, and the file could not be run
         // ("text file busy").
         let made = Command::new("sh")
-            .args(["-c", "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", &text])
+            .args([
+                "-c",
+                "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"",
+                "sh",
+                &text,
+            ])
             .arg(&program)
             .status()
             .unwrap();
