@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use karmor_e2e::{
     cases,
-    support::{Guest, KernelVersion, Place},
+    support::{Guest, KernelVersion, Place, note},
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -25,7 +25,12 @@ fn main() -> Result<ExitCode> {
         .map(|case| {
             let guest = Arc::clone(&guest);
             Trial::test(case.full_name(), move || {
-                (case.run)(&guest).map_err(|error| format!("{error:#}").into())
+                (case.run)(&guest).map_err(|error| {
+                    let error = format!("{error:#}");
+                    // At once too: what failed first often explains the rest, minutes later.
+                    note(&error);
+                    error.into()
+                })
             })
             .with_ignored_flag(case.since > kernel)
         })

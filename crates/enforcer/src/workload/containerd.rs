@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,10 +23,14 @@ use karmor_containerd_api::{
     v1::types::Status as TaskStatus,
 };
 use prost::Message;
-use tokio::{net::UnixStream, sync::mpsc, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
@@ -58,6 +63,13 @@ const TOPICS: [&str; 5] = [
 
 /// How long one question may take.
 const CALL: Duration = Duration::from_secs(10);
+
+/// When the containers are listed again after the first time: nothing says when containerd has taken
+/// up the subscription.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often after that, should an event get lost.
+const REGULARLY: Duration = Duration::from_secs(30);
 
 /// First and longest wait before another attempt to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -173,10 +185,20 @@ pub async fn follow(
     }
 }
 
-fn set(connection: &SharedConnection, state: Connection) {
-    *connection
+/// Sets the state, and says whether the connection stood before.
+fn set(connection: &SharedConnection, state: Connection) -> bool {
+    let mut connection = connection
         .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    std::mem::replace(&mut *connection, state).connected
+}
+
+/// The next event, once there is a stream of them.
+async fn next(stream: Option<&mut Streaming<Envelope>>) -> Result<Option<Envelope>, Status> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn connect(path: &Path) -> anyhow::Result<Channel> {
@@ -200,34 +222,44 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(&mut self, path: &Path, connection: &SharedConnection) -> Result<(), String> {
         let say = |error: DescribeError| error.to_string();
-        // Before the list, so that nothing falls between the two.
         let request = SubscribeRequest {
             filters: TOPICS.map(str::to_owned).to_vec(),
         };
         let mut client = EventsClient::new(self.channel.clone());
-        let mut stream = timeout(CALL, client.subscribe(request))
-            .await
-            .map_err(|_elapsed| say(DescribeError::Late))?
-            .map_err(|status| say(status.into()))?
-            .into_inner();
-        self.list().await.map_err(say)?;
-        info!(socket = %path.display(), "following containerd");
-        set(
-            connection,
-            Connection {
-                path: Some(path.to_owned()),
-                connected: true,
-                error: None,
-            },
-        );
-        while let Some(envelope) = stream
-            .message()
-            .await
-            .map_err(|status| say(status.into()))?
-        {
-            self.event(envelope).await;
+        // containerd answers with its first event, which may be hours away: no waiting for that.
+        let mut subscription = pin!(client.subscribe(request));
+        let mut stream = None;
+        let mut list_at = Instant::now();
+        let mut again = AGAIN;
+        loop {
+            tokio::select! {
+                // The subscription leaves first, so that nothing falls between it and the list.
+                biased;
+                answer = &mut subscription, if stream.is_none() => {
+                    let answer = answer.map_err(|status| say(status.into()))?;
+                    stream = Some(answer.into_inner());
+                }
+                message = next(stream.as_mut()) => {
+                    match message.map_err(|status| say(status.into()))? {
+                        Some(envelope) => self.event(envelope).await,
+                        None => return Ok(()),
+                    }
+                }
+                () = sleep_until(list_at) => {
+                    self.list().await.map_err(say)?;
+                    list_at = Instant::now() + again;
+                    again = REGULARLY;
+                    let state = Connection {
+                        path: Some(path.to_owned()),
+                        connected: true,
+                        error: None,
+                    };
+                    if !set(connection, state) {
+                        info!(socket = %path.display(), "following containerd");
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
     /// Tells of everything that runs now.

@@ -154,6 +154,7 @@ impl Enforcer {
             });
             Ok(known.then_some(()))
         })
+        .with_context(|| self.log())
     }
 
     /// Adds policies the way a user does.
