@@ -47,6 +47,9 @@ macro_rules! for_each_member {
             TASK_TGID = "task_struct"."tgid";
             TASK_SIGNAL = "task_struct"."signal";
             TASK_NSPROXY = "task_struct"."nsproxy";
+            TASK_FLAGS = "task_struct"."flags";
+            TASK_CRED = "task_struct"."cred";
+            TASK_REAL_CRED = "task_struct"."real_cred";
             NSPROXY_MNT_NS = "nsproxy"."mnt_ns";
             MM_EXE_FILE = "mm_struct"."exe_file";
             MM_ARG_START = "mm_struct"."arg_start";

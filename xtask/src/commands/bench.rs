@@ -1,5 +1,7 @@
 //! `cargo xtask bench`
 
+mod host;
+
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,10 +16,11 @@ use crate::{
     setup, ui,
 };
 
-/// Measure what enforcement costs, in guest instructions
+/// Measure what enforcement costs
 ///
-/// The VM emulates one CPU whose clock counts instructions, so the figures repeat within half a
-/// per cent whatever else this machine does. The baseline is the same VM without the enforcer.
+/// For the kernel's part, a VM emulates one CPU whose clock counts instructions, so the figures
+/// repeat within half a per cent whatever else this machine does; the baseline is the same VM
+/// without the enforcer. Compile times and start-up are of this machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Kernel series, repeatable
@@ -40,11 +43,12 @@ pub(crate) struct Args {
 #[derive(Debug, PartialEq, Serialize)]
 struct Row {
     name: String,
-    unit: &'static str,
+    unit: String,
     baseline: Option<f64>,
     value: f64,
     delta: Option<f64>,
-    kernel: String,
+    /// Series; `None` for what no kernel of ours has a part in.
+    kernel: Option<String>,
 }
 
 /// What the guest measured.
@@ -52,6 +56,29 @@ struct Row {
 struct Cost {
     name: String,
     ns: f64,
+}
+
+/// What the daemon occupies.
+#[derive(Debug, Deserialize)]
+struct Memory {
+    bytes: f64,
+}
+
+/// What `karmor-bench measure` measures.
+const OPERATIONS: [&str; 5] = [
+    "open_close/depth=1",
+    "open_close/depth=5",
+    "open_close/depth=13",
+    "pwrite",
+    "exec",
+];
+
+/// Idle containers beside the daemon whose memory is measured, and the guest's memory for them.
+const CONTAINERS: u32 = 100;
+const MEMORY_MIB: u32 = 8192;
+
+fn memory_name(series: Series) -> String {
+    format!("daemon_memory/containers={CONTAINERS}/{series}")
 }
 
 /// What surrounds the measured process.
@@ -94,16 +121,15 @@ impl Args {
         setup::ensure(&cache, &self.kernel)?;
         let built = programs::build(&cache, Profile::Release)?;
         let mut rows = Vec::new();
+        if self.wants_of(host::NAMES) {
+            rows.extend(host::rows(&cache, &built)?);
+        }
         for series in &self.kernel {
-            ui::status(&format!("{series}: baseline"));
-            let baseline = self.measure(&cache, &built, *series, &[])?;
-            for setting in SETTINGS {
-                if !self.wants(&baseline, setting, *series) {
-                    continue;
-                }
-                ui::status(&format!("{series}: {}", setting.name()));
-                let costs = self.measure(&cache, &built, *series, &setting.arguments())?;
-                rows.extend(rows_of(&baseline, &costs, setting, *series));
+            rows.extend(self.operations(&cache, &built, *series)?);
+            let memory = memory_name(*series);
+            if self.names_match(&memory) {
+                ui::status(&format!("{series}: daemon beside {CONTAINERS} containers"));
+                rows.push(self.memory(&cache, &built, *series, memory)?);
             }
         }
         rows.retain(|row| self.names_match(&row.name));
@@ -116,6 +142,35 @@ impl Args {
 
     fn names_match(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|text| name.contains(text.as_str()))
+    }
+
+    /// Whether a row whose name begins with one of these may have been asked for.
+    fn wants_of(&self, beginnings: [&str; 3]) -> bool {
+        let asked = |begin: &str| self.names.iter().any(|text| text.starts_with(begin));
+        beginnings
+            .iter()
+            .any(|begin| self.names_match(begin) || asked(begin))
+    }
+
+    fn operations(&self, cache: &Cache, built: &Programs, series: Series) -> Result<Vec<Row>> {
+        let names = SETTINGS
+            .iter()
+            .flat_map(|setting| OPERATIONS.map(|operation| row_name(operation, *setting, series)));
+        if !names.into_iter().any(|name| self.names_match(&name)) {
+            return Ok(Vec::new());
+        }
+        ui::status(&format!("{series}: baseline"));
+        let baseline = self.measure(cache, built, series, &[])?;
+        let mut rows = Vec::new();
+        for setting in SETTINGS {
+            if !self.wants(&baseline, setting, series) {
+                continue;
+            }
+            ui::status(&format!("{series}: {}", setting.name()));
+            let costs = self.measure(cache, built, series, &setting.arguments())?;
+            rows.extend(rows_of(&baseline, &costs, setting, series));
+        }
+        Ok(rows)
     }
 
     /// Whether a VM in this setting would yield a row that was asked for.
@@ -136,21 +191,50 @@ impl Args {
         let machine = Machine {
             accel: Accel::Counting,
             cpus: 1,
-            timeout: Duration::from_secs(self.timeout),
             command: command
                 .into_iter()
                 .chain(arguments.iter().cloned())
                 .collect(),
             ..Machine::new(Kernel::get(cache, series)?, built)?
         };
+        costs(&self.data_of(cache, machine)?)
+    }
+
+    fn memory(&self, cache: &Cache, built: &Programs, series: Series, name: String) -> Result<Row> {
+        let kernel = Kernel::get(cache, series)?;
+        let count = format!("--containers={CONTAINERS}");
+        let machine = Machine {
+            accel: Accel::fastest(cache, &kernel)?,
+            memory_mib: MEMORY_MIB,
+            command: ["karmor-bench", "memory", &count]
+                .map(str::to_owned)
+                .to_vec(),
+            ..Machine::new(kernel, built)?
+        };
+        let data = self.data_of(cache, machine)?;
+        let Memory { bytes } =
+            serde_json::from_slice(&data).context("the guest sent no row about memory")?;
+        Ok(Row {
+            name,
+            unit: "bytes".to_owned(),
+            baseline: None,
+            value: bytes,
+            delta: None,
+            kernel: Some(series.name().to_owned()),
+        })
+    }
+
+    /// What the guest sends.
+    fn data_of(&self, cache: &Cache, machine: Machine) -> Result<Vec<u8>> {
+        let machine = Machine {
+            timeout: Duration::from_secs(self.timeout),
+            ..machine
+        };
         let ended = machine.run(cache, to_stderr(), to_stderr())?;
         if ended.code != 0 {
-            bail!(
-                "the benchmark on {series} ended with exit code {}",
-                ended.code
-            );
+            bail!("the benchmark ended with exit code {}", ended.code);
         }
-        costs(&ended.data)
+        Ok(ended.data)
     }
 }
 
@@ -180,11 +264,11 @@ fn rows_of(
             let before = baseline.get(operation).copied();
             Row {
                 name: row_name(operation, setting, series),
-                unit: "instructions",
+                unit: "instructions".to_owned(),
                 baseline: before.map(f64::round),
                 value: value.round(),
                 delta: before.map(|before| (value - before).round()),
-                kernel: series.name().to_owned(),
+                kernel: Some(series.name().to_owned()),
             }
         })
         .collect()
@@ -226,11 +310,11 @@ mod tests {
             rows,
             [Row {
                 name: "open_close/depth=5/rules=100/6.1".to_owned(),
-                unit: "instructions",
+                unit: "instructions".to_owned(),
                 baseline: Some(1000.0),
                 value: 1500.0,
                 delta: Some(500.0),
-                kernel: "6.1".to_owned(),
+                kernel: Some("6.1".to_owned()),
             }]
         );
     }

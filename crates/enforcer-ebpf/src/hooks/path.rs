@@ -158,11 +158,16 @@ pub(crate) fn path_truncate(ctx: LsmContext) -> i32 {
 
 /// `inode_setxattr(idmap, dentry, name, value, size, flags)`: no mount is passed. The task's root
 /// mount serves when it is of the same file system; otherwise the walk ends in the wrong mount and
-/// the object counts as unreachable.
+/// the object counts as unreachable. An overlay marks what it copies up in its upper layer; the
+/// access that made it do so has been decided.
 #[lsm(hook = "inode_setxattr")]
 pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
     let dentry: Ptr = ctx.arg(1);
-    let Some(root) = Task::current().root() else {
+    let task = Task::current();
+    if task.acts_for_the_kernel() {
+        return 0;
+    }
+    let Some(root) = task.root() else {
         return 0;
     };
     change(root.mnt, dentry, Op::Write.bit(), Hook::Setxattr)

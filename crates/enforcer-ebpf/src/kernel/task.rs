@@ -9,8 +9,8 @@ use super::{
     memory::{read, read_or_zero},
     offsets::{
         FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
-        SIGNAL_PIDS, SIGNAL_TTY, TASK_FS, TASK_MM, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID,
-        TTY_NAME,
+        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_MM, TASK_REAL_CRED,
+        TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
     },
     path::Place,
 };
@@ -20,6 +20,9 @@ const UPID_BYTES: u64 = 16;
 
 /// Index of the thread group's pid in `signal_struct.pids` (`PIDTYPE_TGID`), in bytes.
 const PIDTYPE_TGID: u64 = 8;
+
+/// `PF_IO_WORKER`: a thread that works off io_uring's requests.
+const PF_IO_WORKER: u32 = 0x10;
 
 /// A `task_struct`, by address.
 #[derive(Clone, Copy)]
@@ -69,6 +72,16 @@ impl Task {
             0 => None,
             file => place(file + u64::from(FILE_F_PATH.load())),
         }
+    }
+
+    /// Whether the kernel acts here with credentials that are not the task's own, as a stacked file
+    /// system does in its layers. A request of io_uring may come with other credentials that its
+    /// submitter chose, and is the submitter's own doing.
+    #[inline(always)]
+    pub(crate) fn acts_for_the_kernel(self) -> bool {
+        let flags = read::<u32>(self.0 + u64::from(TASK_FLAGS.load()));
+        let own = self.member(TASK_REAL_CRED.load()) == self.member(TASK_CRED.load());
+        !own && matches!(flags, Ok(flags) if flags & PF_IO_WORKER == 0)
     }
 
     /// Its working directory.

@@ -2,20 +2,20 @@
 
 use std::fmt::Write as _;
 
-/// The manifest: a third each of paths, directories and patterns, all blocked.
+/// The manifest: a quarter each of paths, directories and patterns of files, and of programs, all
+/// blocked.
 pub(crate) fn manifest(rules: u32) -> String {
-    let mut paths = String::new();
-    let mut directories = String::new();
-    let mut patterns = String::new();
+    let [mut paths, mut directories, mut patterns, mut programs] = [const { String::new() }; 4];
     for rule in 0..rules {
         // Writing to a String cannot fail.
-        let _ = match rule % 3 {
+        let _ = match rule % 4 {
             0 => writeln!(paths, "    - path: /opt/service-{rule}/etc/config.yaml"),
             1 => writeln!(
                 directories,
                 "    - dir: /srv/data-{rule}/private/\n      recursive: true"
             ),
-            _ => writeln!(patterns, "    - pattern: /var/lib/app-{rule}/*.key"),
+            2 => writeln!(patterns, "    - pattern: /var/lib/app-{rule}/*.key"),
+            _ => writeln!(programs, "    - path: /opt/service-{rule}/bin/tool"),
         };
     }
     let mut text = String::from(
@@ -31,6 +31,9 @@ pub(crate) fn manifest(rules: u32) -> String {
             let _ = write!(text, "    {section}:\n{rules}");
         }
     }
+    if !programs.is_empty() {
+        let _ = write!(text, "  process:\n    matchPaths:\n{programs}");
+    }
     text
 }
 
@@ -40,7 +43,7 @@ mod tests {
 
     #[test]
     fn has_as_many_rules_as_asked_for() {
-        for rules in [1, 3, 100] {
+        for rules in [1, 3, 4, 100] {
             let text = manifest(rules);
             let found = ["- path:", "- dir:", "- pattern:"]
                 .iter()

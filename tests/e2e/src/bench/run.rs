@@ -1,11 +1,11 @@
 //! Measuring in a container, with or without the enforcer.
 
-use std::{env, fs, io::Write as _, time::Duration};
+use std::{env, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use karmor_e2e::support::{Enforcer, Guest, Image, Place, run, until};
+use karmor_e2e::support::{Enforcer, Guest, Image, Place, probe, until};
 
-use super::policy;
+use super::{policy, send};
 
 /// Measure in a container of this VM
 #[derive(Debug, clap::Args)]
@@ -55,19 +55,12 @@ impl Args {
             fs::write(&path, manifest)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             enforcer.add_policy(&path)?;
-            // Containers that already run are found while the daemon serves.
-            let name = if rules == 0 {
-                other.name()
-            } else {
-                container.name()
-            };
+            let subject = if rules == 0 { &other } else { &container };
             until("the policy to reach its container", PATIENCE, || {
-                let probe = run("karmor", ["probe", "-o", "json"])?;
-                let probe: serde_json::Value =
-                    serde_json::from_str(&probe.stdout).context("karmor probe prints JSON")?;
+                let probe = probe()?;
                 let reached = probe["workloads"].as_array().is_some_and(|workloads| {
                     workloads.iter().any(|workload| {
-                        workload["name"] == name
+                        workload["name"] == subject.name()
                             && workload["policies"]
                                 .as_array()
                                 .is_some_and(|all| !all.is_empty())
@@ -79,12 +72,6 @@ impl Args {
         let mut command = vec![PROGRAM, "measure"];
         command.extend(self.names.iter().map(String::as_str));
         let output = container.exec(&command)?.success()?;
-        let data = env::var("KARMOR_DATA").context("KARMOR_DATA names the data port")?;
-        let mut port = fs::File::options()
-            .append(true)
-            .open(&data)
-            .with_context(|| format!("cannot open {data}"))?;
-        port.write_all(output.stdout.as_bytes())
-            .with_context(|| format!("cannot write to {data}"))
+        send(&output.stdout)
     }
 }
