@@ -149,7 +149,8 @@ impl Args {
         }
         let mut built = None;
         steps.run("programs for the VM", || {
-            built = Some(programs::build(cache, Profile::Dev)?);
+            // What users run; under emulation, debug builds would take most of the time.
+            built = Some(programs::build(cache, Profile::Release)?);
             Ok(Outcome::Done(String::new()))
         });
         let Some(built) = built else { return };
