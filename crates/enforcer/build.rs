@@ -32,7 +32,9 @@ fn main() -> Result<()> {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("PATH", path_with_linker());
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../enforcer-ebpf");
+    // Of this run: a build script that was compiled in another checkout knows that one's.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
+    let root = Path::new(&manifest).join("../enforcer-ebpf");
     println!(
         "cargo:rerun-if-changed={}",
         root.join("../abi/src").display()

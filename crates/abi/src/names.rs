@@ -35,5 +35,7 @@ pub const EVENT_SCRATCH: &str = "EVENT_SCRATCH";
 pub const DENIALS: &str = "DENIALS";
 /// `RINGBUF` of audited accesses.
 pub const AUDITS: &str = "AUDITS";
+/// `RINGBUF` of what the self-test causes: it must not depend on room that others fill.
+pub const SELF_TESTS: &str = "SELF_TESTS";
 /// `PERCPU_ARRAY` of one [`crate::counters::Counters`].
 pub const COUNTERS: &str = "COUNTERS";

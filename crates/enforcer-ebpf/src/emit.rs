@@ -10,6 +10,7 @@ use aya_ebpf::helpers::generated::{
 use karmor_abi::{
     counters::{Class, Fault},
     event::{Header, Hook, TEXTS, Text},
+    label::SELF_TEST,
     limits::{ARGS_BYTES, ARGS_MAX, PATH_COMPONENTS},
     verdict::Action,
 };
@@ -24,7 +25,8 @@ use crate::{
         task::Task,
     },
     maps::{
-        AUDITS, Append, COUNTERS, DENIALS, EVENT_SCRATCH, EVENT_TEXT_BYTES, EventScratch, Scratch,
+        AUDITS, Append, COUNTERS, DENIALS, EVENT_SCRATCH, EVENT_TEXT_BYTES, EventScratch,
+        SELF_TESTS, Scratch,
     },
 };
 
@@ -78,7 +80,9 @@ pub(crate) fn emit(scratch: *mut Scratch) -> i32 {
         }
         let size = size_of::<Header>() as u64 + (texts & (EVENT_TEXT_BYTES as u64 - 1));
         let data = (&raw mut (*event).header).cast::<c_void>();
-        if denied {
+        if (*event).header.workload == SELF_TEST {
+            bpf_ringbuf_output((&raw const SELF_TESTS).cast_mut().cast(), data, size, 0)
+        } else if denied {
             bpf_ringbuf_output((&raw const DENIALS).cast_mut().cast(), data, size, 0)
         } else {
             bpf_ringbuf_output((&raw const AUDITS).cast_mut().cast(), data, size, 0)

@@ -249,6 +249,10 @@ pub(crate) static DENIALS: RingBuf<u8, { 8 << 20 }> = RingBuf::new();
 #[btf_map]
 pub(crate) static AUDITS: RingBuf<u8, { 8 << 20 }> = RingBuf::new();
 
+/// What the self-test causes, 64 KiB. Read by user space.
+#[btf_map]
+pub(crate) static SELF_TESTS: RingBuf<u8, { 64 << 10 }> = RingBuf::new();
+
 /// Counters, one set a CPU.
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();

@@ -45,23 +45,16 @@ impl Rings {
         })
     }
 
-    /// The next refusal, without waiting.
-    pub(super) fn next_denial(&mut self) -> Option<Box<[u8]>> {
-        self.denials.next().map(|item| Box::from(&*item))
-    }
-
-    /// Starts the reader. It waits until `ready` is closed, but not for ever; then `backlog` is
-    /// delivered first.
+    /// Starts the reader. It waits until `ready` is closed, but not for ever.
     pub(super) fn read(
         self,
         directory: Directory,
-        backlog: Vec<Box<[u8]>>,
         ready: Receiver<()>,
     ) -> mpsc::Receiver<RawEvent> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let reader = move || {
             let _closed_or_late = ready.recv_timeout(NAMES);
-            let _closed = self.run(&directory, backlog, &sender);
+            let _closed = self.run(&directory, &sender);
         };
         if let Err(error) = thread::Builder::new()
             .name("events".to_owned())
@@ -76,12 +69,8 @@ impl Rings {
     fn run(
         mut self,
         directory: &Directory,
-        backlog: Vec<Box<[u8]>>,
         sender: &mpsc::Sender<RawEvent>,
     ) -> Result<(), mpsc::error::SendError<RawEvent>> {
-        for bytes in backlog {
-            sender.blocking_send(event(bytes, directory))?;
-        }
         while !sender.is_closed() {
             // Refusals go first, however many audits there are.
             loop {

@@ -237,6 +237,7 @@ const MAPS: &[&str] = &[
     names::EVENT_SCRATCH,
     names::DENIALS,
     names::AUDITS,
+    names::SELF_TESTS,
     names::COUNTERS,
 ];
 

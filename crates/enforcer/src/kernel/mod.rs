@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as BpfHashMap, InodeStorage, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap as BpfHashMap, InodeStorage, MapData, MapError, PerCpuArray, RingBuf},
 };
 use karmor_abi::{
     counters::Counters,
@@ -49,8 +49,8 @@ pub struct Kernel {
     /// Dropped with the first policies, which give names to what an earlier daemon left: until
     /// then events wait.
     named: Option<std::sync::mpsc::Sender<()>>,
-    /// Events that arrived before anybody read them.
-    backlog: Vec<Box<[u8]>>,
+    /// What the self-test causes.
+    self_tests: RingBuf<MapData>,
     workloads: Array<MapData, Workload>,
     cgroups: BpfHashMap<MapData, u64, u32>,
     registry: Array<MapData, u64>,
@@ -81,7 +81,7 @@ impl Kernel {
             tables,
             rings: Some(Rings::new(ebpf)?),
             named: None,
-            backlog: Vec::new(),
+            self_tests: RingBuf::try_from(take(ebpf, names::SELF_TESTS)?)?,
             workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
             cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
@@ -314,14 +314,9 @@ impl Backend for Kernel {
     }
 
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>> {
-        let backlog = std::mem::take(&mut self.backlog);
         let (named, ready) = std::sync::mpsc::channel();
         self.named = Some(named);
-        Some(
-            self.rings
-                .take()?
-                .read(self.tables.directory(), backlog, ready),
-        )
+        Some(self.rings.take()?.read(self.tables.directory(), ready))
     }
 
     fn counters(&self) -> Result<Vec<Counters>, BackendError> {

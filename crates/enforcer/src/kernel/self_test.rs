@@ -30,8 +30,12 @@ use karmor_policy::{
 use super::Kernel;
 use crate::backend::Backend as _;
 
-/// How long the child and its event may take.
+/// How long the child may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is tried: on a machine where refusals come by the thousand, one event may find no
+/// scratch memory.
+const ATTEMPTS: usize = 5;
 
 /// Name of the file that must not open.
 const FORBIDDEN: &str = "forbidden";
@@ -57,49 +61,39 @@ impl Kernel {
 
     fn run_self_test(&mut self, program: &Path, args: &[&str], place: &Place) -> Result<()> {
         let table = Arc::new(compile(&forbid(&place.dir.join(FORBIDDEN))?)?);
-        let mut child = Running(
-            Command::new(program)
-                .args(args)
-                .arg(&place.dir)
-                .current_dir(&place.dir)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .with_context(|| format!("start {}", program.display()))?,
-        );
-        let pid = child.0.id();
-        fs::write(place.cgroup.join("cgroup.procs"), pid.to_string())
-            .context("move the child into its cgroup")?;
         self.apply(&[SELF_TEST], Some(&table))?;
         self.add_workload(SELF_TEST, place.cgroup_id)?;
-        let said = child.go()?;
-        ensure!(
-            said == AS_TOLD,
-            "the forbidden file and its neighbour were: {said}"
-        );
-        let event = self.event_of(pid)?;
-        check_event(&event, pid, program, &place.dir)
-    }
-
-    /// The child's event; others are kept for the reader.
-    fn event_of(&mut self, pid: u32) -> Result<Box<[u8]>> {
-        let deadline = Instant::now() + PATIENCE;
-        let rings = self
-            .rings
-            .as_mut()
-            .context("the events are already being read")?;
-        while Instant::now() < deadline {
-            match rings.next_denial() {
-                Some(bytes)
-                    if field(&bytes, std::mem::offset_of!(Header, workload)) == SELF_TEST =>
-                {
-                    return Ok(bytes);
-                }
-                Some(bytes) => self.backlog.push(bytes),
-                None => std::thread::sleep(Duration::from_millis(5)),
+        for _ in 0..ATTEMPTS {
+            let mut child = Running(
+                Command::new(program)
+                    .args(args)
+                    .arg(&place.dir)
+                    .current_dir(&place.dir)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .with_context(|| format!("start {}", program.display()))?,
+            );
+            let pid = child.0.id();
+            fs::write(place.cgroup.join("cgroup.procs"), pid.to_string())
+                .context("move the child into its cgroup")?;
+            let said = child.go()?;
+            ensure!(
+                said == AS_TOLD,
+                "the forbidden file and its neighbour were: {said}"
+            );
+            if let Some(event) = self.event_of(pid) {
+                return check_event(&event, pid, program, &place.dir);
             }
         }
-        bail!("no event of the refusal arrived from process {pid}")
+        bail!("no event of {ATTEMPTS} refusals arrived")
+    }
+
+    /// The child's event, which is there before the child knows the answer. An earlier daemon's
+    /// child may have left others.
+    fn event_of(&mut self, pid: u32) -> Option<Box<[u8]>> {
+        std::iter::from_fn(|| Some(Box::<[u8]>::from(&*self.self_tests.next()?)))
+            .find(|event| field(event, std::mem::offset_of!(Header, host_pid)) == pid)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
-    /// Starts it beside a containerd and waits until it takes connections.
+    /// Starts it beside a containerd and waits until it answers.
     ///
     /// # Errors
     /// When it ends or does not get ready, with its log.
@@ -76,7 +76,12 @@ impl Enforcer {
         {
             bail!("{PROGRAM} ended ({status})");
         }
-        Ok(UnixStream::connect(SOCKET).ok().map(drop))
+        // The socket is there before the programs are.
+        if UnixStream::connect(SOCKET).is_err() {
+            return Ok(None);
+        }
+        let answer = program::run("karmor", ["vm", "policy", "list"])?;
+        Ok((answer.code == 0).then_some(()))
     }
 
     /// Everything daemons of this boot have logged.
