@@ -23,6 +23,7 @@ use karmor_abi::{
 use karmor_policy::{
     alias::Aliases,
     compile::compile,
+    compiled::Compiled,
     model::{Family, Kind, Location, Meta, Policy, Posture, Rule, Selector, Target},
     select::Effective,
 };
@@ -52,41 +53,49 @@ impl Kernel {
     /// What did not hold. The kernel half must not be relied on then.
     pub fn self_test(&mut self, program: &Path, args: &[&str], cgroup_root: &Path) -> Result<()> {
         let place = Place::create(cgroup_root)?;
-        let result = self.run_self_test(program, args, &place);
-        let forgotten = self.remove_workload(SELF_TEST, place.cgroup_id);
-        drop(place);
-        result?;
-        Ok(forgotten?)
-    }
-
-    fn run_self_test(&mut self, program: &Path, args: &[&str], place: &Place) -> Result<()> {
         let table = Arc::new(compile(&forbid(&place.dir.join(FORBIDDEN))?)?);
-        self.apply(&[SELF_TEST], Some(&table))?;
-        self.add_workload(SELF_TEST, place.cgroup_id)?;
         for _ in 0..ATTEMPTS {
-            let mut child = Running(
-                Command::new(program)
-                    .args(args)
-                    .arg(&place.dir)
-                    .current_dir(&place.dir)
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .with_context(|| format!("start {}", program.display()))?,
-            );
-            let pid = child.0.id();
-            fs::write(place.cgroup.join("cgroup.procs"), pid.to_string())
-                .context("move the child into its cgroup")?;
-            let said = child.go()?;
-            ensure!(
-                said == AS_TOLD,
-                "the forbidden file and its neighbour were: {said}"
-            );
-            if let Some(event) = self.event_of(pid) {
+            let result = self.attempt(program, args, &place, &table);
+            let forgotten = self.remove_workload(SELF_TEST, place.cgroup_id);
+            let event = result?;
+            forgotten?;
+            if let Some((pid, event)) = event {
                 return check_event(&event, pid, program, &place.dir);
             }
         }
         bail!("no event of {ATTEMPTS} refusals arrived")
+    }
+
+    /// Has a child try both files; its process id and its event, if that arrived.
+    fn attempt(
+        &mut self,
+        program: &Path,
+        args: &[&str],
+        place: &Place,
+        table: &Arc<Compiled>,
+    ) -> Result<Option<(u32, Box<[u8]>)>> {
+        let mut child = Running(
+            Command::new(program)
+                .args(args)
+                .arg(&place.dir)
+                .current_dir(&place.dir)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .with_context(|| format!("start {}", program.display()))?,
+        );
+        let pid = child.0.id();
+        fs::write(place.cgroup.join("cgroup.procs"), pid.to_string())
+            .context("move the child into its cgroup")?;
+        // A task that runs already must come under its policy.
+        self.apply(&[SELF_TEST], Some(table))?;
+        self.add_workload(SELF_TEST, place.cgroup_id)?;
+        let said = child.go()?;
+        ensure!(
+            said == AS_TOLD,
+            "the forbidden file and its neighbour were: {said}"
+        );
+        Ok(self.event_of(pid).map(|event| (pid, event)))
     }
 
     /// The child's event, which is there before the child knows the answer. An earlier daemon's
