@@ -31,7 +31,8 @@ const KNOWN: [(&str, &str); 14] = [
 /// How many of [`KNOWN`] a merged-`/usr` system has.
 const MERGED_USR: usize = 8;
 
-/// The links a workload's root has. At most one a name.
+/// The links a workload's root has, those that were seen before those that are assumed. A name may
+/// have several.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Aliases {
     pairs: Vec<(&'static str, &'static str)>,
@@ -55,6 +56,9 @@ impl Aliases {
 
     /// The links that were found: pairs of an absolute path and the text of the link there.
     /// Relative texts are resolved; pairs that are not on the known list are ignored.
+    ///
+    /// Those of a merged-`/usr` system are assumed besides: whoever looks at a root may be shown
+    /// another one, in which the links that count are missing or different.
     pub fn observed<'a>(links: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for (link, text) in links {
@@ -67,6 +71,11 @@ impl Aliases {
             }
         }
         pairs.sort_unstable();
+        for pair in &KNOWN[..MERGED_USR] {
+            if !pairs.contains(pair) {
+                pairs.push(*pair);
+            }
+        }
         Self { pairs }
     }
 
@@ -78,29 +87,34 @@ impl Aliases {
         names.into_iter()
     }
 
-    /// The names of a path or directory: as written, then each step to the real one.
+    /// The names of a path or directory: as written, then every one that a link leads to.
     #[must_use]
     pub fn names(&self, path: &str) -> Vec<String> {
         let mut names = vec![path.to_owned()];
-        // A link on the way into another is followed once each; no name comes twice.
-        for _ in 0..self.pairs.len() {
-            let last = names[names.len() - 1].as_str();
-            let Some((from, to)) = self.pair_for(last) else {
-                break;
-            };
-            let next = format!("{to}{}", &last[from.len()..]);
-            if names.contains(&next) {
-                break;
+        let mut at = 0;
+        while let Some(name) = names.get(at).cloned() {
+            for next in self.steps(&name) {
+                if !names.contains(&next) {
+                    names.push(next);
+                }
             }
-            names.push(next);
+            at += 1;
         }
         names
     }
 
-    /// The real name of a path or directory.
+    /// The real name of a path or directory, as far as links were seen.
     #[must_use]
     pub fn resolve(&self, path: &str) -> String {
-        self.names(path).pop().unwrap_or_else(|| path.to_owned())
+        let mut name = path.to_owned();
+        // A link on the way into another is followed once each.
+        for _ in 0..self.pairs.len() {
+            let Some(next) = self.steps(&name).next() else {
+                break;
+            };
+            name = next;
+        }
+        name
     }
 
     /// The names of one alternative of a glob, by its literal prefix.
@@ -134,11 +148,11 @@ impl Aliases {
             .collect()
     }
 
-    /// The link that `path` is or runs through.
-    fn pair_for(&self, path: &str) -> Option<(&'static str, &'static str)> {
-        self.pairs.iter().copied().find(|(from, _)| {
-            path.strip_prefix(from)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// Where the links that `path` is or runs through lead.
+    fn steps<'a>(&'a self, path: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.pairs.iter().filter_map(move |(from, to)| {
+            let rest = path.strip_prefix(from)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
         })
     }
 }
@@ -199,9 +213,19 @@ mod tests {
         assert_eq!(aliases.resolve("/bin/sh"), "/usr/bin/sh");
         assert_eq!(aliases.resolve("/var/run/a"), "/run/a");
         assert_eq!(aliases.resolve("/lib/a"), "/usr/lib/a");
-        assert_eq!(aliases.resolve("/sbin/a"), "/sbin/a");
+        assert_eq!(aliases.resolve("/sbin/a"), "/usr/sbin/a");
         assert_eq!(aliases.resolve("/etc/a"), "/etc/a");
         assert_eq!(aliases.resolve("/lib64/a"), "/usr/lib/a");
+    }
+
+    #[test]
+    fn a_root_cannot_hide_the_usual_links() {
+        let aliases = Aliases::observed([("/sbin", "usr/bin")]);
+        assert_eq!(aliases.names("/bin/apt"), ["/bin/apt", "/usr/bin/apt"]);
+        assert_eq!(
+            aliases.names("/sbin/ip"),
+            ["/sbin/ip", "/usr/bin/ip", "/usr/sbin/ip"]
+        );
     }
 
     #[test]
@@ -211,6 +235,7 @@ mod tests {
             aliases.names("/sbin/ip"),
             ["/sbin/ip", "/usr/sbin/ip", "/usr/bin/ip"]
         );
+        assert_eq!(aliases.resolve("/sbin/ip"), "/usr/bin/ip");
         assert!(Aliases::candidates().any(|c| c == "/usr/sbin"));
     }
 

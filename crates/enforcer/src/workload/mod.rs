@@ -157,7 +157,7 @@ impl Container {
             pid: 0,
             cgroup_id: 0,
             cgroup: PathBuf::new(),
-            aliases: Aliases::default(),
+            aliases: Aliases::merged_usr(),
         }
     }
 

@@ -46,7 +46,7 @@ pub fn aliases(root: BorrowedFd<'_>) -> Aliases {
 pub fn host_aliases() -> Aliases {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, "/", flags, Mode::empty())
-        .map_or_else(|_| Aliases::default(), |root| aliases(root.as_fd()))
+        .map_or_else(|_| Aliases::merged_usr(), |root| aliases(root.as_fd()))
 }
 
 #[cfg(test)]

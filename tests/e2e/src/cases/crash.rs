@@ -211,7 +211,11 @@ fn unload(container: &Container<'_>, enforcer: &mut Enforcer) -> Result<()> {
     );
     run("karmor-enforcer", ["unload"])?.success()?;
     ensure!(!Path::new(PINS).exists(), "{PINS} is still there");
-    container.exec(&["cat", FORBIDDEN])?.success()?;
+    // The kernel lets go of a program some time after its last name is gone.
+    until("the access to be free again", PATIENCE, || {
+        let output = container.exec(&["cat", FORBIDDEN])?;
+        Ok((output.code == 0).then_some(()))
+    })?;
     until("the kernel to free all links", PATIENCE, || {
         Ok(links()?.is_empty().then_some(()))
     })

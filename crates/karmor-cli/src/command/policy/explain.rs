@@ -132,7 +132,8 @@ impl Args {
             uid: self.uid,
             owner: self.owner,
             posture: self.posture.into(),
-            aliases: Aliases::default(),
+            // What the daemon assumes of every root as well.
+            aliases: Aliases::merged_usr(),
         })
     }
 }
