@@ -17,6 +17,9 @@ pub const QUEUE: usize = 1000;
 /// Listeners at a time, of each kind.
 pub const LISTENERS: usize = 64;
 
+/// Places kept for those who may change policies: nobody else can keep them from listening.
+pub const RESERVED: usize = 16;
+
 /// One listener's end of a feed.
 #[derive(Debug)]
 pub struct Subscription<T> {
@@ -69,14 +72,14 @@ impl<T> Default for Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// Adds a listener, unless there are [`LISTENERS`] already.
-    pub fn subscribe(&self) -> Option<Subscription<T>> {
+    /// Adds a listener, unless there are `places` already.
+    pub fn subscribe(&self, places: usize) -> Option<Subscription<T>> {
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|l| !l.sender.is_closed());
-        if listeners.len() >= LISTENERS {
+        if listeners.len() >= places {
             return None;
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -137,8 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_slow_listener_is_told_its_gap_and_holds_up_nobody() {
         let feed = Feed::default();
-        let mut slow = feed.subscribe().unwrap();
-        let mut quick = feed.subscribe().unwrap();
+        let mut slow = feed.subscribe(LISTENERS).unwrap();
+        let mut quick = feed.subscribe(LISTENERS).unwrap();
         for n in 0..QUEUE + 5 {
             feed.publish(n);
             assert!(matches!(quick.next().await, Some(Item::Event(e)) if *e == n));
@@ -154,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn closing_ends_the_streams() {
         let feed = Feed::<u8>::default();
-        let mut listener = feed.subscribe().unwrap();
+        let mut listener = feed.subscribe(LISTENERS).unwrap();
         feed.close();
         assert!(listener.next().await.is_none());
     }
@@ -162,9 +165,12 @@ mod tests {
     #[test]
     fn listeners_are_bounded_and_places_are_given_back() {
         let feed = Feed::<u8>::default();
-        let all: Vec<_> = (0..LISTENERS).map(|_| feed.subscribe().unwrap()).collect();
-        assert!(feed.subscribe().is_none());
+        let all: Vec<_> = (0..LISTENERS)
+            .map(|_| feed.subscribe(LISTENERS).unwrap())
+            .collect();
+        assert!(feed.subscribe(LISTENERS).is_none());
+        assert!(feed.subscribe(LISTENERS + RESERVED).is_some());
         drop(all);
-        assert!(feed.subscribe().is_some());
+        assert!(feed.subscribe(LISTENERS).is_some());
     }
 }

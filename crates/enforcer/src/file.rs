@@ -3,8 +3,16 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::Path,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
 };
 
 /// Replaces a file in one step: after a crash it has its old content or the new one.
@@ -40,6 +48,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Takes a directory for this process alone, until the descriptor is closed.
+///
+/// # Errors
+/// [`io::ErrorKind::ResourceBusy`] when another process has it.
+pub fn lock_directory(path: &Path) -> io::Result<OwnedFd> {
+    let directory = OwnedFd::from(File::open(path)?);
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(Errno::WOULDBLOCK) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("another karmor-enforcer uses {}", path.display()),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Creates a directory for this user alone, and what is missing above it.
 ///
 /// # Errors
@@ -49,4 +73,19 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_one_process_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_directory(dir.path()).unwrap();
+        let error = lock_directory(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(lock);
+        lock_directory(dir.path()).unwrap();
+    }
 }

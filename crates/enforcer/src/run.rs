@@ -22,8 +22,8 @@ use crate::{
         decode::decode,
         loss::{Accounts, message, report},
     },
-    feed::{Feeds, Item, Subscription},
-    file::private_directory,
+    feed::{Feeds, Item, LISTENERS, Subscription},
+    file::{lock_directory, private_directory},
     index::Rules,
     serve::{self, Api, Services},
     source::{
@@ -53,8 +53,8 @@ const QUEUE: usize = 64;
 
 /// Runs until `stop`. What is enforced stays in force afterwards.
 ///
-/// The places to listen are taken before `open` is called: a second daemon fails there, before it
-/// touches what the first one enforces.
+/// The places to listen and the state directory are taken before `open` is called: a second daemon
+/// fails there, before it touches what the first one enforces.
 ///
 /// # Errors
 /// When something that the daemon cannot do without is not to be had; the message says what.
@@ -67,6 +67,10 @@ pub async fn run(
     let (feed_port, address) = serve::tcp(config.grpc, "gRPC").await?;
     let (health_port, _) = serve::tcp(config.grpc_health_port, "gRPCHealthPort").await?;
 
+    let state = &config.state_dir;
+    let _alone = private_directory(state)
+        .and_then(|()| lock_directory(state))
+        .with_context(|| format!("cannot use the state directory {}", state.display()))?;
     let mut backend = open(&config)?;
     let observe_only = backend.capabilities().observe_only.clone();
     let events = backend
@@ -201,7 +205,6 @@ fn core(
 ) -> anyhow::Result<Core> {
     let state = &config.state_dir;
     let cannot = || format!("cannot use the state directory {}", state.display());
-    private_directory(state).with_context(cannot)?;
     let store = Store::open(state.join("policies")).with_context(cannot)?;
     let setup = Setup {
         rules: Rules {
@@ -323,7 +326,7 @@ type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 fn log_subscription(config: &Config, feeds: &Feeds) -> Option<Subscription<Alert>> {
     (config.log_path != LogPath::None)
-        .then(|| feeds.alerts.subscribe())
+        .then(|| feeds.alerts.subscribe(LISTENERS))
         .flatten()
 }
 

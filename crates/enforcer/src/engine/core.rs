@@ -21,7 +21,7 @@ use crate::{
     },
     marks::Found,
     source::{
-        directory::{FileChange, complaint},
+        directory::FileChange,
         read::{Document, read},
         store::{Store, id_of},
     },
@@ -287,7 +287,10 @@ impl Core {
                 Ok(()) => {
                     self.complaints.remove(&change.path);
                 }
-                Err(why) => {
+                Err(mut why) => {
+                    if !self.ids_of(&change.path).is_empty() {
+                        why.push_str("; its last good version stays in force");
+                    }
                     warn!(file = %change.path.display(), why, "policy file is not in force");
                     self.complaints.insert(change.path, why);
                 }
@@ -303,7 +306,7 @@ impl Core {
     fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), String> {
         let reading = read(text, &path.display().to_string());
         if reading.failed() {
-            return Err(complaint(&reading));
+            return Err(reading.summary());
         }
         let old = self.ids_of(path);
         let added = reading.documents.len().saturating_sub(old.len());
@@ -316,7 +319,7 @@ impl Core {
             let id = PolicyId::of(&document.policy, Source::File(path.clone()));
             if !kept.insert(id.clone()) {
                 return Err(format!(
-                    "{} {} is in this file twice; its last good version stays in force",
+                    "{} {} is in this file twice",
                     id.kind.as_str(),
                     id.name
                 ));

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +18,7 @@ use super::{
     btf,
     object::{Needed, OBJECT, PROGRAMS, Program},
 };
-use crate::backend::HookSupport;
+use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
@@ -28,6 +29,8 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) pins: Pins,
     hooks: Hooks,
+    /// Two daemons would take each other's policies away.
+    _alone: OwnedFd,
 }
 
 /// What loading one program showed.
@@ -47,9 +50,15 @@ impl Loaded {
     /// program that is refused is noted, not an error.
     pub(super) fn new(bpffs: &Path) -> Result<Self> {
         let pins = Pins::create(bpffs)?;
+        let alone = lock_directory(&bpffs.join(names::PIN_DIR))?;
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
         let (ebpf, hooks) = load_object(&paths)?;
-        Ok(Self { ebpf, pins, hooks })
+        Ok(Self {
+            ebpf,
+            pins,
+            hooks,
+            _alone: alone,
+        })
     }
 
     /// Loads maps and programs of its own, shows what that was like, and drops them again.

@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::Api;
+use super::{Api, peer::may_change};
 use crate::{
     events::loss,
-    feed::{Feed, Item, LISTENERS},
+    feed::{Feed, Item, LISTENERS, RESERVED},
     workload::Node,
 };
 
@@ -22,11 +22,16 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 const IN_FLIGHT: usize = 16;
 
 fn stream<T: Clone + Send + Sync + 'static>(
+    request: &Request<RequestMessage>,
     feed: &Feed<T>,
     gap: impl Fn(u64) -> T + Send + 'static,
 ) -> Result<Answers<T>, Status> {
-    let mut subscription = feed.subscribe().ok_or_else(|| {
-        Status::resource_exhausted(format!("{LISTENERS} clients are listening already"))
+    let places = match may_change(request) {
+        Ok(()) => LISTENERS + RESERVED,
+        Err(_anybody) => LISTENERS,
+    };
+    let mut subscription = feed.subscribe(places).ok_or_else(|| {
+        Status::resource_exhausted(format!("{places} clients are listening already"))
     })?;
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(async move {
@@ -96,11 +101,11 @@ impl LogService for Api {
 
     async fn watch_messages(
         &self,
-        _request: Request<RequestMessage>,
+        request: Request<RequestMessage>,
     ) -> Result<Response<Self::WatchMessagesStream>, Status> {
         let node = Arc::clone(&self.node);
         let gap = move |dropped| loss::message(&node, "WARN", gap_text(dropped));
-        stream(&self.feeds.messages, gap).map(Response::new)
+        stream(&request, &self.feeds.messages, gap).map(Response::new)
     }
 
     async fn watch_alerts(
@@ -109,7 +114,10 @@ impl LogService for Api {
     ) -> Result<Response<Self::WatchAlertsStream>, Status> {
         known(&request.get_ref().filter, &["all", "policy"])?;
         let node = Arc::clone(&self.node);
-        stream(&self.feeds.alerts, move |dropped| gap_alert(&node, dropped)).map(Response::new)
+        stream(&request, &self.feeds.alerts, move |dropped| {
+            gap_alert(&node, dropped)
+        })
+        .map(Response::new)
     }
 
     async fn watch_logs(
@@ -118,6 +126,6 @@ impl LogService for Api {
     ) -> Result<Response<Self::WatchLogsStream>, Status> {
         known(&request.get_ref().filter, &["all", "system"])?;
         // There is no telemetry yet; the stream stays open, as a quiet node's would.
-        stream(&self.feeds.logs, |_| Log::default()).map(Response::new)
+        stream(&request, &self.feeds.logs, |_| Log::default()).map(Response::new)
     }
 }

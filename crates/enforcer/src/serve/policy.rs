@@ -148,7 +148,18 @@ impl Api {
                 .await
                 .map_err(stopped)?,
         };
-        let (status, why) = status(&done);
+        let observing = self
+            .engine
+            .ask(|core| core.capabilities().observe_only)
+            .await
+            .map_err(stopped)?;
+        let (status, why) = match (status(&done), &observing) {
+            // Taken, and in force as soon as something is; nothing is enforced now.
+            ((PolicyStatus::Applied | PolicyStatus::Modified, _), Some(why)) => {
+                (PolicyStatus::NotEnabled, Some(why.as_str()))
+            }
+            (told, _) => told,
+        };
         info!(status = status.as_str_name(), why, "policy over gRPC");
         Ok(answer(status))
     }

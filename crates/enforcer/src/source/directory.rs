@@ -18,7 +18,7 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tracing::{info, warn};
 
-use super::read::{MAX_BYTES, Reading, too_large};
+use super::read::{MAX_BYTES, too_large};
 
 /// How long a directory must be quiet before it is read again: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -115,15 +115,6 @@ fn read_file(path: &Path) -> Result<String, String> {
         return Err(too_large(usize::try_from(length).unwrap_or(usize::MAX)));
     }
     fs::read_to_string(path).map_err(|e| e.to_string())
-}
-
-/// What the engine remembers of a file that cannot be loaded.
-#[must_use]
-pub fn complaint(reading: &Reading) -> String {
-    format!(
-        "{}; its last good version stays in force",
-        reading.summary()
-    )
 }
 
 /// Follows a directory until nobody listens.
