@@ -131,6 +131,31 @@ fn explain_wants_one_absolute_path() {
     assert_eq!(bad(&["--open", "etc/passwd"]), 2);
     assert_eq!(bad(&["--open", "/a", "--exec", "/b"]), 2);
     assert_eq!(bad(&["--exec", "/b", "--write"]), 2);
+    for never in [
+        "/etc/../etc/passwd",
+        "/etc//passwd",
+        "/etc/passwd/",
+        "/a/./b",
+        "@foo",
+    ] {
+        assert_eq!(bad(&["--open", never]), 2, "{never}");
+    }
+    assert_eq!(bad(&["--open", &"/a".repeat(257)]), 2);
+    assert_eq!(bad(&["--open", "@too-long"]), 0);
+    assert_eq!(bad(&["--open", "/"]), 0);
+}
+
+#[test]
+fn explain_knows_the_links_every_system_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("p.yaml");
+    let manifest = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: p\n\
+        spec:\n  selector:\n    matchLabels:\n      app: web\n  process:\n    matchPaths:\n    \
+        - path: /bin/apt\n  action: Block\n";
+    fs::write(&file, manifest).unwrap();
+    let file = file.to_str().unwrap();
+    let ran = run(&["policy", "explain", "-f", file, "--exec", "/usr/bin/apt"]);
+    assert!(ran.stdout.contains("Block"), "{ran}");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use karmor_abi::op::Op;
+use karmor_abi::{
+    limits::{PATH_BYTES, PATH_COMPONENTS},
+    op::Op,
+};
 use karmor_policy::{
     alias::Aliases,
     explain::{Query, explain},
@@ -118,7 +121,9 @@ impl Args {
                 return Err(CommandError::message(Exit::Usage, "say --exec or --open"));
             }
         };
-        if !object.starts_with('@') {
+        if object.starts_with('@') {
+            class(object)?;
+        } else {
             absolute(object)?;
         }
         for path in self.from.iter().chain(&self.parent) {
@@ -138,14 +143,44 @@ impl Args {
     }
 }
 
-fn absolute(path: &str) -> CommandResult {
-    if path.starts_with('/') {
-        Ok(())
-    } else {
-        Err(
-            CommandError::message(Exit::Usage, format!("`{path}` is not an absolute path")).hint(
-                "rules are about paths as the workload sees them, from its own root: /usr/bin/apt",
-            ),
-        )
+/// Objects without a path, as rules and the explanation name them.
+const CLASSES: [&str; 3] = ["@anonymous", "@unreachable", "@too-long"];
+
+fn class(object: &str) -> CommandResult {
+    if CLASSES.contains(&object) {
+        return Ok(());
     }
+    let message = format!("there is no class of objects `{object}`");
+    Err(CommandError::message(Exit::Usage, message)
+        .hint(format!("allowed are {}", CLASSES.join(", "))))
+}
+
+/// Only what the kernel could name can be asked about: anything else would be answered with a
+/// verdict that no access gets.
+fn absolute(path: &str) -> CommandResult {
+    let wrong = |what: &str, hint: String| {
+        Err(CommandError::message(Exit::Usage, format!("`{path}` {what}")).hint(hint))
+    };
+    let Some(rest) = path.strip_prefix('/') else {
+        return wrong(
+            "is not an absolute path",
+            "rules are about paths as the workload sees them, from its own root: /usr/bin/apt"
+                .to_owned(),
+        );
+    };
+    if !rest.is_empty() && rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return wrong(
+            "is not how the kernel names it",
+            "real paths have no `.`, `..` or `//`, and no `/` at their end: /usr/bin/apt"
+                .to_owned(),
+        );
+    }
+    if path.len() > PATH_BYTES || rest.split('/').count() > PATH_COMPONENTS {
+        return Err(CommandError::message(
+            Exit::Usage,
+            format!("the path has more than {PATH_BYTES} bytes or {PATH_COMPONENTS} components"),
+        )
+        .hint("such objects are called `@too-long`"));
+    }
+    Ok(())
 }
