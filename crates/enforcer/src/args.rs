@@ -163,6 +163,10 @@ mod tests {
         let parsed = parse_text("karmor-enforcer --observe --debug").unwrap();
         assert_eq!(parsed.args.settings.observe, Some(true));
         assert_eq!(parsed.args.settings.debug, Some(true));
+        // As Go's flags, and as environments say it.
+        let parsed = parse_text("karmor-enforcer --observe=1 --debug=0").unwrap();
+        assert_eq!(parsed.args.settings.observe, Some(true));
+        assert_eq!(parsed.args.settings.debug, Some(false));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     str::FromStr,
 };
 
+use clap::builder::BoolishValueParser;
 use karmor_policy::model::Posture;
 use serde::Deserialize;
 
@@ -136,7 +137,7 @@ settings! {
     #[arg(env = "GRPCHEALTHPORT", value_name = "PORT")]
     "gRPCHealthPort" grpc_health_port: u16;
     /// Serve TCP with mutual TLS (not available in this version)
-    #[arg(env = "TLSENABLED", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "TLSENABLED", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "tlsEnabled" tls_enabled: bool;
     /// Where alerts go besides gRPC: none, stdout or a file [default: none]
     #[arg(env = "LOGPATH", value_name = "PATH")]
@@ -146,10 +147,10 @@ settings! {
     #[arg(env = "CRI_SOCKET", value_name = "URL")]
     "criSocket" cri_socket: String;
     /// Take policies for containers [default: true]
-    #[arg(env = "ENABLEKUBEARMORPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "ENABLEKUBEARMORPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "enableKubeArmorPolicy" enable_policy: bool;
     /// Take policies for this host [default: false]
-    #[arg(env = "ENABLEKUBEARMORHOSTPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "ENABLEKUBEARMORHOSTPOLICY", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "enableKubeArmorHostPolicy" enable_host_policy: bool;
     /// What happens in a container to a file access that no rule matches, where Allow rules make a
     /// whitelist [default: audit]
@@ -173,10 +174,10 @@ settings! {
     #[arg(env = "MACHINEIDPATH", value_name = "FILE")]
     "machineIDPath" machine_id_path: PathBuf;
     /// Take pods and policies from Kubernetes (not available in this version)
-    #[arg(env = "K8S", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "K8S", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "k8s" k8s: bool;
     /// Log in more detail
-    #[arg(env = "DEBUG", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "DEBUG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "debug" debug: bool;
     /// Directory of policy files, watched [default: /etc/karmor/policies]
     #[arg(env = "KARMOR_POLICY_DIR", value_name = "DIR")]
@@ -188,7 +189,7 @@ settings! {
     #[arg(env = "KARMOR_SOCKET", value_name = "PATH")]
     "socket" socket: PathBuf;
     /// Start even though nothing can or shall be enforced; every status says so
-    #[arg(env = "KARMOR_OBSERVE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(env = "KARMOR_OBSERVE", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "observe" observe: bool;
 }
 
