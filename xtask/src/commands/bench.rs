@@ -168,7 +168,12 @@ impl Args {
             }
             ui::status(&format!("{series}: {}", setting.name()));
             let costs = self.measure(cache, built, series, &setting.arguments())?;
-            rows.extend(rows_of(&baseline, &costs, setting, series));
+            let fresh = rows_of(&baseline, &costs, setting, series);
+            // At once too: what follows takes minutes, and may fail.
+            for row in &fresh {
+                ui::status(&format!("{} {}", row.name, row.value));
+            }
+            rows.extend(fresh);
         }
         Ok(rows)
     }
