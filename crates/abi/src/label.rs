@@ -96,11 +96,37 @@ pub struct Workload {
     pub workload: u32,
     /// Source classes the table tells apart, class 0 included; 1 when no rule has a source.
     pub sources: u32,
-    /// Zero, for later families.
-    pub reserved: u32,
+    /// Not zero when files of this workload are marked ([`Mark`]).
+    pub marks: u32,
+}
+
+/// A file of a workload, whatever name it is reached by. 16 bytes.
+///
+/// The numbers name the file rather than the kernel's object for it: that one leaves the cache
+/// under memory pressure, and an overlay makes one for each name of a file of its lower layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct MarkKey {
+    /// Number of the workload.
+    pub workload: u32,
+    /// `super_block.s_dev`: the major number times 2^20, and the minor number.
+    pub device: u32,
+    /// `inode.i_ino`.
+    pub inode: u64,
+}
+
+/// What a marked file is to a table. 8 bytes; user space writes, hooks read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mark {
+    /// [`Handle::uid`] of the table; the mark says nothing to another.
+    pub table: u32,
+    /// The set that the file's ruled path has there.
+    pub set: u32,
 }
 
 const _: () = {
     assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
+    assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 8);
 };

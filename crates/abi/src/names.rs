@@ -17,16 +17,12 @@ pub const REGISTRY: &str = "REGISTRY";
 pub const EPOCH: u32 = 0;
 /// Index in [`REGISTRY`]: the table identity given out last.
 pub const LAST_TABLE: u32 = 1;
-/// Index in [`REGISTRY`]: the mark given out last.
-pub const LAST_MARK: u32 = 2;
 /// Entries of [`REGISTRY`].
-pub const REGISTRY_ENTRIES: usize = 3;
+pub const REGISTRY_ENTRIES: usize = 2;
 /// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
 pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_1M", "TABLES_4M"];
-/// `INODE_STORAGE`: inode → mark number of a protected object.
-pub const INODE_MARKS: &str = "INODE_MARKS";
-/// `HASH`: [`crate::label::Handle::uid`] and mark number → set.
-pub const MARK_SETS: &str = "MARK_SETS";
+/// `HASH`: [`crate::label::MarkKey`] → [`crate::label::Mark`].
+pub const MARKS: &str = "MARKS";
 /// `ARRAY` of path scratch, claimed by hooks.
 pub const SCRATCH: &str = "SCRATCH";
 /// `ARRAY` of event scratch, claimed by hooks.

@@ -40,7 +40,9 @@ macro_rules! for_each_member {
             MNT_NS_NS = "mnt_namespace"."ns";
             NS_COMMON_INUM = "ns_common"."inum";
             INODE_I_UID = "inode"."i_uid";
-            INODE_I_NLINK = "inode"."i_nlink";
+            INODE_I_INO = "inode"."i_ino";
+            INODE_I_SB = "inode"."i_sb";
+            SUPER_BLOCK_S_DEV = "super_block"."s_dev";
             TASK_MM = "task_struct"."mm";
             TASK_FS = "task_struct"."fs";
             TASK_REAL_PARENT = "task_struct"."real_parent";

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_uid_gid;
 use karmor_abi::{
     counters::Fault,
     event::{Hook, OBJECT_PATH},
-    label::Handle,
+    label::{Handle, MarkKey},
     op::{Object as Class, Op},
     table::{self, SET_BY_OWNER, Words},
     verdict::{Action, Verdict},
@@ -14,11 +14,11 @@ use crate::{
     emit,
     kernel::{
         memory::read,
-        offsets::INODE_I_UID,
+        offsets::{INODE_I_INO, INODE_I_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
         path::{self, Place},
         task::Task,
     },
-    maps::{Answer, MARK_SETS, NO_STATE, Scratch, Walk},
+    maps::{Access, Answer, MARKS, NO_STATE, Scratch, Walk},
     object::{KernelTable, Visitor, set_of, state_of, with_table},
     subject::Subject,
 };
@@ -38,8 +38,6 @@ pub(crate) struct Object {
     pub(crate) place: Place,
     /// Address of its inode, 0 for one that does not exist yet.
     pub(crate) inode: u64,
-    /// Mark of its inode, 0 for none.
-    pub(crate) mark: u64,
 }
 
 /// Decides an access and reports it. What comes back is what the hook returns.
@@ -71,7 +69,7 @@ pub(crate) fn decide_beside(
         let access = &raw mut (*scratch).access;
         (*access).place = object.place;
         (*access).inode = object.inode;
-        (*access).mark = object.mark;
+        (*access).marks = subject.marks;
         (*access).handle = subject.handle;
         (*access).workload = subject.workload;
         (*access).ops = ops;
@@ -206,14 +204,30 @@ impl Visitor for Ask {
                 op: 0,
             };
             consider(&table, scratch, set);
-            if (*scratch).access.mark != 0 {
-                let key = u64::from((*scratch).access.handle.uid()) << 32 | (*scratch).access.mark;
-                if let Some(&set) = MARK_SETS.get(key) {
-                    consider(&table, scratch, set);
-                }
+            if (*scratch).access.marks != 0
+                && let Some(set) = marked(&(*scratch).access)
+            {
+                consider(&table, scratch, set);
             }
         }
     }
+}
+
+/// The set of a file that is protected under another name than this one.
+#[inline(always)]
+fn marked(access: &Access) -> Option<u32> {
+    if access.inode == 0 {
+        return None;
+    }
+    let super_block = read::<u64>(access.inode + u64::from(INODE_I_SB.load())).ok()?;
+    let key = MarkKey {
+        workload: access.workload,
+        device: read(super_block + u64::from(SUPER_BLOCK_S_DEV.load())).ok()?,
+        inode: read(access.inode + u64::from(INODE_I_INO.load())).ok()?,
+    };
+    // SAFETY: entries are replaced whole.
+    let mark = unsafe { MARKS.get(key) }?;
+    (mark.table == access.handle.uid()).then_some(mark.set)
 }
 
 /// Takes the verdicts of the operations asked about, where they are stricter than the answer so

@@ -1,13 +1,13 @@
 //! Every map: what it holds, who writes it, how large it gets. Names as in `karmor_abi::names`.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, InodeStorage, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use karmor_abi::{
     counters::Counters,
     event,
-    label::{Handle, Label, Workload},
+    label::{Handle, Label, Mark, MarkKey, Workload},
     limits::{PATH_COMPONENTS, TABLES_PER_CLASS, WORKLOADS as WORKLOAD_ENTRIES},
     names::REGISTRY_ENTRIES,
     table::CLASS_WORDS_LOG2,
@@ -70,13 +70,9 @@ pub(crate) static TABLES_4M: ArrayOfMaps<
     { TABLES_PER_CLASS as usize },
 > = ArrayOfMaps::new();
 
-/// Marks of protected objects, on the inode itself. Written by user space.
+/// Marks of protected files that have other names. Written by user space.
 #[btf_map]
-pub(crate) static INODE_MARKS: InodeStorage<u64> = InodeStorage::new();
-
-/// Set of a mark in a table: `table uid << 32 | mark` to set. Written by user space.
-#[btf_map]
-pub(crate) static MARK_SETS: HashMap<u64, u32, 65_536, NO_PREALLOC> = HashMap::new();
+pub(crate) static MARKS: HashMap<MarkKey, Mark, 65_536, NO_PREALLOC> = HashMap::new();
 
 /// One component of a path under decision.
 #[derive(Clone, Copy)]
@@ -95,14 +91,14 @@ pub(crate) struct Access {
     pub(crate) place: Place,
     /// Address of its inode, 0 for one that does not exist yet.
     pub(crate) inode: u64,
-    /// Mark of its inode, 0 for none.
-    pub(crate) mark: u64,
     /// The table that decides.
     pub(crate) handle: Handle,
     /// [`Label::exec_id`] of the task.
     pub(crate) exec_id: u64,
     /// Its workload.
     pub(crate) workload: u32,
+    /// Not zero when files of that are marked.
+    pub(crate) marks: u32,
     /// Class of its image.
     pub(crate) source: u32,
     /// Class of the image that forked it.

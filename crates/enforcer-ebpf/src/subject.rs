@@ -28,6 +28,8 @@ pub(crate) struct Subject {
     pub(crate) ops: u32,
     /// Source classes the table tells apart.
     pub(crate) sources: u32,
+    /// Not zero when files of its workload are marked.
+    pub(crate) marks: u32,
     /// The table of its workload; never [`Handle::NONE`].
     pub(crate) handle: Handle,
 }
@@ -58,6 +60,7 @@ impl Subject {
             workload,
             ops: entry.ops & ops,
             sources: entry.sources,
+            marks: entry.marks,
             handle: entry.handle,
         })
     }

@@ -44,16 +44,16 @@ pub trait Backend: Send {
         table: Option<&Arc<Compiled>>,
     ) -> Result<(), BackendError>;
 
-    /// Marks an object of the workload's files as protected whatever name it is reached by: `set`
-    /// is the set its proper path has in the table applied last.
+    /// Marks these files of a workload as protected whatever name they are reached by, each with
+    /// the set its proper path has in `table`. Others of the workload are no longer marked.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or has no room; those before are marked then.
     fn mark(
         &mut self,
+        workload: u32,
         table: &Arc<Compiled>,
-        file: std::os::fd::BorrowedFd<'_>,
-        set: u32,
+        files: &[(FileId, u32)],
     ) -> Result<(), BackendError>;
 
     /// Takes the stream of raw events ([`karmor_abi::event`]), once.
@@ -64,6 +64,16 @@ pub trait Backend: Send {
     /// # Errors
     /// When the kernel refuses.
     fn counters(&self) -> Result<Vec<Counters>, BackendError>;
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// Device of the file system, as the kernel numbers it: the major number times 2^20, and the
+    /// minor number.
+    pub device: u32,
+    /// Number of the inode within.
+    pub inode: u64,
 }
 
 /// One event as the kernel wrote it, with the table it names resolved.

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::ffi::OsStrExt,
     },
 };
@@ -18,15 +18,15 @@ use karmor_policy::{
     model::{Action, Target},
     select::Effective,
 };
-use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, major, minor, openat};
 
-use crate::workload::root;
+use crate::{backend::FileId, workload::root};
 
 /// Most directory entries looked at for one workload.
 pub const ENTRIES: usize = 100_000;
 
-/// Most files marked for one workload; each is an open file until it is.
-pub const FILES: usize = 512;
+/// Most files marked for one workload.
+pub const FILES: usize = 4096;
 
 /// Deepest directory looked into.
 const DEPTH: usize = 64;
@@ -35,7 +35,7 @@ const DEPTH: usize = 64;
 #[derive(Debug, Default)]
 pub struct Found {
     /// Files with other names, with the set of their ruled path.
-    pub files: Vec<(OwnedFd, u32)>,
+    pub files: Vec<(FileId, u32)>,
     /// Why not everything was looked at.
     pub cut: Option<String>,
 }
@@ -61,8 +61,10 @@ pub fn find(root: BorrowedFd<'_>, effective: &Effective, compiled: &Compiled) ->
         match &rule.target {
             Target::Path(path) => {
                 let path = effective.aliases.resolve(path);
-                if let Ok(file) = root::open_in(root, &path, OFlags::PATH | OFlags::NOFOLLOW) {
-                    search.file(file, path.as_bytes());
+                let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                if let Ok(directory) = root::open_in(root, &format!("{above}/"), flags) {
+                    search.file(directory.as_fd(), OsStr::new(name), path.as_bytes());
                 }
             }
             Target::Directory { path, recursive } => {
@@ -89,18 +91,25 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn file(&mut self, file: OwnedFd, path: &[u8]) {
+    fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8]) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = openat(directory, name, flags, Mode::empty()) else {
+            return;
+        };
         let Ok(stat) = fstat(&file) else { return };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink < 2 {
             return;
         }
+        let Some(id) = identity(directory, file.as_fd()) else {
+            return;
+        };
         if self.found.files.len() >= FILES {
             self.found.cut = Some(format!(
                 "more than {FILES} protected files have other names"
             ));
             return;
         }
-        self.found.files.push((file, walk(&self.view, path)));
+        self.found.files.push((id, walk(&self.view, path)));
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &mut Vec<u8>, depth: usize) {
@@ -146,9 +155,7 @@ impl Search<'_> {
         let base = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match kind {
             FileType::RegularFile | FileType::Unknown => {
-                if let Ok(file) = openat(directory, name, base | OFlags::PATH, Mode::empty()) {
-                    self.file(file, path);
-                }
+                self.file(directory, name, path);
             }
             FileType::Directory if depth > 0 => {
                 let flags = base | OFlags::RDONLY | OFlags::DIRECTORY;
@@ -159,6 +166,19 @@ impl Search<'_> {
             _ => {}
         }
     }
+}
+
+/// The kernel's own numbers of a file. An overlay shows others in `stat`: of a file, the device of
+/// the layer it comes from, and perhaps the number there. Of a directory it shows its own device,
+/// and descriptors tell the number of the inode itself (`ino` in proc(5)'s `fdinfo`, since 5.14).
+fn identity(directory: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Option<FileId> {
+    let device = fstat(directory).ok()?.st_dev;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let inode = info.lines().find_map(|line| line.strip_prefix("ino:"))?;
+    Some(FileId {
+        device: major(device) << 20 | minor(device),
+        inode: inode.trim().parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -213,7 +233,7 @@ mod tests {
         let mut is: Vec<(u64, u32)> = found
             .files
             .iter()
-            .map(|(f, set)| (fstat(f).unwrap().st_ino, *set))
+            .map(|(file, set)| (file.inode, *set))
             .collect();
         let inode = |name: &str| {
             use std::os::unix::fs::MetadataExt;

@@ -11,7 +11,7 @@ use crate::{
         path,
         task::Task,
     },
-    object::file::{FMODE_WRITE, inode_of, mark_of, place_of},
+    object::file::{FMODE_WRITE, inode_of, place_of},
     subject::{Identity, Subject},
 };
 
@@ -35,7 +35,6 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
         &Object {
             place: place_of(file),
             inode: inode as u64,
-            mark: mark_of(inode),
         },
         subject.ops,
         Hook::Exec,
@@ -108,7 +107,6 @@ pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
         &Object {
             place: place_of(file),
             inode: inode as u64,
-            mark: mark_of(inode),
         },
         subject.ops,
         Hook::Mmap,

@@ -9,7 +9,7 @@ use crate::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
     },
-    object::file::{FMODE_WRITE, inode_of, mark_of, place_of},
+    object::file::{FMODE_WRITE, inode_of, place_of},
     subject::Subject,
 };
 
@@ -55,7 +55,6 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         &Object {
             place: place_of(file),
             inode: inode as u64,
-            mark: mark_of(inode),
         },
         ops,
         Hook::Open,
@@ -76,7 +75,6 @@ pub(crate) fn file_truncate(ctx: LsmContext) -> i32 {
         &Object {
             place: place_of(file),
             inode: inode as u64,
-            mark: mark_of(inode),
         },
         subject.ops,
         Hook::Truncate,

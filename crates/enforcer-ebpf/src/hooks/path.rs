@@ -11,7 +11,6 @@ use crate::{
         path::Place,
         task::Task,
     },
-    object::file::mark_of,
     subject::Subject,
 };
 
@@ -26,7 +25,6 @@ fn object(mnt: u64, dentry: Ptr) -> Object {
             dentry: dentry as u64,
         },
         inode: inode as u64,
-        mark: mark_of(inode),
     }
 }
 

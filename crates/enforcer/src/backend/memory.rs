@@ -248,11 +248,11 @@ impl Backend for Memory {
 
     fn mark(
         &mut self,
+        _workload: u32,
         _table: &Arc<Compiled>,
-        _file: BorrowedFd<'_>,
-        _set: u32,
+        files: &[(FileId, u32)],
     ) -> Result<(), BackendError> {
-        self.handle.state().marks += 1;
+        self.handle.state().marks += files.len();
         Ok(())
     }
 

@@ -459,13 +459,9 @@ impl Core {
         if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
             return;
         }
-        for (file, set) in &found.files {
-            if let Err(error) = self
-                .backend
-                .mark(&switched.table.compiled, file.as_fd(), *set)
-            {
-                warn!(%error, workload = switched.number, "a protected file could not be marked");
-            }
+        let (number, table) = (switched.number, &switched.table.compiled);
+        if let Err(error) = self.backend.mark(number, table, &found.files) {
+            warn!(%error, workload = number, "protected files could not be marked");
         }
     }
 

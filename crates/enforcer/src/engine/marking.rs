@@ -45,9 +45,6 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
             if let Some(why) = &found.cut {
                 warn!(workload = job.switched.number, why, "not every protected file was checked for other names");
             }
-            if found.files.is_empty() {
-                continue;
-            }
             let task: Task = Box::new(move |core| core.mark(&job.switched, &found));
             if tasks.blocking_send(task).is_err() {
                 return;

@@ -16,9 +16,8 @@ mod sys;
 mod tables;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Display,
-    os::fd::{AsRawFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
 };
@@ -26,11 +25,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as BpfHashMap, InodeStorage, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use karmor_abi::{
     counters::Counters,
-    label::{Handle, Workload},
+    label::{Handle, Mark, MarkKey, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -39,7 +38,7 @@ use tokio::sync::mpsc;
 
 use self::{events::Rings, load::Loaded, tables::Tables};
 pub use self::{load::unload, self_test::self_test_child};
-use crate::backend::{Backend, BackendError, Capabilities, RawEvent};
+use crate::backend::{Backend, BackendError, Capabilities, FileId, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
@@ -54,13 +53,12 @@ pub struct Kernel {
     workloads: Array<MapData, Workload>,
     cgroups: BpfHashMap<MapData, u64, u32>,
     registry: Array<MapData, u64>,
-    marks: InodeStorage<MapData, u64>,
-    mark_sets: BpfHashMap<MapData, u64, u32>,
+    marks: BpfHashMap<MapData, MarkKey, Mark>,
     counters: PerCpuArray<MapData, Counters>,
     /// What each workload has, by number.
     applied: HashMap<u32, Handle>,
-    /// Keys in `mark_sets`, by table.
-    marked: HashMap<u32, Vec<u64>>,
+    /// Keys in `marks`, by workload.
+    marked: HashMap<u32, HashSet<MarkKey>>,
     capabilities: Capabilities,
 }
 
@@ -85,8 +83,7 @@ impl Kernel {
             workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
             cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
-            marks: InodeStorage::try_from(take(ebpf, names::INODE_MARKS)?)?,
-            mark_sets: BpfHashMap::try_from(take(ebpf, names::MARK_SETS)?)?,
+            marks: BpfHashMap::try_from(take(ebpf, names::MARKS)?)?,
             counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
             applied: HashMap::new(),
             marked: HashMap::new(),
@@ -124,9 +121,9 @@ impl Kernel {
             self.applied.insert(entry.workload, entry.handle);
         }
         self.tables.retire_orphans();
-        for key in self.mark_sets.keys() {
+        for key in self.marks.keys() {
             let key = key.context("read the marks")?;
-            self.marked.entry(uid_of_mark(key)).or_default().push(key);
+            self.marked.entry(key.workload).or_default().insert(key);
         }
         self.loaded.attach(self.tables.ops())
     }
@@ -174,11 +171,15 @@ impl Kernel {
             ops,
             workload,
             sources,
-            reserved: 0,
+            // Those of an earlier table say nothing to this one, and it has none yet.
+            marks: 0,
         };
         self.workloads
             .set(index, entry, 0)
             .context("write a workload")?;
+        if handle == Handle::NONE {
+            self.unmark(workload, &HashSet::new())?;
+        }
         self.tables.acquire(handle);
         let before = if handle == Handle::NONE {
             self.applied.remove(&workload)
@@ -191,22 +192,50 @@ impl Kernel {
         Ok(())
     }
 
-    /// Forgets the marks of tables that are gone.
-    fn sweep_marks(&mut self) {
-        let gone: Vec<_> = self
-            .marked
-            .keys()
-            .copied()
-            .filter(|uid| !self.tables.contains(*uid))
-            .collect();
-        for key in gone
-            .iter()
-            .filter_map(|uid| self.marked.remove(uid))
-            .flatten()
-        {
-            // A mark that outlives its table is looked up by no one.
-            let _absent = self.mark_sets.remove(&key);
+    /// Forgets the marks of a workload but for these.
+    fn unmark(&mut self, workload: u32, but: &HashSet<MarkKey>) -> Result<()> {
+        let Some(marked) = self.marked.get_mut(&workload) else {
+            return Ok(());
+        };
+        for key in marked.difference(but) {
+            match self.marks.remove(key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error).context("forget a mark"),
+            }
         }
+        marked.retain(|key| but.contains(key));
+        if marked.is_empty() {
+            self.marked.remove(&workload);
+        }
+        Ok(())
+    }
+
+    fn mark_files(&mut self, workload: u32, handle: Handle, files: &[(FileId, u32)]) -> Result<()> {
+        let mut wanted = HashSet::new();
+        for (file, set) in files {
+            let key = MarkKey {
+                workload,
+                device: file.device,
+                inode: file.inode,
+            };
+            let mark = Mark {
+                table: handle.uid(),
+                set: *set,
+            };
+            self.marks.insert(key, mark, 0).context("mark a file")?;
+            self.marked.entry(workload).or_default().insert(key);
+            wanted.insert(key);
+        }
+        self.unmark(workload, &wanted)?;
+        let index = workload % limits::WORKLOADS;
+        let mut entry = self.workloads.get(&index, 0).context("read a workload")?;
+        if entry.workload == workload && entry.handle == handle {
+            entry.marks = u32::from(!wanted.is_empty());
+            self.workloads
+                .set(index, entry, 0)
+                .context("write a workload")?;
+        }
+        Ok(())
     }
 
     fn bump_epoch(&mut self) -> Result<()> {
@@ -279,7 +308,6 @@ impl Backend for Kernel {
         self.loaded
             .detach_unneeded(self.tables.ops())
             .map_err(&failed)?;
-        self.sweep_marks();
         self.named = None;
         self.capabilities.hooks = self.loaded.support();
         Ok(())
@@ -287,30 +315,13 @@ impl Backend for Kernel {
 
     fn mark(
         &mut self,
+        workload: u32,
         table: &Arc<Compiled>,
-        file: BorrowedFd<'_>,
-        set: u32,
+        files: &[(FileId, u32)],
     ) -> Result<(), BackendError> {
-        let failed = kernel_error("marking a protected file");
-        let uid = self.ensure(table)?.uid();
-        let fd = file.as_raw_fd();
-        let mark = match self.marks.get(&fd, 0) {
-            Ok(mark) => mark,
-            Err(MapError::KeyNotFound) => {
-                let mark = u64::from(self.next(names::LAST_MARK).map_err(&failed)?);
-                self.marks
-                    .insert(&fd, mark, 0)
-                    .map_err(|error| failed(error.into()))?;
-                mark
-            }
-            Err(error) => return Err(failed(error.into())),
-        };
-        let key = u64::from(uid) << 32 | mark;
-        self.mark_sets
-            .insert(key, set, 0)
-            .map_err(|error| failed(error.into()))?;
-        self.marked.entry(uid).or_default().push(key);
-        Ok(())
+        let handle = self.ensure(table)?;
+        self.mark_files(workload, handle, files)
+            .map_err(kernel_error("marking protected files"))
     }
 
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>> {
@@ -331,10 +342,6 @@ impl Backend for Kernel {
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the object has no map {name}"))
-}
-
-const fn uid_of_mark(key: u64) -> u32 {
-    (key >> 32) as u32
 }
 
 fn kernel_error<D: Display>(what: D) -> impl Fn(anyhow::Error) -> BackendError {
