@@ -2,7 +2,7 @@
 
 use crate::{
     counters::Counters,
-    label::{Label, Workload},
+    label::{Label, Mark, MarkKey, Workload},
 };
 
 // SAFETY: `repr(C)`, only integers, no padding (asserted by the size checks beside each type), and
@@ -10,5 +10,9 @@ use crate::{
 unsafe impl aya::Pod for Label {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Workload {}
+// SAFETY: as above.
+unsafe impl aya::Pod for MarkKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Mark {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Counters {}

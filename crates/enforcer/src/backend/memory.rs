@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +17,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 
-use super::{Backend, BackendError, Capabilities, RawEvent};
+use super::{Backend, BackendError, Capabilities, FileId, RawEvent};
 
 /// Room for events that nobody has taken yet.
 const EVENTS: usize = 1024;

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    os::fd::AsFd,
     path::PathBuf,
     sync::Arc,
 };

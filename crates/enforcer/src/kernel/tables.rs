@@ -269,11 +269,6 @@ impl Tables {
         }
         Ok(())
     }
-
-    /// Whether a table is (still) in the kernel.
-    pub(super) fn contains(&self, uid: u32) -> bool {
-        self.entries.contains_key(&uid)
-    }
 }
 
 fn open_index(pins: &Pins) -> Result<BpfHashMap<MapData, u32, u64>> {
