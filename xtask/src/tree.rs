@@ -3,7 +3,7 @@
 //! Owners and modes come from the packages' own archives, so building one needs no root.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io::{Read, Write},
     path::Path,
     process::{Command, Stdio},
@@ -33,9 +33,13 @@ const LEFT_OUT: [&str; 9] = [
 #[derive(Clone, Debug)]
 enum Kind {
     Directory,
+    /// Names that share the content are names of one file.
     File(Rc<[u8]>),
     Symlink(String),
-    CharDevice { major: u32, minor: u32 },
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -112,6 +116,13 @@ impl Tree {
                 kind,
             },
         );
+    }
+
+    /// Gives a file that is in the tree another name.
+    pub(crate) fn hard_link(&mut self, path: &str, file: &str) -> Result<()> {
+        let node = self.nodes.get(file).cloned();
+        self.insert(path, node.with_context(|| format!("there is no {file}"))?);
+        Ok(())
     }
 
     /// The content of a file that is in the tree.
@@ -233,7 +244,8 @@ impl Tree {
 
     /// Writes the tree as a cpio archive in the `newc` format, which the kernel unpacks.
     ///
-    /// Several archives may follow each other in one initramfs; later files win.
+    /// Several archives may follow each other in one initramfs; later files win. Other names of a
+    /// file become copies of it.
     pub(crate) fn write_cpio(&self, out: &mut dyn Write) -> Result<()> {
         for (inode, (path, node)) in self.nodes.iter().enumerate() {
             let (kind, content, device): (u32, &[u8], (u32, u32)) = match &node.kind {
@@ -259,6 +271,7 @@ impl Tree {
     /// Writes the tree as a tar archive: a container image's layer.
     pub(crate) fn write_tar(&self, out: &mut dyn Write) -> Result<()> {
         let mut builder = tar::Builder::new(out);
+        let mut written = HashMap::new();
         for (path, node) in &self.nodes {
             let mut header = tar::Header::new_gnu();
             header.set_mode(node.mode);
@@ -271,7 +284,12 @@ impl Tree {
                     header.set_entry_type(tar::EntryType::Directory);
                     builder.append_data(&mut header, format!("{path}/"), std::io::empty())?;
                 }
+                Kind::File(content) if written.contains_key(&Rc::as_ptr(content)) => {
+                    header.set_entry_type(tar::EntryType::Link);
+                    builder.append_link(&mut header, path, written[&Rc::as_ptr(content)])?;
+                }
                 Kind::File(content) => {
+                    written.insert(Rc::as_ptr(content), path);
                     header.set_entry_type(tar::EntryType::Regular);
                     header.set_size(content.len() as u64);
                     builder.append_data(&mut header, path, &content[..])?;
@@ -345,6 +363,8 @@ mod tests {
         let mut tree = Tree::merged_usr();
         tree.file("usr/bin/tool", 0o755, *b"hello");
         tree.symlink("etc/link", "/usr/bin/tool");
+        tree.hard_link("usr/bin/other", "usr/bin/tool")
+            .expect("the file is there");
         tree.char_device("dev/console", 0o600, 5, 1);
         tree
     }
@@ -398,6 +418,12 @@ mod tests {
             .position(|path| path == "usr/bin/tool")
             .expect("the file");
         assert!(parent < child, "{paths:?}");
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let links = archive.entries().expect("an archive").filter(|entry| {
+            let header = entry.as_ref().expect("an entry").header();
+            header.entry_type() == tar::EntryType::Link
+        });
+        assert_eq!(links.count(), 1, "two names, one file");
     }
 
     #[test]

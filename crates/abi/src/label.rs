@@ -115,7 +115,7 @@ pub struct MarkKey {
     pub inode: u64,
 }
 
-/// What a marked file is to a table. 8 bytes; user space writes, hooks read.
+/// What a marked file is to a table. 12 bytes; user space writes, hooks read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Mark {
@@ -123,10 +123,12 @@ pub struct Mark {
     pub table: u32,
     /// The set that the file's ruled path has there.
     pub set: u32,
+    /// Operations it speaks of, as a mask of [`crate::op::Op::bit`]s.
+    pub ops: u32,
 }
 
 const _: () = {
     assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
-    assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 8);
+    assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);
 };

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_uid_gid;
 use karmor_abi::{
     counters::Fault,
     event::{Hook, OBJECT_PATH},
-    label::{Handle, MarkKey},
+    label::{Handle, Mark, MarkKey},
     op::{Object as Class, Op},
     table::{self, SET_BY_OWNER, Words},
     verdict::{Action, Verdict},
@@ -205,17 +205,18 @@ impl Visitor for Ask {
             };
             consider(&table, scratch, set);
             if (*scratch).access.marks != 0
-                && let Some(set) = marked(&(*scratch).access)
+                && let Some(mark) = marked(&(*scratch).access)
             {
-                consider(&table, scratch, set);
+                (*scratch).access.ops &= mark.ops;
+                consider(&table, scratch, mark.set);
             }
         }
     }
 }
 
-/// The set of a file that is protected under another name than this one.
+/// What a file is that is protected under another name than this one.
 #[inline(always)]
-fn marked(access: &Access) -> Option<u32> {
+fn marked(access: &Access) -> Option<Mark> {
     if access.inode == 0 {
         return None;
     }
@@ -226,8 +227,8 @@ fn marked(access: &Access) -> Option<u32> {
         inode: read(access.inode + u64::from(INODE_I_INO.load())).ok()?,
     };
     // SAFETY: entries are replaced whole.
-    let mark = unsafe { MARKS.get(key) }?;
-    (mark.table == access.handle.uid()).then_some(mark.set)
+    let mark = *unsafe { MARKS.get(key) }?;
+    (mark.table == access.handle.uid()).then_some(mark)
 }
 
 /// Takes the verdicts of the operations asked about, where they are stricter than the answer so

@@ -53,7 +53,7 @@ pub trait Backend: Send {
         &mut self,
         workload: u32,
         table: &Arc<Compiled>,
-        files: &[(FileId, u32)],
+        files: &[MarkedFile],
     ) -> Result<(), BackendError>;
 
     /// Takes the stream of raw events ([`karmor_abi::event`]), once.
@@ -74,6 +74,17 @@ pub struct FileId {
     pub device: u32,
     /// Number of the inode within.
     pub inode: u64,
+}
+
+/// A protected file that has other names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MarkedFile {
+    /// The file.
+    pub file: FileId,
+    /// The set that its ruled path has in the workload's table.
+    pub set: u32,
+    /// Operations that are decided by that set too, as a mask of [`karmor_abi::op::Op::bit`]s.
+    pub ops: u32,
 }
 
 /// One event as the kernel wrote it, with the table it names resolved.

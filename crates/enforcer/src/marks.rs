@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use karmor_abi::table::{View, walk};
+use karmor_abi::{
+    op::Op,
+    table::{View, walk},
+};
 use karmor_policy::{
     compiled::Compiled,
     model::{Action, Target},
@@ -20,7 +23,10 @@ use karmor_policy::{
 };
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, major, minor, openat};
 
-use crate::{backend::FileId, workload::root};
+use crate::{
+    backend::{FileId, MarkedFile},
+    workload::root::Root,
+};
 
 /// Most directory entries looked at for one workload.
 pub const ENTRIES: usize = 100_000;
@@ -28,25 +34,31 @@ pub const ENTRIES: usize = 100_000;
 /// Most files marked for one workload.
 pub const FILES: usize = 4096;
 
+/// What a rule says about a file under other names that its image gave it: what is in it. Images
+/// hold programs that do by their name what they do (busybox and its applets are one file); to
+/// refuse one is not to refuse all.
+const NAMED_BY_THE_IMAGE: u32 = Op::Read.bit() | Op::Write.bit();
+
 /// Deepest directory looked into.
 const DEPTH: usize = 64;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Files with other names, with the set of their ruled path.
-    pub files: Vec<(FileId, u32)>,
+    /// Files with other names.
+    pub files: Vec<MarkedFile>,
     /// Why not everything was looked at.
     pub cut: Option<String>,
 }
 
 /// Finds files below `root` that Block rules protect by path and that have other names.
 #[must_use]
-pub fn find(root: BorrowedFd<'_>, effective: &Effective, compiled: &Compiled) -> Found {
+pub fn find(root: &Root, effective: &Effective, compiled: &Compiled) -> Found {
     let Ok(view) = View::parse(&compiled.words) else {
         return Found::default();
     };
     let mut search = Search {
+        root,
         view,
         left: ENTRIES,
         found: Found::default(),
@@ -63,14 +75,14 @@ pub fn find(root: BorrowedFd<'_>, effective: &Effective, compiled: &Compiled) ->
                 let path = effective.aliases.resolve(path);
                 let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
                 let flags = OFlags::PATH | OFlags::DIRECTORY;
-                if let Ok(directory) = root::open_in(root, &format!("{above}/"), flags) {
+                if let Ok(directory) = root.open(&format!("{above}/"), flags) {
                     search.file(directory.as_fd(), OsStr::new(name), path.as_bytes());
                 }
             }
             Target::Directory { path, recursive } => {
                 let path = effective.aliases.resolve(path);
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-                if let Ok(directory) = root::open_in(root, &path, flags) {
+                if let Ok(directory) = root.open(&path, flags) {
                     let depth = if *recursive { DEPTH } else { 0 };
                     let mut path = path.trim_end_matches('/').as_bytes().to_vec();
                     search.directory(directory.as_fd(), &mut path, depth);
@@ -85,6 +97,7 @@ pub fn find(root: BorrowedFd<'_>, effective: &Effective, compiled: &Compiled) ->
 }
 
 struct Search<'a> {
+    root: &'a Root,
     view: View<'a>,
     left: usize,
     found: Found,
@@ -100,7 +113,10 @@ impl Search<'_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink < 2 {
             return;
         }
-        let Some(id) = identity(directory, file.as_fd()) else {
+        let Ok(device) = fstat(directory).map(|stat| stat.st_dev) else {
+            return;
+        };
+        let Some(inode) = inode(file.as_fd()) else {
             return;
         };
         if self.found.files.len() >= FILES {
@@ -109,7 +125,19 @@ impl Search<'_> {
             ));
             return;
         }
-        self.found.files.push((id, walk(&self.view, path)));
+        let ops = if self.root.from_image(path, device) {
+            NAMED_BY_THE_IMAGE
+        } else {
+            u32::MAX
+        };
+        self.found.files.push(MarkedFile {
+            file: FileId {
+                device: major(device) << 20 | minor(device),
+                inode,
+            },
+            set: walk(&self.view, path),
+            ops,
+        });
     }
 
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &mut Vec<u8>, depth: usize) {
@@ -168,17 +196,13 @@ impl Search<'_> {
     }
 }
 
-/// The kernel's own numbers of a file. An overlay shows others in `stat`: of a file, the device of
-/// the layer it comes from, and perhaps the number there. Of a directory it shows its own device,
-/// and descriptors tell the number of the inode itself (`ino` in proc(5)'s `fdinfo`, since 5.14).
-fn identity(directory: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Option<FileId> {
-    let device = fstat(directory).ok()?.st_dev;
+/// The kernel's own number of a file (`ino` in proc(5)'s `fdinfo`, since 5.14). An overlay may show
+/// another in `stat`, and of a file the device of the layer it comes from; of a directory it shows
+/// its own device.
+fn inode(file: BorrowedFd<'_>) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     let inode = info.lines().find_map(|line| line.strip_prefix("ino:"))?;
-    Some(FileId {
-        device: major(device) << 20 | minor(device),
-        inode: inode.trim().parse().ok()?,
-    })
+    inode.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -227,13 +251,13 @@ mod tests {
         let compiled = compile(&effective).unwrap();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let root = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
-        let found = find(root.as_fd(), &effective, &compiled);
+        let found = find(&Root::plain(root), &effective, &compiled);
         assert_eq!(found.cut, None);
         let view = View::parse(&compiled.words).unwrap();
         let mut is: Vec<(u64, u32)> = found
             .files
             .iter()
-            .map(|(file, set)| (file.inode, *set))
+            .map(|marked| (marked.file.inode, marked.set))
             .collect();
         let inode = |name: &str| {
             use std::os::unix::fs::MetadataExt;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Counts up when the recipes below change in a way that the package lists do not show.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// A container image.
 struct Image {
@@ -125,6 +125,10 @@ impl Image {
         } else {
             // What dash's maintainer script does.
             tree.symlink("usr/bin/sh", "dash");
+            // Files with two names from the start.
+            tree.file("opt/image/secret", 0o644, *b"secret\n");
+            tree.hard_link("opt/image/other-name", "opt/image/secret")?;
+            tree.hard_link("opt/image/tool", "usr/bin/true")?;
         }
         Ok(tree)
     }

@@ -10,7 +10,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use karmor_abi::{
     event::OBJECT_PATH,
-    limits::{PATH_BYTES, PATH_COMPONENTS},
+    limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS},
     op::Object,
 };
 
@@ -52,7 +52,7 @@ pub(crate) struct Place {
 const TOP: u64 = 1;
 /// A dentry without a parent that is not its mount's root.
 const DISCONNECTED: u64 = 2;
-/// More components or bytes than a path may have.
+/// More components or bytes than a path may have, or a longer name, which some file systems allow.
 const TOO_LONG: u64 = 3;
 /// Memory that must be readable was not.
 const UNREADABLE: u64 = 4;
@@ -94,7 +94,10 @@ unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
     };
     let len = hash_len >> 32;
     climb.bytes += len + 1;
-    if climb.count >= PATH_COMPONENTS as u64 || climb.bytes > PATH_BYTES as u64 {
+    if climb.count >= PATH_COMPONENTS as u64
+        || climb.bytes > PATH_BYTES as u64
+        || len > NAME_BYTES as u64
+    {
         climb.end = TOO_LONG;
         return 1;
     }

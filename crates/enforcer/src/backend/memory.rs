@@ -17,7 +17,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 
-use super::{Backend, BackendError, Capabilities, FileId, RawEvent};
+use super::{Backend, BackendError, Capabilities, MarkedFile, RawEvent};
 
 /// Room for events that nobody has taken yet.
 const EVENTS: usize = 1024;
@@ -249,7 +249,7 @@ impl Backend for Memory {
         &mut self,
         _workload: u32,
         _table: &Arc<Compiled>,
-        files: &[(FileId, u32)],
+        files: &[MarkedFile],
     ) -> Result<(), BackendError> {
         self.handle.state().marks += files.len();
         Ok(())

@@ -1,7 +1,6 @@
 //! Looking for other names of protected files, beside the engine: a walk may take a while.
 
 use std::{
-    os::fd::AsFd,
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread,
 };
@@ -13,7 +12,7 @@ use super::{Core, Task};
 use crate::{
     index::Switched,
     marks,
-    workload::{Identity, root},
+    workload::{Identity, root::Root},
 };
 
 /// Workloads that may wait for their walk.
@@ -32,10 +31,10 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
     thread::Builder::new().name("marks".into()).spawn(move || {
         for job in jobs {
             let Some(tasks) = tasks.upgrade() else { return };
-            let found = match root::of_process(job.pid) {
+            let found = match Root::of_process(job.pid) {
                 Ok(root) => {
                     let table = &job.switched.table;
-                    marks::find(root.as_fd(), &table.effective, &table.compiled)
+                    marks::find(&root, &table.effective, &table.compiled)
                 }
                 Err(error) => {
                     debug!(%error, workload = job.switched.number, "workload ended before its files were looked at");

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 use self::{events::Rings, load::Loaded, tables::Tables};
 pub use self::{load::unload, self_test::self_test_child};
-use crate::backend::{Backend, BackendError, Capabilities, FileId, RawEvent};
+use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
@@ -210,17 +210,18 @@ impl Kernel {
         Ok(())
     }
 
-    fn mark_files(&mut self, workload: u32, handle: Handle, files: &[(FileId, u32)]) -> Result<()> {
+    fn mark_files(&mut self, workload: u32, handle: Handle, files: &[MarkedFile]) -> Result<()> {
         let mut wanted = HashSet::new();
-        for (file, set) in files {
+        for marked in files {
             let key = MarkKey {
                 workload,
-                device: file.device,
-                inode: file.inode,
+                device: marked.file.device,
+                inode: marked.file.inode,
             };
             let mark = Mark {
                 table: handle.uid(),
-                set: *set,
+                set: marked.set,
+                ops: marked.ops,
             };
             self.marks.insert(key, mark, 0).context("mark a file")?;
             self.marked.entry(workload).or_default().insert(key);
@@ -317,7 +318,7 @@ impl Backend for Kernel {
         &mut self,
         workload: u32,
         table: &Arc<Compiled>,
-        files: &[(FileId, u32)],
+        files: &[MarkedFile],
     ) -> Result<(), BackendError> {
         let handle = self.ensure(table)?;
         self.mark_files(workload, handle, files)

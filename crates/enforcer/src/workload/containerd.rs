@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
     path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, Mutex},
@@ -39,7 +38,7 @@ use tracing::{debug, info, warn};
 use super::{
     Container, RuntimeEvent,
     cgroup::{CgroupError, Hierarchy},
-    root,
+    root::Root,
 };
 use crate::text;
 
@@ -378,8 +377,8 @@ impl Session<'_> {
             Container::new(namespace, id, &container.image, digest.as_deref(), labels);
         described.pid = pid;
         (described.cgroup_id, described.cgroup) = self.hierarchy.of_container(id, pid)?;
-        let root = root::of_process(pid).map_err(DescribeError::Root)?;
-        described.aliases = root::aliases(root.as_fd());
+        let root = Root::of_process(pid).map_err(DescribeError::Root)?;
+        described.aliases = root.aliases();
         Ok(described)
     }
 

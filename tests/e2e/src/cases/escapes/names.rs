@@ -1,8 +1,8 @@
 //! Other names for what a policy names.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, reading, running};
 use crate::support::{Guest, until};
@@ -11,6 +11,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_chroot", chroot),
     case("escape_by_symlink", symlink),
     case("escape_by_earlier_hard_link", earlier_link),
+    case("escape_by_hard_link_of_the_image", link_of_the_image),
     case("escape_by_new_hard_link", new_link),
     case("escape_by_rename", rename),
     case("escape_by_rename_of_a_parent", rename_of_parent),
@@ -83,8 +84,9 @@ fn symlink(guest: &Guest) -> Result<()> {
 
 /// The link is there before the policy; the daemon looks for such while it applies one.
 fn earlier_link(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
-        let plan = Plan {
+    linked(
+        guest,
+        &Plan {
             name: "escape-earlier-link",
             spec: SHUT,
             prepare: &format!(
@@ -96,14 +98,49 @@ fn earlier_link(guest: &Guest) -> Result<()> {
                 running("/srv/open/t", "/srv/open/t"),
             ],
             twins: &["cat /srv/open/f", "/srv/open/o"],
-        };
+        },
+    )
+}
+
+/// The image came with the link. Its programs may do by their name what they do: each name counts.
+fn link_of_the_image(guest: &Guest) -> Result<()> {
+    linked(
+        guest,
+        &Plan {
+            name: "escape-link-of-the-image",
+            spec: "
+  file:
+    matchPaths:
+    - path: /opt/image/secret
+  process:
+    matchPaths:
+    - path: /opt/image/tool
+  action: Block
+",
+            prepare: ":",
+            escapes: &[
+                reading("cat /opt/image/other-name", "/opt/image/other-name"),
+                reading("cat /opt/image/secret", "/opt/image/secret"),
+                running("/opt/image/tool", "/opt/image/tool"),
+            ],
+            twins: &["/usr/bin/true", "cat /usr/bin/true"],
+        },
+    )
+}
+
+/// Plays a plan whose first escape fails when the daemon has found the other names.
+fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
+    guest.watched(&[], |watched| {
         let container = ordinary(guest)?;
         plan.before(&container)?;
         let policy = watched.policy(&manifest(plan.name, plan.spec))?;
         // Beside the engine: it may take a moment.
+        let first = plan.escapes.first().context("there is an escape")?.line;
         until("the link to be known", Duration::from_secs(10), || {
-            Ok(container.shell("cat /srv/open/s")?.denied().then_some(()))
+            Ok(container.shell(first)?.denied().then_some(()))
         })?;
+        // What is known of a file outlives the kernel's memory of it.
+        fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop the caches")?;
         plan.after(&policy, &container)
     })
 }
