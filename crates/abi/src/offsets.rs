@@ -38,6 +38,7 @@ macro_rules! for_each_member {
             MOUNT_MNT_MOUNTPOINT = "mount"."mnt_mountpoint";
             MOUNT_MNT_NS = "mount"."mnt_ns";
             MNT_NS_NS = "mnt_namespace"."ns";
+            MNT_NS_ROOT = "mnt_namespace"."root";
             NS_COMMON_INUM = "ns_common"."inum";
             INODE_I_UID = "inode"."i_uid";
             INODE_I_INO = "inode"."i_ino";

@@ -15,7 +15,7 @@ use crate::{
     kernel::{
         memory::read,
         offsets::{INODE_I_INO, INODE_I_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
-        path::{self, Place},
+        path::{self, BtfPlace},
         task::Task,
     },
     maps::{Access, Answer, MARKS, NO_STATE, Scratch, Walk},
@@ -35,7 +35,7 @@ pub(crate) const NO_OWNER: u32 = u32::MAX;
 /// The object of an access.
 pub(crate) struct Object {
     /// Where it lies.
-    pub(crate) place: Place,
+    pub(crate) place: BtfPlace,
     /// Address of its inode, 0 for one that does not exist yet.
     pub(crate) inode: u64,
 }
@@ -67,7 +67,7 @@ pub(crate) fn decide_beside(
     // SAFETY: claimed by this task.
     unsafe {
         let access = &raw mut (*scratch).access;
-        (*access).place = object.place;
+        (*access).place = object.place.place();
         (*access).inode = object.inode;
         (*access).marks = subject.marks;
         (*access).handle = subject.handle;
@@ -78,7 +78,7 @@ pub(crate) fn decide_beside(
         (*access).other = other;
         (*access).state = NO_STATE;
     }
-    if let Err(fault) = examine(subject, scratch) {
+    if let Err(fault) = examine(subject, object.place, scratch) {
         emit::count_fault(fault);
         // SAFETY: as above.
         unsafe {
@@ -113,11 +113,11 @@ pub(crate) fn decide_beside(
 
 /// The automaton's state after a path, or [`NO_STATE`] when it cannot be told.
 #[inline(always)]
-pub(crate) fn state_after(subject: &Subject, place: Place) -> u32 {
+pub(crate) fn state_after(subject: &Subject, place: BtfPlace) -> u32 {
     let Some(scratch) = path::claim() else {
         return NO_STATE;
     };
-    let state = if path::walk(scratch, place.mnt, place.dentry) {
+    let state = if path::walk_btf(scratch, place.mnt, place.dentry) {
         with_table(subject.handle, StateAfter { scratch }).unwrap_or(NO_STATE)
     } else {
         NO_STATE
@@ -145,7 +145,7 @@ impl Visitor for StateAfter {
 }
 
 #[inline(always)]
-fn examine(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
+fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<(), Fault> {
     if subject.label.is_null() {
         return Err(Fault::NoLabel);
     }
@@ -158,7 +158,7 @@ fn examine(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
         (*access).source = (*label).source;
         (*access).parent = (*label).parent;
         (*access).exec_id = (*label).exec_id;
-        if !path::walk(scratch, (*access).place.mnt, (*access).place.dentry) {
+        if !path::walk_btf(scratch, place.mnt, place.dentry) {
             return Err(Fault::Read);
         }
         if (*scratch).walk.object == path::BENEATH {

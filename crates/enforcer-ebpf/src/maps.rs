@@ -151,6 +151,8 @@ pub(crate) struct Climb {
     /// `mnt_parent`, `mnt_mountpoint` and `mnt.mnt_root` of `mount`, which lie side by side (user
     /// space checks that before it loads the programs).
     pub(crate) edges: [u64; 3],
+    /// The mount at the top of the running task's mount namespace, and the root of what it shows.
+    pub(crate) top: [u64; 2],
     /// Components noted.
     pub(crate) count: u64,
     /// Bytes of the path so far.

@@ -8,29 +8,26 @@ use crate::{
     kernel::{
         memory::{Ptr, load},
         offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
-        path::Place,
-        task::Task,
+        path::BtfPlace,
+        task::{self, Task},
     },
     subject::Subject,
 };
 
-/// `dentry` in the mount `mnt`. `dentry` must be a BTF pointer.
+/// `dentry` in the mount `mnt`, both BTF pointers.
 #[inline(always)]
-fn object(mnt: u64, dentry: Ptr) -> Object {
+fn object(mnt: Ptr, dentry: Ptr) -> Object {
     // SAFETY: a hook's argument or a member of one, and its member.
     let inode = unsafe { load(dentry, DENTRY_D_INODE.load()) };
     Object {
-        place: Place {
-            mnt,
-            dentry: dentry as u64,
-        },
+        place: BtfPlace { mnt, dentry },
         inode: inode as u64,
     }
 }
 
 /// Decides a change of `dentry` in the mount `mnt`.
 #[inline(always)]
-fn change(mnt: u64, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
+fn change(mnt: Ptr, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
     let Some(subject) = Subject::current(ops) else {
         return 0;
     };
@@ -39,9 +36,9 @@ fn change(mnt: u64, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
 
 /// Mount of a `struct path` argument.
 #[inline(always)]
-fn mnt_of(path: Ptr) -> u64 {
+fn mnt_of(path: Ptr) -> Ptr {
     // SAFETY: a hook's argument and its member.
-    unsafe { load(path, PATH_MNT.load()) as u64 }
+    unsafe { load(path, PATH_MNT.load()) }
 }
 
 /// Decides a change of what a `struct path` argument names.
@@ -91,18 +88,14 @@ pub(crate) fn path_symlink(ctx: LsmContext) -> i32 {
 /// Decides that what is at `old` gets the name `new`, and what is at `new` (if anything) maybe that
 /// of `old`.
 #[inline(always)]
-fn rename(old: (u64, Ptr), new: (u64, Ptr), hook: Hook) -> i32 {
+fn rename(old: BtfPlace, new: BtfPlace, hook: Hook) -> i32 {
     let Some(subject) = Subject::current(Op::Write.bit() | Op::Move.bit()) else {
         return 0;
     };
-    let place = |(mnt, dentry): (u64, Ptr)| Place {
-        mnt,
-        dentry: dentry as u64,
-    };
-    let after_new = state_after(&subject, place(new));
+    let after_new = state_after(&subject, new);
     let (refused, after_old) = decide_beside(
         &subject,
-        &object(old.0, old.1),
+        &object(old.mnt, old.dentry),
         subject.ops,
         hook,
         0,
@@ -111,7 +104,7 @@ fn rename(old: (u64, Ptr), new: (u64, Ptr), hook: Hook) -> i32 {
     if refused != 0 {
         return DENIED;
     }
-    let object = object(new.0, new.1);
+    let object = object(new.mnt, new.dentry);
     // A name that is still free takes nothing away from a rule.
     let ops = if object.inode == 0 {
         subject.ops & !Op::Move.bit()
@@ -125,15 +118,21 @@ fn rename(old: (u64, Ptr), new: (u64, Ptr), hook: Hook) -> i32 {
 #[lsm(hook = "path_link")]
 pub(crate) fn path_link(ctx: LsmContext) -> i32 {
     let mnt = mnt_of(ctx.arg(1));
-    rename((mnt, ctx.arg(0)), (mnt, ctx.arg(2)), Hook::Link)
+    let place = |dentry| BtfPlace { mnt, dentry };
+    rename(place(ctx.arg(0)), place(ctx.arg(2)), Hook::Link)
 }
 
 /// `path_rename(old_dir, old_dentry, new_dir, new_dentry, ..)`: what moves, and what it replaces
 /// or is exchanged with.
 #[lsm(hook = "path_rename")]
 pub(crate) fn path_rename(ctx: LsmContext) -> i32 {
-    let (old, new) = (mnt_of(ctx.arg(0)), mnt_of(ctx.arg(2)));
-    rename((old, ctx.arg(1)), (new, ctx.arg(3)), Hook::Rename)
+    let place = |dir, dentry| BtfPlace {
+        mnt: mnt_of(dir),
+        dentry,
+    };
+    let old = place(ctx.arg(0), ctx.arg(1));
+    let new = place(ctx.arg(2), ctx.arg(3));
+    rename(old, new, Hook::Rename)
 }
 
 /// `path_chmod(path, mode)`.
@@ -161,12 +160,8 @@ pub(crate) fn path_truncate(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_setxattr")]
 pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
     let dentry: Ptr = ctx.arg(1);
-    let task = Task::current();
-    if task.acts_for_the_kernel() {
+    if Task::current().acts_for_the_kernel() {
         return 0;
     }
-    let Some(root) = task.root() else {
-        return 0;
-    };
-    change(root.mnt, dentry, Op::Write.bit(), Hook::Setxattr)
+    change(task::root_mount(), dentry, Op::Write.bit(), Hook::Setxattr)
 }

@@ -15,13 +15,18 @@ use karmor_abi::{
 };
 
 use super::{
-    memory::{read, read_or_zero},
+    memory::{Ptr, load, load_u32, read, read_or_zero},
     offsets::{
-        DENTRY_D_PARENT, MNT_NS_NS, MOUNT_MNT, MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM,
-        NSPROXY_MNT_NS, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS,
+        DENTRY_D_NAME, DENTRY_D_PARENT, MNT_NS_NS, MNT_NS_ROOT, MOUNT_MNT, MOUNT_MNT_NS,
+        MOUNT_MNT_PARENT, NS_COMMON_INUM, NSPROXY_MNT_NS, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS,
+        VFSMOUNT_MNT_ROOT,
     },
 };
 use crate::maps::{Climb, Name, SCRATCH, Scratch, Walk};
+
+/// Components that are climbed without a helper's call. The verifier follows every one of them.
+const NEAR: u64 = 15;
+const _: () = assert!(NEAR as usize * (NAME_BYTES + 1) <= PATH_BYTES);
 
 /// Mounts a path may cross besides its components.
 const MOUNTS: u32 = 64;
@@ -48,6 +53,24 @@ pub(crate) struct Place {
     pub(crate) dentry: u64,
 }
 
+/// A place by BTF pointers, which the verifier knows and lets programs follow.
+#[derive(Clone, Copy)]
+pub(crate) struct BtfPlace {
+    pub(crate) mnt: Ptr,
+    pub(crate) dentry: Ptr,
+}
+
+impl BtfPlace {
+    /// The same by address.
+    #[inline(always)]
+    pub(crate) fn place(self) -> Place {
+        Place {
+            mnt: self.mnt as u64,
+            dentry: self.dentry as u64,
+        }
+    }
+}
+
 /// The top of a mount tree.
 const TOP: u64 = 1;
 /// A dentry without a parent that is not its mount's root.
@@ -64,6 +87,20 @@ struct Climber {
     scratch: *mut Scratch,
 }
 
+/// Whether a climb that has reached the root of its mount is at the top of its mount tree.
+#[inline(always)]
+fn is_top(climb: &mut Climb) -> bool {
+    let [parent, mountpoint, _] = climb.edges;
+    if [parent, mountpoint] == climb.top {
+        // Nothing lies above the root of the top mount.
+        climb.mount = parent;
+    } else if parent != climb.mount {
+        return false;
+    }
+    climb.end = TOP;
+    true
+}
+
 unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
     // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame; the
     // slot is claimed by this task.
@@ -72,8 +109,7 @@ unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
         (scratch, &mut (*scratch).climb)
     };
     if climb.dentry == climb.edges[2] {
-        if climb.edges[0] == climb.mount {
-            climb.end = TOP;
+        if is_top(climb) {
             return 1;
         }
         climb.dentry = climb.edges[1];
@@ -115,27 +151,82 @@ unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
     0
 }
 
-/// Notes the components of `place` in `scratch`, the object's own name first.
+/// Notes the components of a place in `scratch`, the object's own name first.
 ///
 /// `false` when kernel memory could not be read.
 #[inline(never)]
 pub(crate) fn walk(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
+    // SAFETY: claimed by this task.
+    let climb = unsafe { &mut (*scratch).climb };
+    (climb.count, climb.bytes) = (0, 0);
+    ascend(scratch, mnt, dentry)
+}
+
+/// [`walk`] for BTF pointers: the first components cost no helper's call.
+///
+#[inline(never)]
+pub(crate) fn walk_btf(scratch: *mut Scratch, mnt: Ptr, dentry: Ptr) -> bool {
+    let (mut at, mut count, mut bytes) = (dentry, 0, 0);
+    // SAFETY: BTF pointers and their members.
+    let root = unsafe { load(mnt, VFSMOUNT_MNT_ROOT.load()) };
+    while count < NEAR && at != root {
+        // SAFETY: as above; the index is below the length. `d_name` is { hash, len, name }.
+        unsafe {
+            let parent = load(at, DENTRY_D_PARENT.load());
+            let len = u64::from(load_u32(at, DENTRY_D_NAME.load() + 4));
+            let text = load(at, DENTRY_D_NAME.load() + 8) as u64;
+            if parent == at || len > NAME_BYTES as u64 {
+                break;
+            }
+            (*scratch).names[count as usize] = Name { text, len };
+            bytes += len + 1;
+            at = parent;
+        }
+        count += 1;
+    }
+    // SAFETY: claimed by this task.
+    let climb = unsafe { &mut (*scratch).climb };
+    (climb.count, climb.bytes) = (count, bytes);
+    ascend(scratch, mnt as u64, at as u64)
+}
+
+/// Goes on from a place to the top of its mount tree.
+#[inline(always)]
+fn ascend(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
     let mount = mnt - u64::from(MOUNT_MNT.load());
-    let Ok(edges) = read(mount + u64::from(MOUNT_MNT_PARENT.load())) else {
+    let Ok(edges) = read::<[u64; 3]>(mount + u64::from(MOUNT_MNT_PARENT.load())) else {
         return false;
     };
     // SAFETY: claimed by this task.
     let state = unsafe {
-        (*scratch).climb = Climb {
-            dentry,
-            mount,
-            edges,
-            count: 0,
-            bytes: 0,
-            end: TOO_LONG,
-        };
-        &mut (*scratch).climb
+        let climb = &mut (*scratch).climb;
+        (climb.dentry, climb.mount, climb.edges) = (dentry, mount, edges);
+        climb.top = top();
+        climb.end = TOO_LONG;
+        climb
     };
+    if state.dentry != edges[2] || !is_top(state) {
+        climb_on(scratch);
+    }
+    let object = match state.end {
+        UNREADABLE => return false,
+        TOO_LONG => Object::TooLong as u64,
+        // The task's own mount namespace.
+        TOP if state.mount == state.top[0] => u64::from(OBJECT_PATH),
+        end => attachment(state.mount, end == TOP),
+    };
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*scratch).walk = Walk {
+            count: state.count,
+            object,
+        }
+    };
+    true
+}
+
+#[inline(always)]
+fn climb_on(scratch: *mut Scratch) {
     let mut climber = Climber { scratch };
     let step: unsafe extern "C" fn(u64, *mut Climber) -> i64 = climb;
     // SAFETY: the callback gets `climber`, which outlives the call. The function item is transmuted,
@@ -150,19 +241,21 @@ pub(crate) fn walk(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
             0,
         );
     }
-    let object = match state.end {
-        UNREADABLE => return false,
-        TOO_LONG => Object::TooLong as u64,
-        end => attachment(state.mount, end == TOP),
-    };
-    // SAFETY: claimed by this task.
+}
+
+/// The mount at the top of the running task's mount namespace, and the root of what it shows; zeroes
+/// for a task that is about to end.
+#[inline(always)]
+fn top() -> [u64; 2] {
+    // SAFETY: the helper returns a BTF pointer; the rest are members of such. What is not there reads
+    // as zero.
     unsafe {
-        (*scratch).walk = Walk {
-            count: state.count,
-            object,
-        }
-    };
-    true
+        let task = aya_ebpf::helpers::generated::bpf_get_current_task_btf() as Ptr;
+        let namespace = load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load());
+        let mount = load(namespace, MNT_NS_ROOT.load());
+        let root = load(mount, MOUNT_MNT.load() + VFSMOUNT_MNT_ROOT.load());
+        [mount as u64, root as u64]
+    }
 }
 
 /// Whether the mount that ended a climb hangs in a mount namespace somebody can live in.
@@ -178,12 +271,6 @@ fn attachment(mount: u64, top: bool) -> u64 {
     }
     if namespace == 0 || !top {
         return Object::Unreachable as u64;
-    }
-    // SAFETY: the helper returns the running task.
-    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task() };
-    let proxy = read_or_zero(task + u64::from(TASK_NSPROXY.load()));
-    if read_or_zero(proxy + u64::from(NSPROXY_MNT_NS.load())) == namespace {
-        return u64::from(OBJECT_PATH);
     }
     let inum = namespace + u64::from(MNT_NS_NS.load()) + u64::from(NS_COMMON_INUM.load());
     match read::<u32>(inum) {

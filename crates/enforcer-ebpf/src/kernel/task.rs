@@ -3,10 +3,10 @@
 //! Everything here starts from a `task_struct` address and copies; none of it is on a path that an
 //! allowed access takes, but for the image after an exec.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 
 use super::{
-    memory::{read, read_or_zero},
+    memory::{Ptr, load, read, read_or_zero},
     offsets::{
         FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
         SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_MM, TASK_REAL_CRED,
@@ -93,15 +93,6 @@ impl Task {
         }
     }
 
-    /// Its root directory.
-    #[inline(always)]
-    pub(crate) fn root(self) -> Option<Place> {
-        match self.member(TASK_FS.load()) {
-            0 => None,
-            fs => place(fs + u64::from(FS_ROOT.load())),
-        }
-    }
-
     /// Address of its memory descriptor, or 0.
     #[inline(always)]
     pub(crate) fn mm(self) -> u64 {
@@ -151,6 +142,16 @@ impl Task {
                 Err(_) => [0; 16],
             },
         }
+    }
+}
+
+/// The mount of the running task's root directory, a BTF pointer.
+#[inline(always)]
+pub(crate) fn root_mount() -> Ptr {
+    // SAFETY: the helper returns a BTF pointer; the rest are members of such.
+    unsafe {
+        let task = bpf_get_current_task_btf() as Ptr;
+        load(load(task, TASK_FS.load()), FS_ROOT.load() + PATH_MNT.load())
     }
 }
 

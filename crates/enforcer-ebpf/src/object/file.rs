@@ -3,7 +3,7 @@
 use crate::kernel::{
     memory::{Ptr, load},
     offsets::{FILE_F_INODE, FILE_F_PATH, PATH_DENTRY, PATH_MNT},
-    path::Place,
+    path::BtfPlace,
 };
 
 /// `FMODE_WRITE` in `file.f_mode`.
@@ -11,13 +11,13 @@ pub(crate) const FMODE_WRITE: u32 = 2;
 
 /// Where a file lies. `file` must be a BTF pointer.
 #[inline(always)]
-pub(crate) fn place_of(file: Ptr) -> Place {
+pub(crate) fn place_of(file: Ptr) -> BtfPlace {
     let path = FILE_F_PATH.load();
     // SAFETY: members of a BTF pointer.
     unsafe {
-        Place {
-            mnt: load(file, path + PATH_MNT.load()) as u64,
-            dentry: load(file, path + PATH_DENTRY.load()) as u64,
+        BtfPlace {
+            mnt: load(file, path + PATH_MNT.load()),
+            dentry: load(file, path + PATH_DENTRY.load()),
         }
     }
 }
