@@ -41,6 +41,7 @@ snapshots! {
     unquoted_object: policy("  file:\n    matchPatterns:\n    - pattern: @anonymous\n");
     open_quote: policy("  message: 'it is\n  action: Block\n");
     wrong_escape: policy("  file:\n    matchPaths:\n    - path: \"/a\\d\"\n");
+    half_a_character: policy("  message: \"\\ud83d\"\n");
     colon_in_value: policy("  message: careful: this blocks\n");
     missing_space: policy("  action:Block\n");
     open_bracket: policy("  tags: [a, b\n  action: Block\n");
