@@ -51,8 +51,7 @@ pub(crate) fn read_all(inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
     let mut files = Vec::new();
     for input in inputs {
         if input.as_os_str() == "-" {
-            let text = read_text(io::stdin(), "<stdin>")?;
-            files.push(parse("<stdin>".to_owned(), text));
+            files.push(parse("<stdin>".to_owned(), io::stdin())?);
         } else if input.is_dir() {
             let mut paths = Vec::new();
             list(input, &mut paths).map_err(failed)?;
@@ -91,25 +90,19 @@ pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<P
     }
 }
 
-fn parse(name: String, text: String) -> PolicyFile {
-    let report = karmor_policy::read(&name, &text);
-    PolicyFile { name, text, report }
-}
-
 fn read_file(path: &Path) -> CommandResult<PolicyFile> {
     let name = path.display().to_string();
     let file = fs::File::open(path)
         .with_context(|| format!("cannot read {name}"))
         .map_err(failed)?;
-    let text = read_text(file, &name)?;
-    Ok(parse(name, text))
+    parse(name, file)
 }
 
-fn read_text(from: impl Read, name: &str) -> CommandResult<String> {
-    let mut text = String::new();
+fn parse(name: String, from: impl Read) -> CommandResult<PolicyFile> {
+    let mut bytes = Vec::new();
     let length = from
         .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {name}"))
         .map_err(failed)?;
     if length as u64 > MAX_BYTES {
@@ -121,7 +114,9 @@ fn read_text(from: impl Read, name: &str) -> CommandResult<String> {
             ),
         ));
     }
-    Ok(text)
+    let (text, report) = karmor_policy::read_bytes(&name, &bytes);
+    let text = text.into_owned();
+    Ok(PolicyFile { name, text, report })
 }
 
 /// Hidden files and directories are left out; so are links to directories, which might go around

@@ -1,9 +1,13 @@
 //! Text to policies, in one step.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use crate::{
     diagnostic::{Diagnostic, Style, render},
+    encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span,
         context::{Context, Problem},
@@ -11,6 +15,9 @@ use crate::{
     model::{Kind, Policy},
     validate,
 };
+
+/// What some programs write at the start of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What was read from a text.
 #[derive(Clone, Debug, Default)]
@@ -43,28 +50,49 @@ pub fn read(file_name: &str, text: &str) -> Report {
     report(file_name, text, None)
 }
 
+/// Reads all policies of a file, whatever it holds. The text is what [`Report::render`] wants: of
+/// bytes that are not UTF-8, as much as can be shown.
+#[must_use]
+pub fn read_bytes<'b>(file_name: &str, bytes: &'b [u8]) -> (Cow<'b, str>, Report) {
+    match encoding::decode(bytes) {
+        Ok(text) => (Cow::Borrowed(text), read(file_name, text)),
+        Err(error) => not_utf8(file_name, bytes, &error),
+    }
+}
+
 /// Reads one policy as other programs send it: a JSON object with `metadata` and `spec`, whose
 /// kind is known. `kind` and `apiVersion` may be there and must then agree. Zero and empty fields,
 /// which such programs write for absent ones, are taken as absent.
 #[must_use]
 pub fn read_object(kind: Kind, object: &[u8]) -> Report {
-    match std::str::from_utf8(object) {
+    match encoding::decode(object) {
         Ok(text) => report("<grpc>", text, Some(kind)),
-        Err(error) => {
-            let source = Source::new("<grpc>", "");
-            let cx = Context::new(&source, true);
-            let message = format!("the object is not UTF-8: {error}");
-            cx.report(Problem::error(Span::default(), message));
-            Report {
-                policies: Vec::new(),
-                diagnostics: cx.finish(),
-            }
-        }
+        Err(error) => not_utf8("<grpc>", object, &error).1,
     }
 }
 
+fn not_utf8<'b>(file_name: &str, bytes: &'b [u8], error: &NotUtf8) -> (Cow<'b, str>, Report) {
+    let (text, at) = match error {
+        NotUtf8::Utf16 => (Cow::Borrowed(""), 0),
+        NotUtf8::Byte { at, .. } => (String::from_utf8_lossy(bytes), *at),
+    };
+    let body = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    let start = at.saturating_sub(text.len() - body.len());
+    let length = body[start..].chars().next().map_or(0, char::len_utf8);
+    let source = Source::new(file_name, body);
+    let cx = Context::new(&source, false);
+    let span = Span::new(start, start + length);
+    cx.report(Problem::error(span, error.to_string()).help(error.help()));
+    let diagnostics = cx.finish();
+    let report = Report {
+        policies: Vec::new(),
+        diagnostics,
+    };
+    (text, report)
+}
+
 fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let source = Source::new(file_name, text);
     let cx = Context::new(&source, kind.is_some());
     let manifests = manifest::read(source.text(), kind, &cx);

@@ -57,6 +57,28 @@ fn check_shows_all_problems_of_all_files() {
 }
 
 #[test]
+fn check_goes_on_behind_a_file_that_is_no_text() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), b"kind:\n  caf\xe9").unwrap();
+    file(dir.path(), "b.yaml", POLICIES);
+    let ran = run_in(
+        dir.path(),
+        &["policy", "check", "a.yaml", "b.yaml", "-o", "json"],
+    );
+    assert_eq!(ran.code, 3, "{ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let problem = &json["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (&problem["line"], &problem["start"]),
+        (&2.into(), &11.into())
+    );
+    assert_eq!(
+        json["files"][1]["policies"][0]["name"],
+        "token-only-for-cat"
+    );
+}
+
+#[test]
 fn check_is_satisfied_with_good_policies() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "good.yaml", POLICIES);
