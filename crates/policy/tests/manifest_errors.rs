@@ -42,6 +42,9 @@ snapshots! {
     open_quote: policy("  message: 'it is\n  action: Block\n");
     wrong_escape: policy("  file:\n    matchPaths:\n    - path: \"/a\\d\"\n");
     half_a_character: policy("  message: \"\\ud83d\"\n");
+    curly_quotes: policy("  process:\n    matchPaths:\n    - path: “/a”\n      action: ‘Block’\n");
+    no_break_space: policy("  process:\n    matchPaths:\n    - path:\u{a0}/a\n      action: Block\n");
+    no_break_indentation: policy("  process:\n    matchPaths:\n    - path: /a\n\u{a0}     action: Block\n");
     colon_in_value: policy("  message: careful: this blocks\n");
     missing_space: policy("  action:Block\n");
     open_bracket: policy("  tags: [a, b\n  action: Block\n");
@@ -200,4 +203,11 @@ fn bytes_that_are_not_utf8_have_a_place() {
         .collect::<Vec<u8>>();
     let wide = [b"\xff\xfe", wide.as_slice()].concat();
     insta::assert_snapshot!(told(&wide));
+}
+
+#[test]
+fn typographic_letters_are_explained_only_where_they_are_no_text() {
+    let text = policy("  message: don’t # “c”\n  severity: x\n");
+    let told = told(&text);
+    assert!(!told.contains("curly"), "{told}");
 }
