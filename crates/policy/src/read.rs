@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    diagnostic::{Diagnostic, Style, render},
+    diagnostic::{Diagnostic, Place, Style, render},
     encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span,
@@ -24,6 +24,8 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub struct Report {
     /// The policies without errors.
     pub policies: Vec<Policy>,
+    /// Where the name of each of them stands.
+    pub names: Vec<Place>,
     /// All problems, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -85,8 +87,8 @@ fn not_utf8<'b>(file_name: &str, bytes: &'b [u8], error: &NotUtf8) -> (Cow<'b, s
     cx.report(Problem::error(span, error.to_string()).help(error.help()));
     let diagnostics = cx.finish();
     let report = Report {
-        policies: Vec::new(),
         diagnostics,
+        ..Report::default()
     };
     (text, report)
 }
@@ -97,11 +99,15 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     let cx = Context::new(&source, kind.is_some());
     let manifests = manifest::read(source.text(), kind, &cx);
     let mut policies = Vec::with_capacity(manifests.len());
-    let mut names = HashMap::new();
+    let mut names = Vec::with_capacity(manifests.len());
+    let mut known = HashMap::new();
     for manifest in &manifests {
         let policy = validate::policy(manifest, &cx);
-        if is_first(manifest, &mut names, &cx) {
-            policies.extend(policy);
+        if is_first(manifest, &mut known, &cx)
+            && let Some(policy) = policy
+        {
+            policies.push(policy);
+            names.push(source.place(manifest.metadata.name.span));
         }
     }
     if manifests.is_empty() && cx.errors() == 0 {
@@ -114,8 +120,39 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     }
     Report {
         policies,
+        names,
         diagnostics: cx.finish(),
     }
+}
+
+/// Refuses the policies that an earlier one of some texts is already: of the same kind, namespace
+/// and name.
+pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
+    let mut known: HashMap<(Kind, String, String), Place> = HashMap::new();
+    for report in reports {
+        let policies = std::mem::take(&mut report.policies);
+        let names = std::mem::take(&mut report.names);
+        for (policy, place) in policies.into_iter().zip(names) {
+            let key = (policy.kind, policy.namespace.clone(), policy.name.clone());
+            match known.entry(key) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(place.clone());
+                    report.policies.push(policy);
+                    report.names.push(place);
+                }
+                Entry::Occupied(first) => {
+                    let message = repeated(policy.kind);
+                    let diagnostic = Diagnostic::repeated(message, place, first.get().clone());
+                    report.diagnostics.push(diagnostic);
+                }
+            }
+        }
+        report.diagnostics.sort_by_key(|d| d.place.span.start);
+    }
+}
+
+fn repeated(kind: Kind) -> String {
+    format!("there is more than one {} of this name", kind.as_str())
 }
 
 /// Whether a manifest is the first of its kind, namespace and name; reports it if not.
@@ -138,11 +175,7 @@ fn is_first<'m>(
             return true;
         }
     };
-    let message = format!(
-        "there is more than one {} of this name",
-        manifest.kind().as_str()
-    );
-    let problem = Problem::error(name.span, message).related(first, "first here");
+    let problem = Problem::error(name.span, repeated(manifest.kind())).related(first, "first here");
     cx.item(manifest.item, || {
         cx.at("metadata", || cx.at("name", || cx.report(problem)))
     });
