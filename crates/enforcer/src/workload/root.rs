@@ -28,6 +28,46 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::R
     openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
+/// The most links that are followed on the way to a file, as in the kernel.
+const FOLLOWED: usize = 40;
+
+/// The path under which a process inside sees what a path leads to, without a slash at the end.
+/// What does not exist is taken to be no link. `None` for links that lead in circles, and for names
+/// that are not UTF-8.
+#[must_use]
+pub fn real_path(root: BorrowedFd<'_>, path: &str) -> Option<String> {
+    let mut real = String::new();
+    let mut followed = 0;
+    let components = |path: &str| -> Vec<String> {
+        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        parts.rev().map(str::to_owned).collect()
+    };
+    let mut left = components(path);
+    while let Some(component) = left.pop() {
+        if component == ".." {
+            real.truncate(real.rfind('/').unwrap_or(0));
+            continue;
+        }
+        let next = format!("{real}/{component}");
+        let link = open_in(root, &next, OFlags::PATH | OFlags::NOFOLLOW)
+            .and_then(|file| readlinkat(file, "", Vec::new()));
+        let Ok(target) = link else {
+            real = next;
+            continue;
+        };
+        followed += 1;
+        if followed > FOLLOWED {
+            return None;
+        }
+        let target = target.into_string().ok()?;
+        if target.starts_with('/') {
+            real.clear();
+        }
+        left.extend(components(&target));
+    }
+    Some(real)
+}
+
 /// Which of the directories that policies name are links here (`/bin` to `usr/bin`).
 #[must_use]
 pub fn aliases(root: BorrowedFd<'_>) -> Aliases {
