@@ -358,14 +358,6 @@ impl Index {
     /// The rules of a policy that name links, and the workloads in which they do.
     #[must_use]
     pub fn links(&self, policy: &Arc<Policy>) -> Vec<(&Link, String)> {
-        let place = |link: &Link| {
-            (
-                link.line,
-                link.path.clone(),
-                link.is_source,
-                link.real.clone(),
-            )
-        };
         let mut found: Vec<(&Link, &str)> = Vec::new();
         for member in self.members.values() {
             let name = member.identity.name(&self.rules.node);
@@ -373,8 +365,8 @@ impl Index {
             let own = own.filter(|link| Arc::ptr_eq(&link.policy, policy));
             found.extend(own.map(|link| (link, name)));
         }
-        found.sort_by_cached_key(|(link, _)| place(link));
-        let same = found.chunk_by(|(a, _), (b, _)| place(a) == place(b));
+        found.sort_by(|(a, _), (b, _)| a.said().cmp(&b.said()));
+        let same = found.chunk_by(|(a, _), (b, _)| a.said() == b.said());
         same.filter_map(|same| {
             let names: Vec<&str> = same.iter().map(|(_, name)| *name).collect();
             Some((same.first()?.0, several(&names)))

@@ -33,6 +33,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// What makes it the same in several workloads.
+    pub(crate) fn said(&self) -> (u32, &str, bool, &str) {
+        (self.line, &self.path, self.is_source, &self.real)
+    }
+
     /// What comes of it, in some workloads.
     #[must_use]
     pub fn remark(&self, workloads: &str) -> String {
