@@ -44,7 +44,7 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--msgPath', '--msgPath', [CompletionResultType]::ParameterName, 'Where to write messages of the daemon: stdout, none or a file')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to print an event')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print an event')
-            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Stop after so many alerts and logs were printed [default: never]')
+            [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Stop after so many alerts and logs were printed; 0 stands for no limit')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour the output')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'One JSON object a line, the same as -o json')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')

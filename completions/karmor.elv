@@ -40,7 +40,7 @@ set edit:completion:arg-completer[karmor] = {|@words|
             cand --msgPath 'Where to write messages of the daemon: stdout, none or a file'
             cand -o 'How to print an event'
             cand --output 'How to print an event'
-            cand --limit 'Stop after so many alerts and logs were printed [default: never]'
+            cand --limit 'Stop after so many alerts and logs were printed; 0 stands for no limit'
             cand --color 'When to colour the output'
             cand --json 'One JSON object a line, the same as -o json'
             cand -q 'Say nothing but data, warnings and errors'

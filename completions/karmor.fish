@@ -46,7 +46,7 @@ complete -c karmor -n "__fish_karmor_using_subcommand logs" -l msgPath -d 'Where
 complete -c karmor -n "__fish_karmor_using_subcommand logs" -s o -l output -d 'How to print an event' -r -f -a "text\t'A block of lines an event'
 json\t'One JSON object a line'
 pretty-json\t'Indented JSON'"
-complete -c karmor -n "__fish_karmor_using_subcommand logs" -l limit -d 'Stop after so many alerts and logs were printed [default: never]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand logs" -l limit -d 'Stop after so many alerts and logs were printed; 0 stands for no limit' -r
 complete -c karmor -n "__fish_karmor_using_subcommand logs" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"

@@ -17,6 +17,7 @@ use crate::config::{FUTURE_KEYS, Settings};
     name = "karmor-enforcer",
     version,
     max_term_width = 100,
+    after_long_help = EXIT_CODES,
     args_conflicts_with_subcommands = false
 )]
 pub struct Args {
@@ -33,6 +34,16 @@ pub struct Args {
     pub settings: Settings,
 }
 
+/// Exit code when nothing can be enforced on this machine, as of `karmor`.
+pub const NOT_ENFORCEABLE: u8 = 5;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything asked for was done; of the daemon: it was told to stop
+  1  something failed that has no code of its own
+  2  the command line is wrong
+  5  nothing can be enforced on this machine, and --observe was not given";
+
 /// What the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -40,7 +51,7 @@ pub enum Command {
     ///
     /// A running daemon is not stopped by this; stop it first.
     Unload,
-    /// Show what this node can enforce, found by trying
+    /// Show what this node can enforce, found by trying; exits with 5 if nothing
     Probe {
         /// Print one JSON object instead of text
         #[arg(long)]
@@ -167,6 +178,13 @@ mod tests {
         let parsed = parse_text("karmor-enforcer --observe=1 --debug=0").unwrap();
         assert_eq!(parsed.args.settings.observe, Some(true));
         assert_eq!(parsed.args.settings.debug, Some(false));
+    }
+
+    #[test]
+    fn the_help_tells_the_exit_codes() {
+        let help = Args::command().render_long_help().to_string();
+        let code = format!("\n  {NOT_ENFORCEABLE}  nothing can be enforced");
+        assert!(help.contains(&code), "{help}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! A flag beats the environment, which beats the file, which beats the default. KubeArmor lets its
 //! file beat the command line; here the more deliberate act wins.
 
+mod file;
+
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,9 +13,9 @@ use std::{
 
 use clap::builder::BoolishValueParser;
 use karmor_policy::model::Posture;
-use serde::Deserialize;
 
-use crate::args::notice;
+use self::file::FromFile;
+pub use self::file::read_file;
 
 /// Settings of KubeArmor that mean nothing here yet. They are accepted, with a notice, so that
 /// existing unit files and manifests start.
@@ -52,8 +53,7 @@ pub const FUTURE_KEYS: &[&str] = &[
 ];
 
 /// A default posture as users write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PostureSetting {
     /// Let it happen, with an alert
     Audit,
@@ -99,12 +99,10 @@ impl FromStr for LogPath {
 macro_rules! settings {
     ($($(#[$meta:meta])* $key:literal $field:ident: $type:ty;)*) => {
         /// Every setting, as given or not. The same names in all three places.
-        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
+        #[derive(Clone, Debug, Default, clap::Args)]
         pub struct Settings {
             $(
                 $(#[$meta])*
-                #[serde(rename = $key)]
                 #[arg(long = $key)]
                 pub $field: Option<$type>,
             )*
@@ -118,6 +116,18 @@ macro_rules! settings {
             #[must_use]
             pub fn over(self, lower: Self) -> Self {
                 Self { $($field: self.$field.or(lower.$field),)* }
+            }
+
+            /// Sets what has a value in a file; says what is allowed if it is not that.
+            fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), &'static str> {
+                match key {
+                    $($key => {
+                        let value = <$type>::from_file(value).ok_or(<$type>::ALLOWED)?;
+                        self.$field = Some(value);
+                    })*
+                    _ => {}
+                }
+                Ok(())
             }
         }
     };
@@ -248,18 +258,18 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not YAML, or a value has the wrong type.
-    #[error("{path}: {message}")]
+    #[error("{place}: {message}")]
     Parse {
-        /// The file.
-        path: String,
-        /// What and where.
+        /// File, line and column.
+        place: String,
+        /// What is wrong and what is allowed.
         message: String,
     },
     /// The file has a name nobody knows.
-    #[error("{path}: there is no setting `{key}`{hint}")]
+    #[error("{place}: there is no setting `{key}`{hint}")]
     Unknown {
-        /// The file.
-        path: String,
+        /// File, line and column.
+        place: String,
         /// The name.
         key: String,
         /// A suggestion, or nothing.
@@ -286,93 +296,6 @@ impl fmt::Display for Hint {
             None => Ok(()),
         }
     }
-}
-
-/// Reads a settings file. Also returns notices about names that mean nothing yet.
-///
-/// # Errors
-/// When the file cannot be read or says something that cannot be meant.
-pub fn read_file(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: name.clone(),
-        source,
-    })?;
-    parse_file(&text, &name)
-}
-
-fn parse_file(text: &str, path: &str) -> Result<(Settings, Vec<String>), ConfigError> {
-    let parse = |e: serde_saphyr::Error| ConfigError::Parse {
-        path: path.to_owned(),
-        message: e.to_string(),
-    };
-    if text
-        .lines()
-        .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
-    {
-        return Ok((Settings::default(), Vec::new()));
-    }
-    let mut map: BTreeMap<String, serde_json::Value> =
-        serde_saphyr::from_str(text).map_err(parse)?;
-    let mut notices = Vec::new();
-    for key in map.keys() {
-        if FUTURE_KEYS.contains(&key.as_str()) {
-            notices.push(notice(&format!("{path}: {key}")));
-        } else if !KEYS.contains(&key.as_str()) {
-            let hint = nearest(key, KEYS.iter().chain(FUTURE_KEYS).copied());
-            return Err(ConfigError::Unknown {
-                path: path.to_owned(),
-                key: key.clone(),
-                hint: Hint(hint.map(str::to_owned)),
-            });
-        }
-    }
-    map.retain(|key, _| KEYS.contains(&key.as_str()));
-    for (key, value) in &mut map {
-        normalise(key, value);
-    }
-    let object = serde_json::Value::Object(map.into_iter().collect());
-    let settings = serde_json::from_value(object).map_err(|e| ConfigError::Parse {
-        path: path.to_owned(),
-        message: e.to_string(),
-    })?;
-    Ok((settings, notices))
-}
-
-/// Files quote ports, leave names bare that look like numbers, and write postures in any case.
-fn normalise(key: &str, value: &mut serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::String(text) if key.starts_with("gRPC") => {
-            if let Ok(port) = text.parse::<u16>() {
-                *value = port.into();
-            }
-        }
-        Value::String(text) if key.ends_with("Posture") => *text = text.to_lowercase(),
-        Value::Array(items) if matches!(key, "untrackedNs" | "lsm") => {
-            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
-            *value = items.join(",").into();
-        }
-        Value::Number(number) if matches!(key, "cluster" | "host") => {
-            *value = number.to_string().into();
-        }
-        _ => {}
-    }
-}
-
-/// The name closest to a mistyped one, when it is close.
-#[must_use]
-pub fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
-        })
-        .filter(|(distance, _)| *distance <= key.len() / 3 + 1)
-        .min()
-        .map(|(_, name)| name)
 }
 
 impl Config {

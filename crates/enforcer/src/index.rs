@@ -22,6 +22,7 @@ use karmor_policy::{
 
 use crate::{
     backend::{Backend, BackendError},
+    links::Link,
     workload::{Identity, Node},
 };
 
@@ -176,6 +177,8 @@ struct Member {
     /// What is in force; `None` until the first success.
     key: Option<Key>,
     table: Option<Table>,
+    /// Rules of the table that name links here.
+    links: Vec<Link>,
     error: Option<String>,
 }
 
@@ -310,7 +313,7 @@ impl Index {
         }
         let aliases = identity.aliases();
         let kept = self.members.remove(&number);
-        let (key, table) = kept.map_or((None, None), |m| (m.key, m.table));
+        let (key, table, links) = kept.map_or_else(Default::default, |m| (m.key, m.table, m.links));
         let cgroup_id = cgroup_id.unwrap_or(0);
         let member = Member {
             identity,
@@ -318,6 +321,7 @@ impl Index {
             aliases,
             key,
             table,
+            links,
             error: None,
         };
         self.members.insert(number, member);
@@ -342,6 +346,32 @@ impl Index {
     #[must_use]
     pub fn table(&self, number: u32) -> Option<&Table> {
         self.members.get(&number)?.table.as_ref()
+    }
+
+    /// Remembers which rules of a table name links in a workload.
+    pub fn set_links(&mut self, number: u32, links: Vec<Link>) {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.links = links;
+        }
+    }
+
+    /// The rules of a policy that name links, and the workloads in which they do.
+    #[must_use]
+    pub fn links(&self, policy: &Arc<Policy>) -> Vec<(&Link, String)> {
+        let mut found: Vec<(&Link, &str)> = Vec::new();
+        for member in self.members.values() {
+            let name = member.identity.name(&self.rules.node);
+            let own = member.links.iter();
+            let own = own.filter(|link| Arc::ptr_eq(&link.policy, policy));
+            found.extend(own.map(|link| (link, name)));
+        }
+        found.sort_by(|(a, _), (b, _)| a.said().cmp(&b.said()));
+        let same = found.chunk_by(|(a, _), (b, _)| a.said() == b.said());
+        same.filter_map(|same| {
+            let names: Vec<&str> = same.iter().map(|(_, name)| *name).collect();
+            Some((same.first()?.0, several(&names)))
+        })
+        .collect()
     }
 
     /// Tables that came into force since the last call.
@@ -504,6 +534,7 @@ impl Index {
             if let Some(member) = self.members.get_mut(number) {
                 member.key = Some(key.clone());
                 member.table.clone_from(&table);
+                member.links.clear();
             }
             if let Some(table) = &table {
                 self.switched.push(Switched {
@@ -516,12 +547,9 @@ impl Index {
     }
 
     fn name_of(&self, numbers: &[u32]) -> String {
-        let first = numbers.first().and_then(|n| self.members.get(n));
-        let name = first.map_or("", |m| m.identity.name(&self.rules.node));
-        match numbers.len() {
-            0 | 1 => name.to_owned(),
-            many => format!("{name} and {} others", many - 1),
-        }
+        let members = numbers.iter().filter_map(|n| self.members.get(n));
+        let names = members.map(|m| m.identity.name(&self.rules.node));
+        several(&names.collect::<Vec<_>>())
     }
 
     fn compiled(&self, key: &Key) -> Result<Table, CompileError> {
@@ -545,6 +573,16 @@ impl Index {
         let members = &self.members;
         self.tables
             .retain(|key, _| members.values().any(|m| m.key.as_ref() == Some(key)));
+    }
+}
+
+/// The first of some names, and how many others.
+fn several(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => (*name).to_owned(),
+        [name, _] => format!("{name} and another"),
+        [name, others @ ..] => format!("{name} and {} others", others.len()),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod feed;
 pub mod file;
 pub mod index;
 pub mod kernel;
+pub mod links;
 pub mod marks;
 pub mod node;
 pub mod run;

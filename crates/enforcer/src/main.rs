@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
     backend::{Backend, memory::Memory},
@@ -32,8 +32,22 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            exit_code(&error)
         }
+    }
+}
+
+/// Nothing can be enforced on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotEnforceable(String);
+
+/// As of `karmor`, with the same meaning, and as `--help` says. Of a wrong command line clap ends
+/// the program.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref() {
+        Some(NotEnforceable(_)) => args::NOT_ENFORCEABLE.into(),
+        None => ExitCode::FAILURE,
     }
 }
 
@@ -102,14 +116,19 @@ fn backend(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
         return Ok(Box::new(Memory::new(node)));
     }
     if let Some(obstacle) = node.observe_only {
-        bail!("nothing can be enforced here: {obstacle}; {ANYWAY}");
+        let why = format!("nothing can be enforced here: {obstacle}; {ANYWAY}");
+        return Err(NotEnforceable(why).into());
     }
     let mut kernel = Kernel::new(&config.bpf_fs_path)
-        .with_context(|| format!("nothing can be enforced here; {ANYWAY}"))?;
+        .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
     let program = std::env::current_exe().context("cannot find the own program")?;
     kernel
         .self_test(&program, &[args::SELF_TEST], Path::new(CGROUPS))
-        .with_context(|| format!("the self-test failed, so nothing is enforced; {ANYWAY}"))?;
+        .with_context(|| {
+            NotEnforceable(format!(
+                "the self-test failed, so nothing is enforced; {ANYWAY}"
+            ))
+        })?;
     Ok(Box::new(kernel))
 }
 
@@ -136,7 +155,7 @@ fn probe(json: bool) -> anyhow::Result<()> {
         }
     }
     match node.observe_only {
-        Some(why) => bail!("nothing can be enforced here: {why}"),
+        Some(why) => Err(NotEnforceable(format!("nothing can be enforced here: {why}")).into()),
         None => Ok(()),
     }
 }
@@ -154,4 +173,20 @@ fn unload(config: &Config) -> anyhow::Result<()> {
 fn self_test(dir: &Path) -> anyhow::Result<()> {
     println!("{}", kernel::self_test_child(dir)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_enforced_has_a_code_of_its_own() {
+        let is = |error: anyhow::Error| format!("{:?}", exit_code(&error));
+        let code = |code: u8| format!("{:?}", ExitCode::from(code));
+        let why = || NotEnforceable("nothing can be enforced here".into());
+        let cause = || anyhow::anyhow!("no such hook");
+        assert_eq!(is(why().into()), code(5));
+        assert_eq!(is(cause().context(why()).context("cannot start")), code(5));
+        assert_eq!(is(cause().context("cannot start")), code(1));
+    }
 }

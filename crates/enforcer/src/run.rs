@@ -63,7 +63,7 @@ pub async fn run(
     open: impl FnOnce(&Config) -> anyhow::Result<Box<dyn Backend>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let unix = serve::unix(&config.socket)?;
+    let (unix, _socket_file) = serve::unix(&config.socket)?;
     let (feed_port, address) = serve::tcp(config.grpc, "gRPC").await?;
     let (health_port, _) = serve::tcp(config.grpc_health_port, "gRPCHealthPort").await?;
 
@@ -184,8 +184,6 @@ pub async fn run(
     {
         warn!("the engine ended in a panic");
     }
-    // The socket is nobody's now; the next daemon would also find that out by itself.
-    let _ = std::fs::remove_file(&config.socket);
     failed.map_or(Ok(()), |error| Err(error).context("serving failed"))
 }
 
@@ -204,6 +202,12 @@ fn core(
     backend: Box<dyn Backend>,
 ) -> anyhow::Result<Core> {
     let state = &config.state_dir;
+    // Who only observes gives the kernel no numbers. Those of the file stay: an earlier daemon's
+    // are in the kernel as long as what it enforced.
+    let numbers = match backend.capabilities().observe_only {
+        Some(_) => Numbers::in_memory(),
+        None => Numbers::open(state.join("workloads.json"))?,
+    };
     let cannot = || format!("cannot use the state directory {}", state.display());
     let store = Store::open(state.join("policies")).with_context(cannot)?;
     let setup = Setup {
@@ -216,7 +220,7 @@ fn core(
             untracked: config.untracked_ns.clone(),
         },
         store: Some(store),
-        numbers: Numbers::open(state.join("workloads.json"))?,
+        numbers,
         identities: identities.clone(),
     };
     Core::new(backend, setup).with_context(cannot)

@@ -1,6 +1,7 @@
 //! Reading policy files: what a user names on the command line, and what is in it.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -29,6 +30,8 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct PolicyFile {
     /// Path as the user wrote it, or `<stdin>`.
     pub(crate) name: String,
+    /// The user named it, not only a directory that it is in.
+    pub(crate) is_named: bool,
     /// The text.
     pub(crate) text: String,
     /// Policies and problems.
@@ -46,13 +49,15 @@ impl PolicyFile {
     }
 }
 
-/// Reads files, directories (with everything below that looks like a policy) and `-`.
+/// Reads files, directories (with everything below that looks like a policy) and `-`, each file
+/// once. A policy that several files have is refused in all but the first.
 pub(crate) fn read_all(inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
     let mut files = Vec::new();
+    let mut known = HashSet::new();
+    let mut is_new = |path: &Path| fs::canonicalize(path).map_or(true, |path| known.insert(path));
     for input in inputs {
         if input.as_os_str() == "-" {
-            let text = read_text(io::stdin(), "<stdin>")?;
-            files.push(parse("<stdin>".to_owned(), text));
+            files.push(parse("<stdin>".to_owned(), true, io::stdin())?);
         } else if input.is_dir() {
             let mut paths = Vec::new();
             list(input, &mut paths).map_err(failed)?;
@@ -66,13 +71,14 @@ pub(crate) fn read_all(inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
                 ));
             }
             paths.sort();
-            for path in paths {
-                files.push(read_file(&path)?);
+            for path in paths.iter().filter(|path| is_new(path)) {
+                files.push(read_file(path, false)?);
             }
-        } else {
-            files.push(read_file(input)?);
+        } else if is_new(input) {
+            files.push(read_file(input, true)?);
         }
     }
+    karmor_policy::refuse_repeated(files.iter_mut().map(|file| &mut file.report));
     Ok(files)
 }
 
@@ -91,25 +97,19 @@ pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<P
     }
 }
 
-fn parse(name: String, text: String) -> PolicyFile {
-    let report = karmor_policy::read(&name, &text);
-    PolicyFile { name, text, report }
-}
-
-fn read_file(path: &Path) -> CommandResult<PolicyFile> {
+fn read_file(path: &Path, is_named: bool) -> CommandResult<PolicyFile> {
     let name = path.display().to_string();
     let file = fs::File::open(path)
         .with_context(|| format!("cannot read {name}"))
         .map_err(failed)?;
-    let text = read_text(file, &name)?;
-    Ok(parse(name, text))
+    parse(name, is_named, file)
 }
 
-fn read_text(from: impl Read, name: &str) -> CommandResult<String> {
-    let mut text = String::new();
+fn parse(name: String, is_named: bool, from: impl Read) -> CommandResult<PolicyFile> {
+    let mut bytes = Vec::new();
     let length = from
         .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {name}"))
         .map_err(failed)?;
     if length as u64 > MAX_BYTES {
@@ -121,7 +121,14 @@ fn read_text(from: impl Read, name: &str) -> CommandResult<String> {
             ),
         ));
     }
-    Ok(text)
+    let (text, report) = karmor_policy::read_bytes(&name, &bytes);
+    let text = text.into_owned();
+    Ok(PolicyFile {
+        name,
+        is_named,
+        text,
+        report,
+    })
 }
 
 /// Hidden files and directories are left out; so are links to directories, which might go around

@@ -74,6 +74,24 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The error that two texts say who is called what.
+    pub(crate) fn repeated(message: String, place: Place, first: Place) -> Self {
+        Self {
+            severity: Severity::Error,
+            message,
+            place,
+            field: "metadata.name".to_owned(),
+            label: None,
+            allowed: Vec::new(),
+            suggestion: None,
+            help: Vec::new(),
+            related: vec![Related {
+                message: "first here".to_owned(),
+                place: first,
+            }],
+        }
+    }
+
     /// Whether it is an error, which keeps its policy out of [`crate::Report::policies`].
     #[must_use]
     pub fn is_error(&self) -> bool {

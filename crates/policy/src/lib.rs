@@ -17,6 +17,7 @@ pub mod alias;
 pub mod compile;
 pub mod compiled;
 pub mod diagnostic;
+pub mod encoding;
 pub mod explain;
 pub mod glob;
 pub mod manifest;
@@ -27,4 +28,4 @@ pub mod select;
 pub mod semantics;
 pub mod validate;
 
-pub use self::read::{Report, read, read_object};
+pub use self::read::{Report, read, read_bytes, read_object, refuse_repeated};

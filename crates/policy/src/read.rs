@@ -1,9 +1,13 @@
 //! Text to policies, in one step.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use crate::{
-    diagnostic::{Diagnostic, Style, render},
+    diagnostic::{Diagnostic, Place, Style, render},
+    encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span,
         context::{Context, Problem},
@@ -12,11 +16,16 @@ use crate::{
     validate,
 };
 
+/// What some programs write at the start of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What was read from a text.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The policies without errors.
     pub policies: Vec<Policy>,
+    /// Where the name of each of them stands.
+    pub names: Vec<Place>,
     /// All problems, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -43,37 +52,62 @@ pub fn read(file_name: &str, text: &str) -> Report {
     report(file_name, text, None)
 }
 
+/// Reads all policies of a file, whatever it holds. The text is what [`Report::render`] wants: of
+/// bytes that are not UTF-8, as much as can be shown.
+#[must_use]
+pub fn read_bytes<'b>(file_name: &str, bytes: &'b [u8]) -> (Cow<'b, str>, Report) {
+    match encoding::decode(bytes) {
+        Ok(text) => (Cow::Borrowed(text), read(file_name, text)),
+        Err(error) => not_utf8(file_name, bytes, &error),
+    }
+}
+
 /// Reads one policy as other programs send it: a JSON object with `metadata` and `spec`, whose
 /// kind is known. `kind` and `apiVersion` may be there and must then agree. Zero and empty fields,
 /// which such programs write for absent ones, are taken as absent.
 #[must_use]
 pub fn read_object(kind: Kind, object: &[u8]) -> Report {
-    match std::str::from_utf8(object) {
+    match encoding::decode(object) {
         Ok(text) => report("<grpc>", text, Some(kind)),
-        Err(error) => {
-            let source = Source::new("<grpc>", "");
-            let cx = Context::new(&source, true);
-            let message = format!("the object is not UTF-8: {error}");
-            cx.report(Problem::error(Span::default(), message));
-            Report {
-                policies: Vec::new(),
-                diagnostics: cx.finish(),
-            }
-        }
+        Err(error) => not_utf8("<grpc>", object, &error).1,
     }
 }
 
+fn not_utf8<'b>(file_name: &str, bytes: &'b [u8], error: &NotUtf8) -> (Cow<'b, str>, Report) {
+    let (text, at) = match error {
+        NotUtf8::Utf16 => (Cow::Borrowed(""), 0),
+        NotUtf8::Byte { at, .. } => (String::from_utf8_lossy(bytes), *at),
+    };
+    let body = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    let start = at.saturating_sub(text.len() - body.len());
+    let length = body[start..].chars().next().map_or(0, char::len_utf8);
+    let source = Source::new(file_name, body);
+    let cx = Context::new(&source, false);
+    let span = Span::new(start, start + length);
+    cx.report(Problem::error(span, error.to_string()).help(error.help()));
+    let diagnostics = cx.finish();
+    let report = Report {
+        diagnostics,
+        ..Report::default()
+    };
+    (text, report)
+}
+
 fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let source = Source::new(file_name, text);
     let cx = Context::new(&source, kind.is_some());
     let manifests = manifest::read(source.text(), kind, &cx);
     let mut policies = Vec::with_capacity(manifests.len());
-    let mut names = HashMap::new();
+    let mut names = Vec::with_capacity(manifests.len());
+    let mut known = HashMap::new();
     for manifest in &manifests {
         let policy = validate::policy(manifest, &cx);
-        if is_first(manifest, &mut names, &cx) {
-            policies.extend(policy);
+        if is_first(manifest, &mut known, &cx)
+            && let Some(policy) = policy
+        {
+            policies.push(policy);
+            names.push(source.place(manifest.metadata.name.span));
         }
     }
     if manifests.is_empty() && cx.errors() == 0 {
@@ -86,8 +120,39 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     }
     Report {
         policies,
+        names,
         diagnostics: cx.finish(),
     }
+}
+
+/// Refuses the policies that an earlier one of some texts is already: of the same kind, namespace
+/// and name.
+pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
+    let mut known: HashMap<(Kind, String, String), Place> = HashMap::new();
+    for report in reports {
+        let policies = std::mem::take(&mut report.policies);
+        let names = std::mem::take(&mut report.names);
+        for (policy, place) in policies.into_iter().zip(names) {
+            let key = (policy.kind, policy.namespace.clone(), policy.name.clone());
+            match known.entry(key) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(place.clone());
+                    report.policies.push(policy);
+                    report.names.push(place);
+                }
+                Entry::Occupied(first) => {
+                    let message = repeated(policy.kind);
+                    let diagnostic = Diagnostic::repeated(message, place, first.get().clone());
+                    report.diagnostics.push(diagnostic);
+                }
+            }
+        }
+        report.diagnostics.sort_by_key(|d| d.place.span.start);
+    }
+}
+
+fn repeated(kind: Kind) -> String {
+    format!("there is more than one {} of this name", kind.as_str())
 }
 
 /// Whether a manifest is the first of its kind, namespace and name; reports it if not.
@@ -110,11 +175,7 @@ fn is_first<'m>(
             return true;
         }
     };
-    let message = format!(
-        "there is more than one {} of this name",
-        manifest.kind().as_str()
-    );
-    let problem = Problem::error(name.span, message).related(first, "first here");
+    let problem = Problem::error(name.span, repeated(manifest.kind())).related(first, "first here");
     cx.item(manifest.item, || {
         cx.at("metadata", || cx.at("name", || cx.report(problem)))
     });

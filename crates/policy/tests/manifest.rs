@@ -381,3 +381,28 @@ fn limits() {
             .any(|d| d.message.contains("1000"))
     );
 }
+
+#[test]
+fn json_may_write_a_character_as_two_escapes() {
+    let json = r#"{"apiVersion": "security.kubearmor.com/v1", "kind": "KubeArmorPolicy",
+        "metadata": {"name": "a", "annotations": {"\ud83d\ude00": "\ud83D\uDE00"}},
+        "spec": {"message": "a \ud83d\ude00 b\\ud83d \ud83d\ude00\ud83d\ude00 é", "tags": ["\ud83d\ude00"],
+        "process": {"matchPaths": [{"path": "/a"}]}}}"#;
+    let policy = one(json);
+    let meta = &policy.rules[0].meta;
+    assert_eq!(meta.message, "a 😀 b\\ud83d 😀😀 é");
+    assert_eq!(meta.tags, ["😀"]);
+}
+
+#[test]
+fn tabs_are_white_space_behind_a_colon() {
+    let spaces = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: a\n\
+        spec:\n  severity: 5\n  message: |\n    a:\t5\n  process:\n    matchPaths:\n    - path: /a\n";
+    let tabs = spaces.replace(": ", ":\t").replace(":\t|", ": |");
+    let (spaces, tabs) = (one(spaces), one(&tabs));
+    assert_eq!(spaces, tabs);
+    assert_eq!(tabs.rules[0].meta.message, "a:\t5\n");
+    let report = read("f", "a:\t\tb\nc:\td\n---\nä:\tä\n---\na:\t- b\n");
+    let at = report.diagnostics.iter().map(|d| d.place.span.start);
+    assert!(at.max() > Some(20), "all of it was read: {report:#?}");
+}

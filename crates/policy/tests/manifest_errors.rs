@@ -1,6 +1,6 @@
 //! What people see when a policy is wrong.
 
-use karmor_policy::{diagnostic::Style, read};
+use karmor_policy::{diagnostic::Style, read, read_bytes};
 
 /// Reads a text that is wrong and renders what is told about it.
 #[track_caller]
@@ -41,6 +41,10 @@ snapshots! {
     unquoted_object: policy("  file:\n    matchPatterns:\n    - pattern: @anonymous\n");
     open_quote: policy("  message: 'it is\n  action: Block\n");
     wrong_escape: policy("  file:\n    matchPaths:\n    - path: \"/a\\d\"\n");
+    half_a_character: policy("  message: \"\\ud83d\"\n");
+    curly_quotes: policy("  process:\n    matchPaths:\n    - path: “/a”\n      action: ‘Block’\n");
+    no_break_space: policy("  process:\n    matchPaths:\n    - path:\u{a0}/a\n      action: Block\n");
+    no_break_indentation: policy("  process:\n    matchPaths:\n    - path: /a\n\u{a0}     action: Block\n");
     colon_in_value: policy("  message: careful: this blocks\n");
     missing_space: policy("  action:Block\n");
     open_bracket: policy("  tags: [a, b\n  action: Block\n");
@@ -170,4 +174,40 @@ fn places_are_those_of_the_text() {
         read("f", &with_mark).render(&with_mark, Style::Plain),
         report.render(&text, Style::Plain)
     );
+}
+
+#[test]
+fn bytes_that_are_not_utf8_have_a_place() {
+    let told = |bytes: &[u8]| {
+        let (text, report) = read_bytes("policy.yaml", bytes);
+        assert_eq!(report.policies, []);
+        report.render(&text, Style::Plain)
+    };
+    let latin = policy("  message: caf\u{e9}\n").replace('\u{e9}', "?");
+    let latin: Vec<u8> = latin
+        .bytes()
+        .map(|b| if b == b'?' { 0xe9 } else { b })
+        .collect();
+    insta::assert_snapshot!(told(&latin));
+    let with_mark = [b"\xef\xbb\xbf", latin.as_slice()].concat();
+    let line = |text: &str| text.lines().nth(1).map(str::to_owned);
+    assert_eq!(line(&told(&with_mark)), line(&told(&latin)));
+    assert_eq!(
+        told(b"\xef\xbb\xbf\xff").lines().nth(1),
+        Some(" --> policy.yaml:1:1")
+    );
+
+    let wide = policy("")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect::<Vec<u8>>();
+    let wide = [b"\xff\xfe", wide.as_slice()].concat();
+    insta::assert_snapshot!(told(&wide));
+}
+
+#[test]
+fn typographic_letters_are_explained_only_where_they_are_no_text() {
+    let text = policy("  message: don’t # “c”\n  severity: x\n");
+    let told = told(&text);
+    assert!(!told.contains("curly"), "{told}");
 }

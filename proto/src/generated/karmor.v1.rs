@@ -17,7 +17,7 @@ pub struct PolicyRef {
 #[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotEnforced {
-    /// Field path, such as `spec.network`.
+    /// Field path, such as `spec.network`; or the path that a rule names, if it is a link.
     #[prost(string, tag = "1")]
     pub field: ::prost::alloc::string::String,
     /// Why, as a sentence fragment.

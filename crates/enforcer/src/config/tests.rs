@@ -1,4 +1,4 @@
-use super::*;
+use super::{file::parse_file, *};
 
 #[test]
 fn a_flag_beats_the_file_and_the_file_beats_the_default() {
@@ -23,7 +23,7 @@ fn a_mistyped_name_gets_a_suggestion() {
     let error = parse_file("defaultFilePostur: block\n", "f.yaml").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "f.yaml: there is no setting `defaultFilePostur`; did you mean `defaultFilePosture`?"
+        "f.yaml:1:20: there is no setting `defaultFilePostur`; did you mean `defaultFilePosture`?"
     );
 }
 
@@ -35,14 +35,49 @@ fn names_without_meaning_are_said() {
 }
 
 #[test]
-fn a_wrong_value_names_what_is_allowed() {
-    let error = parse_file("defaultFilePosture: deny\n", "f.yaml")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("f.yaml") && error.contains("audit"),
-        "{error}"
+fn what_is_wrong_in_a_file_has_its_place_and_what_is_allowed() {
+    let told = |text: &str| {
+        let error = parse_file(text, "f").map(|_| ()).unwrap_err();
+        error.to_string()
+    };
+    assert_eq!(
+        told("# a\ndefaultFilePosture: deny\n"),
+        "f:2:21: defaultFilePosture cannot be \"deny\"; allowed is audit, block or allow"
     );
+    assert_eq!(
+        told("gRPC: 65536\n"),
+        "f:1:7: gRPC cannot be 65536; allowed is a port, from 0 to 65535"
+    );
+    assert_eq!(
+        told("debug: 5\n"),
+        "f:1:8: debug cannot be 5; allowed is true or false"
+    );
+    assert_eq!(
+        told("host: {a: b}\n"),
+        "f:1:7: host cannot be {\"a\":\"b\"}; allowed is text"
+    );
+    assert_eq!(told("gRPC: 1\ngRPC: 2\n"), "f:2:1: gRPC is set twice");
+    let no_settings =
+        "this cannot be read as settings in YAML, which are lines of the form `name: value`";
+    for (text, place) in [
+        ("cluster: [a", "f:1:10"),
+        ("a: b: c", "f:1:5"),
+        ("text", "f:1:1"),
+    ] {
+        assert_eq!(told(text), format!("{place}: {no_settings}"));
+    }
+}
+
+#[test]
+fn values_in_a_file_may_be_written_in_several_ways() {
+    let text = "cluster: 5\ngRPC: \"4001\"\nlsm: [bpf, apparmor]\nhost: ~\nhostDefaultFilePosture: ALLOW\n";
+    let (settings, _) = parse_file(text, "f").unwrap();
+    assert_eq!(settings.cluster.as_deref(), Some("5"));
+    assert_eq!(settings.grpc, Some(4001));
+    assert_eq!(settings.lsm.as_deref(), Some("bpf,apparmor"));
+    assert_eq!(settings.host, None);
+    let posture = settings.host_default_file_posture;
+    assert_eq!(posture, Some(PostureSetting::Allow));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
         Change, Index, IndexError, Loaded, MemberStatus, PolicyId, Rules, Source, Switched,
         error_text,
     },
+    links::Link,
     marks::Found,
     source::{
         directory::FileChange,
@@ -106,6 +107,8 @@ pub struct ListedPolicy {
     pub workloads: Vec<String>,
     /// What keeps it from being in force.
     pub error: Option<String>,
+    /// Rules that name links, and in which workloads.
+    pub links: Vec<(Link, String)>,
     /// Nothing is enforced, and why; beats everything else.
     pub observe_only: Option<String>,
 }
@@ -452,12 +455,13 @@ impl Core {
         }
     }
 
-    /// Marks files, if their workload still has the table they were found with.
-    pub fn mark(&mut self, switched: &Switched, found: &Found) {
+    /// Marks files and remembers links, if their workload still has the table they were found with.
+    pub fn found(&mut self, switched: &Switched, found: &Found, links: Vec<Link>) {
         let current = self.index.table(switched.number);
         if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
             return;
         }
+        self.index.set_links(switched.number, links);
         let (number, table) = (switched.number, &switched.table.compiled);
         if let Err(error) = self.backend.mark(number, table, &found.files) {
             warn!(%error, workload = number, "protected files could not be marked");
@@ -496,7 +500,9 @@ impl Core {
 
     fn listed(&self, id: &PolicyId, loaded: &Loaded) -> ListedPolicy {
         let (workloads, error) = self.index.reach(id);
+        let links = self.index.links(&loaded.policy).into_iter();
         ListedPolicy {
+            links: links.map(|(link, names)| (link.clone(), names)).collect(),
             id: id.clone(),
             loaded: loaded.clone(),
             workloads,

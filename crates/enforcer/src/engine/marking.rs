@@ -1,4 +1,5 @@
-//! Looking for other names of protected files, beside the engine: a walk may take a while.
+//! Looking for other names of protected files and for links in rules, beside the engine: a walk may
+//! take a while.
 
 use std::{
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
@@ -11,7 +12,7 @@ use tracing::{debug, warn};
 use super::{Core, Task};
 use crate::{
     index::Switched,
-    marks,
+    links, marks,
     workload::{Identity, root::Root},
 };
 
@@ -31,10 +32,11 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
     thread::Builder::new().name("marks".into()).spawn(move || {
         for job in jobs {
             let Some(tasks) = tasks.upgrade() else { return };
-            let found = match Root::of_process(job.pid) {
+            let (found, links) = match Root::of_process(job.pid) {
                 Ok(root) => {
                     let table = &job.switched.table;
-                    marks::find(&root, &table.effective, &table.compiled)
+                    let found = marks::find(&root, &table.effective, &table.compiled);
+                    (found, links::find(&root, &table.effective))
                 }
                 Err(error) => {
                     debug!(%error, workload = job.switched.number, "workload ended before its files were looked at");
@@ -44,7 +46,7 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
             if let Some(why) = &found.cut {
                 warn!(workload = job.switched.number, why, "not every protected file was checked for other names");
             }
-            let task: Task = Box::new(move |core| core.mark(&job.switched, &found));
+            let task: Task = Box::new(move |core| core.found(&job.switched, &found, links));
             if tasks.blocking_send(task).is_err() {
                 return;
             }

@@ -4,10 +4,10 @@ use karmor_policy::{
 
 use super::*;
 use crate::{
-    backend::memory::Memory,
+    backend::{Capabilities, memory::Memory},
     index::Rules,
     source::read::read,
-    workload::{Node, numbers::Numbers},
+    workload::{Container, Node, RuntimeEvent, numbers::Numbers},
 };
 
 /// An engine's inside that keeps nothing on disk.
@@ -57,4 +57,49 @@ fn the_dead_are_remembered_for_a_while() {
     }
     assert!(identities.get(0).is_none());
     assert!(identities.get(1).is_some());
+}
+
+#[tokio::test]
+async fn a_rule_on_a_link_is_told_of_until_it_names_the_real_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("real"), "").unwrap();
+    std::os::unix::fs::symlink("real", path("link")).unwrap();
+    let mut container = Container::new("default", "c", "img", None, [].into());
+    (container.pid, container.cgroup_id) = (std::process::id(), 7);
+    let policy = |path: &str| {
+        let text = format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p}}\n\
+             spec:\n  file:\n    matchPaths:\n    - path: {path}\n  action: Block\n"
+        );
+        let reading = read(&text, "p.yaml");
+        assert!(!reading.failed(), "{}", reading.rendered);
+        reading.documents.into_iter().next().unwrap()
+    };
+    // Of this machine's own, which may be behind a link itself.
+    let real = std::fs::canonicalize(path("real")).unwrap();
+    let real = real.to_str().unwrap().to_owned();
+
+    let (engine, _thread) = Engine::start(core(Memory::new(Capabilities::default()))).unwrap();
+    let (on_link, on_real) = (policy(&path("link")), policy(&real));
+    let remarks = async |wanted: usize| {
+        for _ in 0..500 {
+            let listed = engine.ask(|core| core.policies()).await.unwrap();
+            let links = listed[0].links.iter();
+            let told: Vec<String> = links.map(|(link, names)| link.remark(names)).collect();
+            if told.len() == wanted {
+                return told.concat();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("waited in vain");
+    };
+    let running = RuntimeEvent::Running(Box::new(container));
+    engine.ask(|core| core.runtime(running)).await.unwrap();
+    engine.ask(|core| core.set(on_link)).await.unwrap();
+    let told = remarks(1).await;
+    let expected = format!("in c this is a link to {real}: ");
+    assert!(told.starts_with(&expected), "{told}");
+    engine.ask(|core| core.set(on_real)).await.unwrap();
+    remarks(0).await;
 }

@@ -65,7 +65,7 @@ fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
             Enforcement::Idle,
             "it selects no workload at the moment".into(),
         ),
-        None if !policy.loaded.policy.not_enforced.is_empty() => {
+        None if !policy.loaded.policy.not_enforced.is_empty() || !policy.links.is_empty() => {
             (Enforcement::Partial, "some of it is not enforced".into())
         }
         None => (Enforcement::Full, String::new()),
@@ -74,13 +74,17 @@ fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
 
 fn not_enforced(policy: &ListedPolicy) -> Vec<NotEnforced> {
     let parts = policy.loaded.policy.not_enforced.iter();
-    parts
-        .map(|part| NotEnforced {
-            field: part.field.clone(),
-            why: part.why.clone(),
-            line: part.location.line,
-        })
-        .collect()
+    let parts = parts.map(|part| NotEnforced {
+        field: part.field.clone(),
+        why: part.why.clone(),
+        line: part.location.line,
+    });
+    let links = policy.links.iter().map(|(link, workloads)| NotEnforced {
+        field: link.path.clone(),
+        why: link.remark(workloads),
+        line: link.line,
+    });
+    parts.chain(links).collect()
 }
 
 fn describe(policy: &ListedPolicy, with_text: bool) -> Policy {

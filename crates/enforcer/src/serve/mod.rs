@@ -122,7 +122,7 @@ pub async fn tcp(port: u16, flag: &'static str) -> Result<(TcpListener, SocketAd
 ///
 /// # Errors
 /// When it is taken, or the system refuses.
-pub fn unix(path: &Path) -> Result<UnixListener, ListenError> {
+pub fn unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     let io = |source| ListenError::Io {
         place: path.display().to_string(),
         source,
@@ -146,8 +146,20 @@ pub fn unix(path: &Path) -> Result<UnixListener, ListenError> {
     }
     // Whoever connects before the mode is set still has to pass the check of who they are.
     let listener = UnixListener::bind(path).map_err(io)?;
+    let file = SocketFile(path.to_owned());
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
-    Ok(listener)
+    Ok((listener, file))
+}
+
+/// The name of a unix socket, which goes when this does, however the daemon ends.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // The next daemon would also find out by itself that nobody answers.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The services, and who says whether they are up.

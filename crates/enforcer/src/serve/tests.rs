@@ -58,8 +58,12 @@ fn config(dir: &Path) -> Config {
 
 impl Daemon {
     async fn start(dir: TempDir) -> Self {
+        Self::start_with(dir, Capabilities::default()).await
+    }
+
+    async fn start_with(dir: TempDir, capabilities: Capabilities) -> Self {
         std::fs::create_dir_all(dir.path().join("policies")).unwrap();
-        let backend = Memory::new(Capabilities::default());
+        let backend = Memory::new(capabilities);
         let (handle, stop) = (backend.handle(), CancellationToken::new());
         let open = move |_: &Config| Ok(Box::new(backend) as Box<dyn Backend>);
         let task = tokio::spawn(run::run(config(dir.path()), open, stop.clone()));
@@ -502,4 +506,36 @@ fn messages_of_the_runtime_are_taken_in_any_order() {
     assert_eq!(core.members()[0].number, 2, "a new start is a new workload");
     core.runtime(RuntimeEvent::Only(Vec::new()));
     assert!(core.members().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_leaves_no_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |config: &Config| {
+        assert!(config.socket.exists());
+        anyhow::bail!("nothing can be enforced here")
+    };
+    let ended = run::run(config(dir.path()), open, CancellationToken::new()).await;
+    assert!(ended.is_err());
+    assert!(!dir.path().join("run/karmor.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_who_enforces_needs_the_numbers_of_workloads() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("state")).unwrap();
+    let numbers = dir.path().join("state/workloads.json");
+    std::fs::write(&numbers, "damaged").unwrap();
+    let open = |_: &Config| Ok(Box::new(Memory::new(Capabilities::default())) as Box<dyn Backend>);
+    let ended = run::run(config(dir.path()), open, CancellationToken::new()).await;
+    let error = format!("{:#}", ended.unwrap_err());
+    assert!(error.contains("workloads.json:1:1: "), "{error}");
+
+    let observing = Capabilities {
+        observe_only: Some("--observe was given".into()),
+        ..Capabilities::default()
+    };
+    let daemon = Daemon::start_with(dir, observing).await;
+    let _dir = daemon.stop().await;
+    assert_eq!(std::fs::read_to_string(numbers).unwrap(), "damaged");
 }

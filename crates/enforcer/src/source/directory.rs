@@ -114,7 +114,11 @@ fn read_file(path: &Path) -> Result<String, String> {
     if length > MAX_BYTES as u64 {
         return Err(too_large(usize::try_from(length).unwrap_or(usize::MAX)));
     }
-    fs::read_to_string(path).map_err(|e| e.to_string())
+    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    match karmor_policy::encoding::decode(&bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; {}", error.help())),
+    }
 }
 
 /// Follows a directory until nobody listens.
@@ -257,6 +261,15 @@ mod tests {
         let mut directory = Directory::new(dir.path().to_owned());
         let changes = directory.scan().unwrap();
         assert!(matches!(&changes[0].content, Some(Err(why)) if why.contains("1 MiB")));
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf8_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), b"\xff\xfek\0").unwrap();
+        let mut directory = Directory::new(dir.path().to_owned());
+        let changes = directory.scan().unwrap();
+        assert!(matches!(&changes[0].content, Some(Err(why)) if why.contains("UTF-16")));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use karmor_abi::{
     limits::WORKLOADS,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::file::write_atomic;
 
@@ -54,14 +55,30 @@ pub enum NumberError {
         #[source]
         source: std::io::Error,
     },
+    /// The file could not be read.
+    #[error("cannot read {path}, which has the numbers that the kernel knows containers by")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The file is not what was written.
-    #[error("{path} is damaged; run `karmor-enforcer unload`, then remove it")]
+    #[error(
+        "{path}:{line}:{column}: this file has the numbers that the kernel knows containers by, and \
+         is damaged: {what}; to start anew, run `karmor-enforcer unload`, which ends all \
+         enforcement, and remove the file"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
         /// What is wrong.
-        #[source]
-        source: std::io::Error,
+        what: &'static str,
     },
 }
 
@@ -80,14 +97,20 @@ impl Numbers {
     /// # Errors
     /// When it exists and cannot be read: guessing could give a number a second time.
     pub fn open(path: PathBuf) -> Result<Self, NumberError> {
-        let damaged = |source| NumberError::Damaged {
+        let damaged = |error: serde_json::Error| NumberError::Damaged {
             path: path.clone(),
-            source,
+            line: error.line().max(1),
+            column: error.column().max(1),
+            what: match error.classify() {
+                Category::Eof => "it ends too early",
+                Category::Syntax | Category::Io => "it is not JSON",
+                Category::Data => "a value is missing or of the wrong type",
+            },
         };
         let state = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| damaged(e.into()))?,
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(damaged)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
-            Err(error) => return Err(damaged(error)),
+            Err(source) => return Err(NumberError::Read { path, source }),
         };
         Ok(Self {
             path: Some(path),
@@ -208,10 +231,17 @@ mod tests {
     fn a_damaged_file_is_not_guessed_at() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
-        std::fs::write(&path, "{\"last\":").unwrap();
-        assert!(matches!(
-            Numbers::open(path),
-            Err(NumberError::Damaged { .. })
-        ));
+        for (text, told) in [
+            ("", "json:1:1: "),
+            ("{\"last\":", "it ends too early; to start anew"),
+            ("nonsense", "it is not JSON"),
+            ("{\"last\": \"1\"}", "a value is missing"),
+            ("{\"last\": 1}", "a value is missing"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Numbers::open(path.clone()).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+            assert!(error.contains("karmor-enforcer unload"), "{error}");
+        }
     }
 }

@@ -14,6 +14,9 @@ use rustix::io::Errno;
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// The most links that are followed on the way to a file, as in the kernel.
+const FOLLOWED: usize = 40;
+
 /// The root of a mount namespace.
 #[derive(Debug)]
 pub struct Root {
@@ -76,6 +79,44 @@ impl Root {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let written = openat2(upper, path, flags, Mode::empty(), resolve);
         matches!(written, Err(Errno::NOENT | Errno::NOTDIR))
+    }
+
+    /// The path under which a process inside sees what a path leads to, without a slash at the end.
+    /// What does not exist is taken to be no link. `None` for links that lead in circles, and for names
+    /// that are not UTF-8.
+    #[must_use]
+    pub fn real_path(&self, path: &str) -> Option<String> {
+        let mut real = String::new();
+        let mut followed = 0;
+        let components = |path: &str| -> Vec<String> {
+            let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+            parts.rev().map(str::to_owned).collect()
+        };
+        let mut left = components(path);
+        while let Some(component) = left.pop() {
+            if component == ".." {
+                real.truncate(real.rfind('/').unwrap_or(0));
+                continue;
+            }
+            let next = format!("{real}/{component}");
+            let link = self
+                .open(&next, OFlags::PATH | OFlags::NOFOLLOW)
+                .and_then(|file| readlinkat(file, "", Vec::new()));
+            let Ok(target) = link else {
+                real = next;
+                continue;
+            };
+            followed += 1;
+            if followed > FOLLOWED {
+                return None;
+            }
+            let target = target.into_string().ok()?;
+            if target.starts_with('/') {
+                real.clear();
+            }
+            left.extend(components(&target));
+        }
+        Some(real)
     }
 
     /// Which of the directories that policies name are links here (`/bin` to `usr/bin`).

@@ -121,5 +121,10 @@ fn exit_codes() -> String {
     for exit in Exit::ALL {
         let _ = writeln!(text, "| {} | {} |", exit.code(), exit.meaning());
     }
+    text.push_str(
+        "\n`karmor-enforcer` has 0, 1, 2 and 5 of these: 0 also when the daemon was told to stop, 5 \
+         for `probe`\nand for a daemon that does not start because of it. A wrong setting of the file \
+         is 1.\n",
+    );
     text
 }

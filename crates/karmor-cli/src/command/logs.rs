@@ -51,8 +51,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Stop after so many alerts and logs were printed [default: never]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    /// Stop after so many alerts and logs were printed; 0 stands for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
     limit: u64,
 }
 
@@ -153,7 +153,9 @@ async fn follow(
     printer: &mut Printer,
 ) -> CommandResult {
     let mut pause = BACKOFF.0;
-    let mut feed = Feed::open(address, wanted).await?;
+    let mut feed = Feed::open(address, wanted)
+        .await
+        .map_err(|not_opened| not_opened.error)?;
     ui.status(format_args!("connected to {address}"));
     loop {
         match feed.next().await {
@@ -170,16 +172,21 @@ async fn follow(
                     "the connection to {address} is lost ({why}); what happens until it is back is \
                      not shown"
                 ));
-                feed = reopen(ui, address, wanted, &mut pause).await;
+                feed = reopen(ui, address, wanted, &mut pause).await?;
                 ui.status(format_args!("connected again to {address}"));
             }
         }
     }
 }
 
-/// Tries until it succeeds, at growing intervals: those grow on when a connection is lost before
+/// Tries until it succeeds or is refused for good, at growing intervals: those grow on when a connection is lost before
 /// anything came over it.
-async fn reopen(ui: &mut Ui, address: &Address, wanted: Wanted, pause: &mut Duration) -> Feed {
+async fn reopen(
+    ui: &mut Ui,
+    address: &Address,
+    wanted: Wanted,
+    pause: &mut Duration,
+) -> CommandResult<Feed> {
     loop {
         ui.status(format_args!(
             "connecting again in {} s",
@@ -188,8 +195,9 @@ async fn reopen(ui: &mut Ui, address: &Address, wanted: Wanted, pause: &mut Dura
         tokio::time::sleep(*pause).await;
         *pause = BACKOFF.1.min(*pause * 2);
         match Feed::open(address, wanted).await {
-            Ok(feed) => return feed,
-            Err(error) => ui.status(error.text().unwrap_or_default()),
+            Ok(feed) => return Ok(feed),
+            Err(not_opened) if not_opened.is_refused => return Err(not_opened.error),
+            Err(not_opened) => ui.status(not_opened.error.text().unwrap_or_default()),
         }
     }
 }

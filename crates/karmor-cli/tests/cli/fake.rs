@@ -35,6 +35,8 @@ use tonic::{Request, Response, Status, transport::Server};
 pub(crate) struct State {
     /// What each call for alerts gets. All but the last stream end; the last stays open.
     pub alerts: VecDeque<Vec<Alert>>,
+    /// What calls for alerts are refused with, in turn.
+    pub refused: VecDeque<Option<Status>>,
     pub logs: Vec<Log>,
     pub messages: Vec<Message>,
     /// Filters that were asked for.
@@ -97,6 +99,9 @@ impl LogService for Service {
         state
             .filters
             .push(format!("alerts {}", request.into_inner().filter));
+        if let Some(status) = state.refused.pop_front().flatten() {
+            return Err(status);
+        }
         let alerts = state.alerts.pop_front().unwrap_or_default();
         Ok(events(alerts, state.alerts.is_empty()))
     }

@@ -8,6 +8,7 @@ use std::{
 
 use karmor_proto::feeder::{Alert, Log, Message};
 use rustix::process::{Pid, Signal, kill_process};
+use tonic::Status;
 
 use crate::{
     fake::{Daemon, State},
@@ -213,6 +214,53 @@ fn a_lost_connection_is_told_and_made_again() {
             "connected to {address}\nwarning: the connection to {address} is lost (the daemon has \
              closed it); what happens until it is back is not shown\nconnecting again in 0.25 s\n\
              connected again to {address}\n"
+        )
+    );
+}
+
+#[test]
+fn connected_is_said_of_streams_that_stand() {
+    let busy = || {
+        Some(Status::resource_exhausted(
+            "64 clients are listening already",
+        ))
+    };
+    let never = || Some(Status::permission_denied("not for you"));
+    let following = |refused: Vec<Option<Status>>| {
+        let daemon = daemon(&[&["a"], &["b"]]);
+        daemon.state().refused = refused.into();
+        let ran = run(&["logs", "--gRPC", &daemon.address, "--limit", "2"]);
+        let stderr = ran.stderr.replace(&daemon.address, "ADDRESS");
+        (ran.code, stderr)
+    };
+    let busy_at_first = following(vec![busy()]);
+    assert_eq!(
+        busy_at_first,
+        (
+            1,
+            "error: the daemon at ADDRESS answers: 64 clients are listening already\n".to_owned()
+        )
+    );
+
+    let lost = "connected to ADDRESS\nwarning: the connection to ADDRESS is lost (the daemon has \
+                closed it); what happens until it is back is not shown\nconnecting again in 0.25 s\n";
+    let (code, told) = following(vec![None, busy()]);
+    assert_eq!(
+        (code, told),
+        (
+            0,
+            format!(
+                "{lost}the daemon at ADDRESS answers: 64 clients are listening already\n\
+                 connecting again in 0.5 s\nconnected again to ADDRESS\n"
+            )
+        )
+    );
+    let (code, told) = following(vec![None, never()]);
+    assert_eq!(
+        (code, told),
+        (
+            1,
+            format!("{lost}error: the daemon at ADDRESS refuses: not for you\n")
         )
     );
 }

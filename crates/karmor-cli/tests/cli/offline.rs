@@ -57,6 +57,73 @@ fn check_shows_all_problems_of_all_files() {
 }
 
 #[test]
+fn check_goes_on_behind_a_file_that_is_no_text() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), b"kind:\n  caf\xe9").unwrap();
+    file(dir.path(), "b.yaml", POLICIES);
+    let ran = run_in(
+        dir.path(),
+        &["policy", "check", "a.yaml", "b.yaml", "-o", "json"],
+    );
+    assert_eq!(ran.code, 3, "{ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let problem = &json["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (&problem["line"], &problem["start"]),
+        (&2.into(), &11.into())
+    );
+    assert_eq!(
+        json["files"][1]["policies"][0]["name"],
+        "token-only-for-cat"
+    );
+}
+
+#[test]
+fn check_wants_a_policy_in_every_file_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "empty.yaml", "# nothing\n");
+    file(dir.path(), "good.yaml", POLICIES);
+    let ran = run_in(dir.path(), &["policy", "check", "empty.yaml", "good.yaml"]);
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(ran.stdout.starts_with("error: there is no policy"), "{ran}");
+    let ran = run_in(dir.path(), &["policy", "check", "."]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stdout.starts_with("warning: there is no"), "{ran}");
+    let ran = run_with_stdin("", &["policy", "check", "-", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &json["valid"]), (3, &false.into()));
+}
+
+#[test]
+fn check_finds_a_policy_in_two_files() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.yaml", POLICIES);
+    file(
+        dir.path(),
+        "b.yaml",
+        &format!(
+            "{POLICIES}---\n{}",
+            POLICIES.replace("token-", "not-token-")
+        ),
+    );
+    let ran = run_in(dir.path(), &["policy", "check", "a.yaml", "b.yaml"]);
+    insta::assert_snapshot!(ran);
+    let twice = run_in(dir.path(), &["policy", "check", "a.yaml", "./a.yaml"]);
+    assert_eq!(twice.code, 0, "{twice}");
+}
+
+#[test]
+fn check_tells_once_what_is_not_enforced() {
+    let text = POLICIES.replace(
+        "  file:",
+        "  network:\n    matchProtocols:\n    - protocol: tcp\n  file:",
+    );
+    let ran = run_with_stdin(&text, &["policy", "check", "-"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(ran.stdout.matches("not enforced").count(), 1, "{ran}");
+}
+
+#[test]
 fn check_is_satisfied_with_good_policies() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "good.yaml", POLICIES);

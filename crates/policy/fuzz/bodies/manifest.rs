@@ -1,6 +1,6 @@
 //! What must hold for any bytes that are read as policies.
 
-use karmor_policy::{Report, diagnostic::Style, model::Kind, read, read_object};
+use karmor_policy::{Report, diagnostic::Style, model::Kind, read, read_bytes, read_object};
 
 /// Reads some bytes in every way and checks what holds for every report.
 pub(crate) fn run(bytes: &[u8]) {
@@ -9,6 +9,8 @@ pub(crate) fn run(bytes: &[u8]) {
         check(text, &read_object(Kind::Host, bytes));
     }
     let _ = read_object(Kind::Container, bytes);
+    let (text, report) = read_bytes("fuzz.yaml", bytes);
+    check(&text, &report);
 }
 
 fn check(text: &str, report: &Report) {

@@ -52,7 +52,12 @@ fn group<'a>(text: &'a str, diagnostic: &'a Diagnostic) -> Group<'a> {
         kind: AnnotationKind::Primary,
         label: diagnostic.label.as_deref(),
     };
-    let related = diagnostic.related.iter().map(|related| Mark {
+    // Of another file there is no text here.
+    let (here, elsewhere): (Vec<_>, Vec<_>) = diagnostic
+        .related
+        .iter()
+        .partition(|related| related.place.file == diagnostic.place.file);
+    let related = here.into_iter().map(|related| Mark {
         place: &related.place,
         kind: AnnotationKind::Context,
         label: Some(&related.message),
@@ -64,6 +69,14 @@ fn group<'a>(text: &'a str, diagnostic: &'a Diagnostic) -> Group<'a> {
         .element(snippet(text, &near));
     for mark in far {
         group = group.element(snippet(text, &[mark]));
+    }
+    for related in elsewhere {
+        let Place {
+            file, line, column, ..
+        } = &related.place;
+        let file = printable(file).replace('\n', "?");
+        let note = format!("{}: {file}:{line}:{column}", related.message);
+        group = group.element(Level::NOTE.message(note));
     }
     if !diagnostic.field.is_empty() {
         group = group.element(Level::NOTE.message(format!("field: {}", diagnostic.field)));

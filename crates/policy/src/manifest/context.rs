@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fmt::Write as _};
 
 use super::{
-    limits,
+    limits, pasted,
     source::{Source, Span},
 };
 use crate::{
@@ -63,6 +63,15 @@ impl Problem {
     pub(crate) fn suggestion(mut self, suggestion: impl Into<String>) -> Self {
         self.suggestion = Some(suggestion.into());
         self
+    }
+
+    pub(crate) fn without_suggestion(mut self) -> Self {
+        self.suggestion = None;
+        self
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.span
     }
 
     /// The names that would be right, and the one that was probably meant by `found`.
@@ -186,9 +195,12 @@ impl<'t> Context<'t> {
         self.found.borrow().errors
     }
 
-    pub(crate) fn report(&self, problem: Problem) {
+    pub(crate) fn report(&self, mut problem: Problem) {
         let mut found = self.found.borrow_mut();
         let error = problem.severity == Severity::Error;
+        if error {
+            problem = pasted::explain(problem, self.source.text());
+        }
         found.errors += usize::from(error);
         if found.diagnostics.len() >= limits::DIAGNOSTICS {
             if error {

@@ -18,3 +18,6 @@ pub const RULES: usize = 10_000;
 
 /// Most problems that are told of one text; the rest is counted.
 pub const DIAGNOSTICS: usize = 100;
+
+/// Most places of a text that are mended; each is a new look at the rest of it.
+pub const REPAIRS: usize = 50;

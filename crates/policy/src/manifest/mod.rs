@@ -15,6 +15,8 @@ mod envelope;
 pub mod limits;
 pub(crate) mod node;
 mod parse;
+mod pasted;
+mod repair;
 mod source;
 mod syntax;
 pub mod types;

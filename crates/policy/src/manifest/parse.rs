@@ -8,6 +8,7 @@ use super::{
     context::{Context, Problem},
     limits,
     node::{Entry, Node, NodeKind, Scalar},
+    repair,
     source::{Span, Spanned},
     syntax,
 };
@@ -39,7 +40,8 @@ pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Document> {
     let mut nodes = 0;
     // Each time is a new look at the rest of the text: no more of them than problems are told.
     for _ in 0..limits::DIAGNOSTICS {
-        let mut reader = Reader::new(cx, &text, start, nodes);
+        let part = repair::mended(text.get(start..).unwrap_or_default());
+        let mut reader = Reader::new(cx, &text, &part, start, nodes);
         let end = reader.documents(&mut documents);
         nodes = reader.nodes;
         let Err(failed) = end else { return documents };
@@ -54,14 +56,41 @@ pub(crate) fn documents(cx: &Context<'_>, text: &str) -> Vec<Document> {
     documents
 }
 
-/// Tabs between the tokens of JSON are white space, but the YAML parser takes them for indentation.
+/// What is right in JSON and wrong in YAML, written otherwise; every byte stays where it is.
+///
+/// Tabs between tokens are white space, but the YAML parser takes them for indentation. And
+/// characters beyond U+FFFF may be written as two escapes, where YAML has one.
 fn yaml_of_json(text: &str) -> Cow<'_, str> {
     let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    if text.contains('\t') && text.trim_start().starts_with(['{', '[']) && is_json() {
+    if text.contains(['\t', '\\']) && text.trim_start().starts_with(['{', '[']) && is_json() {
         // Valid JSON has no tab inside a string, and a space takes a tab's place to the byte.
-        return Cow::Owned(text.replace('\t', " "));
+        return Cow::Owned(join_surrogates(text.replace('\t', " ")));
     }
     Cow::Borrowed(text)
+}
+
+/// `\ud83d\ude00` to a line break that YAML leaves out and `\U0001f600`, which is as long.
+fn join_surrogates(mut json: String) -> String {
+    let mut from = 0;
+    while let Some(escape) = json[from..].find('\\').map(|i| from + i) {
+        let units = [unit(&json, escape), unit(&json, escape + 6)];
+        from = match units.map(|unit| unit.unwrap_or(0)) {
+            [high @ 0xd800..0xdc00, low @ 0xdc00..0xe000] => {
+                let character = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                let escaped = format!("\\\n\\U{character:08x}");
+                json.replace_range(escape..escape + 12, &escaped);
+                escape + 12
+            }
+            _ => escape + 2,
+        };
+    }
+    json
+}
+
+/// The number in an escape such as `\ud83d`.
+fn unit(json: &str, escape: usize) -> Option<u32> {
+    let digits = json.get(escape..escape + 6)?.strip_prefix("\\u")?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 /// Byte offset of the next line behind `at` that starts a document.
@@ -101,8 +130,7 @@ struct Reader<'c, 't, T: Input> {
 }
 
 impl<'c, 't> Reader<'c, 't, saphyr_parser::StrInput<'t>> {
-    fn new(cx: &'c Context<'c>, text: &'t str, start: usize, nodes: usize) -> Self {
-        let part = text.get(start..).unwrap_or_default();
+    fn new(cx: &'c Context<'c>, text: &'t str, part: &'t str, start: usize, nodes: usize) -> Self {
         let offsets = (!part.is_ascii()).then(|| {
             part.char_indices()
                 .filter_map(|(i, _)| u32::try_from(i).ok())

@@ -22,6 +22,10 @@ impl Span {
             end: clamp(end.max(start)),
         }
     }
+
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
 }
 
 /// A value and where it stands.

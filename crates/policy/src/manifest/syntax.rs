@@ -187,6 +187,15 @@ fn needs_quotes(text: &str, at: usize, info: &str) -> Option<Problem> {
             .help("write `\\\\` for a backslash, or use single quotes"),
         );
     }
+    if info.contains("Unicode character escape") {
+        return Some(
+            Problem::error(
+                Span::new(at, at + 1),
+                "an escape in this text stands for no character",
+            )
+            .help("write the character itself; half of one, such as `\\ud83d`, is for JSON only"),
+        );
+    }
     if info.contains("quoted scalar") && matches!(first, '"' | '\'') {
         return Some(
             Problem::error(

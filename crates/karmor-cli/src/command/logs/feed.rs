@@ -1,12 +1,12 @@
 //! The daemon's streams, as one.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use karmor_proto::feeder::{
     Alert, Log, Message, NonceMessage, RequestMessage, log_service_client::LogServiceClient,
 };
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 
 /// Events that may wait here while the output is slow; the server then holds back.
 const QUEUE: usize = 256;
+
+/// How long a stream that is not refused may take to be taken for one that stands: a server need
+/// not answer before the first event is there.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What is asked for. The filters are the server's words.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,22 @@ pub(super) enum Ended {
     Refused(CommandError),
 }
 
+/// Why a feed could not be opened.
+pub(super) struct NotOpened {
+    pub(super) error: CommandError,
+    /// Asking again is of no use.
+    pub(super) is_refused: bool,
+}
+
+impl From<CommandError> for NotOpened {
+    fn from(error: CommandError) -> Self {
+        Self {
+            error,
+            is_refused: false,
+        }
+    }
+}
+
 /// An open connection.
 pub(super) struct Feed {
     address: Address,
@@ -52,35 +72,45 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Connects, checks that somebody is there, and asks for the streams.
-    pub(super) async fn open(address: &Address, wanted: Wanted) -> CommandResult<Self> {
+    /// Connects, checks that somebody is there, asks for the streams and sees that none is refused.
+    pub(super) async fn open(address: &Address, wanted: Wanted) -> Result<Self, NotOpened> {
         let client = LogServiceClient::new(connect(address).await?);
         check(address, client.clone()).await?;
-        let (sender, events) = mpsc::channel(QUEUE);
+        let (to, events) = mpsc::channel(QUEUE);
+        let (answers, mut answered) = mpsc::channel(QUEUE);
+        let output = Output { answers, to };
         let mut streams = JoinSet::new();
-        // Each in a task of its own: a server need not answer before the first event is there.
+        // Each in a task of its own: none waits for the answer to another.
         if let Some(filter) = wanted.alerts {
             let (mut client, request) = (client.clone(), request(filter));
             let call = async move { client.watch_alerts(request).await };
-            streams.spawn(pump(
-                call,
-                |alert| Event::Alert(Box::new(alert)),
-                sender.clone(),
-            ));
+            let event = |alert| Event::Alert(Box::new(alert));
+            streams.spawn(pump(call, event, output.clone()));
         }
         if let Some(filter) = wanted.logs {
             let (mut client, request) = (client.clone(), request(filter));
             let call = async move { client.watch_logs(request).await };
-            streams.spawn(pump(call, |log| Event::Log(Box::new(log)), sender.clone()));
+            let event = |log| Event::Log(Box::new(log));
+            streams.spawn(pump(call, event, output.clone()));
         }
         if wanted.messages {
             let (mut client, request) = (client, request("all"));
             let call = async move { client.watch_messages(request).await };
-            streams.spawn(pump(
-                call,
-                |message| Event::Message(Box::new(message)),
-                sender,
-            ));
+            let event = |message| Event::Message(Box::new(message));
+            streams.spawn(pump(call, event, output.clone()));
+        }
+        drop(output);
+        let all = async {
+            while let Some(answer) = answered.recv().await {
+                answer?;
+            }
+            Ok(())
+        };
+        if let Ok(Err(status)) = timeout(ANSWER, all).await {
+            return Err(NotOpened {
+                is_refused: is_refusal(Status::code(&status)),
+                error: call_failed(address, &status),
+            });
         }
         Ok(Self {
             address: address.clone(),
@@ -140,13 +170,26 @@ async fn check(
     }
 }
 
+/// Where a stream goes.
+#[derive(Clone)]
+struct Output {
+    /// Whether the stream stands; closed once that is said.
+    answers: mpsc::Sender<Result<(), Status>>,
+    to: mpsc::Sender<Result<Event, Status>>,
+}
+
 /// Passes a stream on until it ends, and then the reason.
 async fn pump<T>(
     call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
     event: fn(T) -> Event,
-    to: mpsc::Sender<Result<Event, Status>>,
+    Output { answers, to }: Output,
 ) {
-    let end = match call.await {
+    let answer = call.await;
+    let stands = answer.as_ref().map(|_| ()).map_err(Status::clone);
+    // Sending fails only when nobody listens any more, here and below.
+    let _ = answers.send(stands).await;
+    drop(answers);
+    let end = match answer {
         Err(status) => status,
         Ok(response) => {
             let mut stream = response.into_inner();
@@ -163,6 +206,5 @@ async fn pump<T>(
             }
         }
     };
-    // Fails only when nobody listens any more.
     let _ = to.send(Err(end)).await;
 }

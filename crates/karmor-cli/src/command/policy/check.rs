@@ -9,14 +9,15 @@ use crate::{
     error::{CommandError, CommandResult},
     exit::Exit,
     policy_file::{self, PolicyFile},
-    render::text::{count, printable},
+    render::text::count,
     ui::Ui,
 };
 
 /// Check policy files and show all their problems
 ///
 /// Every problem is shown with its place, what is allowed and what was probably meant. Exits with 3
-/// when there is an error; warnings alone are no failure.
+/// when there is an error; warnings alone are no failure. A file without a policy is an error if it
+/// is named, and a warning if it is found in a directory.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Files, directories, or - for standard input
@@ -75,7 +76,8 @@ struct NotEnforcedView<'a> {
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let files = policy_file::read_all(&self.files)?;
+        let mut files = policy_file::read_all(&self.files)?;
+        files.iter_mut().for_each(expect_policies);
         let total = |severity| files.iter().map(|file| file.count(severity)).sum::<usize>();
         let (errors, warnings) = (total(Severity::Error), total(Severity::Warning));
         match self.output {
@@ -87,7 +89,7 @@ impl Args {
             })?,
             Output::Text => {
                 for file in &files {
-                    ui.data(&text(file))?;
+                    ui.data(&file.report.render(&file.text, Style::Coloured))?;
                 }
             }
         }
@@ -135,22 +137,12 @@ fn view(file: &PolicyFile) -> FileView<'_> {
     }
 }
 
-fn text(file: &PolicyFile) -> String {
-    let mut text = file.report.render(&file.text, Style::Coloured);
-    for part in file
-        .report
-        .policies
-        .iter()
-        .flat_map(|policy| &policy.not_enforced)
-    {
-        if !text.is_empty() {
-            text.push('\n');
+/// Whoever names a file means that there is a policy in it; in a directory there may be others.
+fn expect_policies(file: &mut PolicyFile) {
+    let report = &mut file.report;
+    if file.is_named && report.policies.is_empty() && !report.has_errors() {
+        for diagnostic in &mut report.diagnostics {
+            diagnostic.severity = Severity::Error;
         }
-        text.push_str(&printable(&format!(
-            "note: {}: {} is valid, but not enforced: {}",
-            part.location, part.field, part.why
-        )));
-        text.push('\n');
     }
-    text
 }
