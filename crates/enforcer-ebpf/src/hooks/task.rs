@@ -24,7 +24,7 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(1);
     let identity = Identity::current(false);
     if identity.label.is_null() {
-        return refuse(identity.workload);
+        return refuse(identity.workload, child);
     }
     if let Some(subject) = Subject::new(&identity, Op::Exec.bit() | Op::Map.bit())
         && subject.sources > 1
@@ -41,15 +41,18 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
     }
     match LABELS.insert(child as u64, label, 0) {
         Ok(()) => 0,
-        Err(_) => refuse(label.workload),
+        Err(_) => refuse(label.workload, child),
     }
 }
 
 /// A host task may go unlabelled: it is resolved at its next access. A contained one may not, or it
 /// could shed its label by leaving the cgroup.
 #[inline(always)]
-fn refuse(workload: u32) -> i32 {
+fn refuse(workload: u32, child: Ptr) -> i32 {
     if workload == HOST {
+        // Before 6.2 a removal fails when it interrupts a change of the same bucket. What that left
+        // behind at this address is not this task's.
+        let _ = LABELS.remove(child as u64);
         return 0;
     }
     count_fault(Fault::NoLabel);
