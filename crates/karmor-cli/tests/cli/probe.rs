@@ -74,7 +74,7 @@ fn answer() -> ProbeResponse {
                 delivered: 1,
                 lost: 0,
             }),
-            faults: 0,
+            faults: 2,
             malformed: 0,
         }),
     }

@@ -73,13 +73,17 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
         properties.push(("Hooks", "not tried".to_owned()));
     }
     if let Some(events) = report.events {
-        properties.push((
-            "Events",
-            format!(
-                "{} emitted, {} delivered, {} lost",
-                events.emitted, events.delivered, events.lost
-            ),
-        ));
+        let mut text = format!(
+            "{} emitted, {} delivered, {} lost",
+            events.emitted, events.delivered, events.lost
+        );
+        if events.faults > 0 {
+            text.push_str(&format!(
+                "; {} accesses could not be decided and were refused",
+                events.faults
+            ));
+        }
+        properties.push(("Events", text));
     }
     properties
 }
