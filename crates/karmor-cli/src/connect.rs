@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use karmor_proto::{PORT, SOCKET};
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Status,
+    Code, Request, Status,
     transport::{Channel, Endpoint, Uri},
 };
 
@@ -25,6 +25,13 @@ use crate::{
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait for what a daemon knows.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long to wait for what a daemon has to do first: compiling a large policy, and switching every
+/// workload it is about.
+pub(crate) const CHANGE: Duration = Duration::from_secs(60);
 
 /// Finds a peer that has gone without a word. HTTP/2 pings would be quicker, but KubeArmor's
 /// server ends connections that ping.
@@ -161,11 +168,22 @@ fn root_cause(error: anyhow::Error) -> anyhow::Error {
     anyhow::Error::msg(error.root_cause().to_string())
 }
 
+/// A call that is given up when its answer does not come in time.
+pub(crate) fn within<T>(patience: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(patience);
+    request
+}
+
 /// A refused call, as an error.
 pub(crate) fn call_failed(address: &Address, status: &Status) -> CommandError {
     let message = status.message();
     match status.code() {
         Code::Unavailable => unreachable(address, anyhow::Error::msg(message.to_owned())),
+        // The first is tonic's word for it, the second gRPC's.
+        Code::Cancelled | Code::DeadlineExceeded => {
+            unreachable(address, anyhow::Error::msg("it does not answer"))
+        }
         Code::Unimplemented => CommandError::message(
             Exit::Failed,
             format!("the daemon at {address} does not know this request"),

@@ -270,3 +270,14 @@ fn without_a_daemon_the_code_says_so() {
         assert_eq!(ran.code, 4, "{ran}");
     }
 }
+
+#[test]
+fn a_daemon_that_does_not_answer_is_not_waited_for_forever() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    // The kernel takes connections; nobody reads from them.
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let ran = run(&["vm", "policy", "list", "--socket", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 4, "{ran}");
+    assert!(ran.stderr.contains("it does not answer"), "{ran}");
+}

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
-    connect::{Address, call_failed, connect},
+    connect::{self, Address, call_failed, connect, within},
     error::{CommandError, CommandResult},
     exit::Exit,
 };
@@ -157,7 +157,7 @@ async fn check(
     // Any number will do that a server would not answer by chance.
     let nonce = i32::from_ne_bytes(std::process::id().to_ne_bytes()) ^ 0x6b61_726d;
     let reply = client
-        .health_check(NonceMessage { nonce })
+        .health_check(within(connect::ANSWER, NonceMessage { nonce }))
         .await
         .map_err(|status| call_failed(address, &status))?;
     if reply.into_inner().retval == nonce {

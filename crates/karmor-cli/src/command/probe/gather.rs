@@ -13,7 +13,7 @@ use karmor_proto::karmor::v1::{
 use super::report::{Daemon, Enforcement, Report};
 use crate::{
     command::version::VERSION,
-    connect::{Address, ConnectArgs, block_on, call_failed, connect},
+    connect::{ANSWER, Address, ConnectArgs, block_on, call_failed, connect, within},
     error::CommandResult,
     exit::Exit,
     node,
@@ -43,7 +43,7 @@ pub(super) fn gather(ui: &mut Ui, args: &ConnectArgs) -> CommandResult<Report> {
 fn ask(address: &Address) -> CommandResult<ProbeResponse> {
     block_on(async {
         let mut client = ControlClient::new(connect(address).await?);
-        let answer = client.probe(ProbeRequest {}).await;
+        let answer = client.probe(within(ANSWER, ProbeRequest {})).await;
         answer
             .map(tonic::Response::into_inner)
             .map_err(|status| call_failed(address, &status))

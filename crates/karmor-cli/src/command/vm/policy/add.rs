@@ -6,7 +6,7 @@ use karmor_proto::karmor::v1::{ApplyPolicyRequest, PolicyResult};
 
 use super::{client, outcome};
 use crate::{
-    connect::{ConnectArgs, block_on, call_failed},
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
     error::{CommandError, CommandResult},
     exit::Exit,
     policy_file::{self, PolicyFile},
@@ -56,7 +56,7 @@ impl Args {
                     file_name: file.name,
                 };
                 let answer = client
-                    .apply_policy(request)
+                    .apply_policy(within(CHANGE, request))
                     .await
                     .map_err(|status| call_failed(&address, &status))?
                     .into_inner();

@@ -6,7 +6,7 @@ use karmor_proto::karmor::v1::{DeletePolicyRequest, PolicyRef};
 
 use super::{Kind, client, is_file, outcome, reference};
 use crate::{
-    connect::{ConnectArgs, block_on, call_failed},
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
     error::CommandResult,
     policy_file,
     ui::Ui,
@@ -43,7 +43,7 @@ impl Args {
                     policy: Some(policy),
                 };
                 let answer = client
-                    .delete_policy(request)
+                    .delete_policy(within(CHANGE, request))
                     .await
                     .map_err(|status| call_failed(&address, &status))?;
                 results.extend(answer.into_inner().result);

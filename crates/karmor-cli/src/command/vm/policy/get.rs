@@ -5,7 +5,7 @@ use tonic::Code;
 
 use super::{Kind, client, enforcement_word, reference};
 use crate::{
-    connect::{ConnectArgs, block_on, call_failed},
+    connect::{ANSWER, ConnectArgs, block_on, call_failed, within},
     error::{CommandError, CommandResult},
     exit::Exit,
     render::text::printable,
@@ -52,7 +52,7 @@ impl Args {
         let answer = block_on(async {
             let mut client = client(&address).await?;
             client
-                .get_policy(request)
+                .get_policy(within(ANSWER, request))
                 .await
                 .map_err(|status| match status.code() {
                     Code::NotFound => self.not_found(),

@@ -4,7 +4,7 @@ use karmor_proto::karmor::v1::{ListPoliciesRequest, Policy};
 
 use super::{client, enforcement_word};
 use crate::{
-    connect::{ConnectArgs, block_on, call_failed},
+    connect::{ANSWER, ConnectArgs, block_on, call_failed, within},
     error::CommandResult,
     render::table::table,
     ui::Ui,
@@ -34,7 +34,9 @@ impl Args {
         let address = self.connect.address()?;
         let policies = block_on(async {
             let mut client = client(&address).await?;
-            let answer = client.list_policies(ListPoliciesRequest {}).await;
+            let answer = client
+                .list_policies(within(ANSWER, ListPoliciesRequest {}))
+                .await;
             answer.map_err(|status| call_failed(&address, &status))
         })?
         .into_inner()
