@@ -174,6 +174,8 @@ fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<
             }
             (*scratch).walk.object = Class::Anonymous as u64;
         }
+        // That of an image may have been there.
+        (*access).state = NO_STATE;
         // Memory that processes share and rings of the kernel are mapped this way; nothing that a
         // path leads to is written.
         if (*scratch).walk.object == Class::Anonymous as u64 && (*access).hook == Hook::Mmap as u32
@@ -182,7 +184,7 @@ fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<
         }
     }
     // User space frees a table only after every program that could hold its handle has ended.
-    with_table(subject.handle, Ask { scratch }).ok_or(Fault::NoTable)
+    with_table(subject.handle, Ask { scratch }).unwrap_or(Err(Fault::NoTable))
 }
 
 struct Ask {
@@ -190,10 +192,10 @@ struct Ask {
 }
 
 impl Visitor for Ask {
-    type Output = ();
+    type Output = Result<(), Fault>;
 
     #[inline(always)]
-    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) {
+    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> Result<(), Fault> {
         let scratch = self.scratch;
         let set = set_of(table, scratch);
         // SAFETY: claimed by this task.
@@ -203,32 +205,48 @@ impl Visitor for Ask {
                 set,
                 op: 0,
             };
+            let access = &raw mut (*scratch).access;
+            if (*access).state == (*access).other && (*access).state != NO_STATE {
+                // Every rule sees both names alike, and all that lies below them.
+                (*access).ops &= !Op::Move.bit();
+            }
             consider(&table, scratch, set);
-            if (*scratch).access.marks != 0
-                && let Some(mark) = marked(&(*scratch).access)
+            if (*access).marks != 0
+                && let Some(mark) = marked(&*access)?
             {
-                (*scratch).access.ops &= mark.ops;
+                (*access).ops &= mark.ops;
                 consider(&table, scratch, mark.set);
             }
         }
+        Ok(())
     }
 }
 
 /// What a file is that is protected under another name than this one.
 #[inline(always)]
-fn marked(access: &Access) -> Option<Mark> {
+fn marked(access: &Access) -> Result<Option<Mark>, Fault> {
     if access.inode == 0 {
-        return None;
+        return Ok(None);
     }
-    let super_block = read::<u64>(access.inode + u64::from(INODE_I_SB.load())).ok()?;
+    let (Ok(inode), Ok(super_block)) = (
+        read::<u64>(access.inode + u64::from(INODE_I_INO.load())),
+        read::<u64>(access.inode + u64::from(INODE_I_SB.load())),
+    ) else {
+        return Err(Fault::Read);
+    };
+    let Ok(device) = read::<u32>(super_block + u64::from(SUPER_BLOCK_S_DEV.load())) else {
+        return Err(Fault::Read);
+    };
     let key = MarkKey {
         workload: access.workload,
-        device: read(super_block + u64::from(SUPER_BLOCK_S_DEV.load())).ok()?,
-        inode: read(access.inode + u64::from(INODE_I_INO.load())).ok()?,
+        device,
+        inode,
     };
     // SAFETY: entries are replaced whole.
-    let mark = *unsafe { MARKS.get(key) }?;
-    (mark.table == access.handle.uid()).then_some(mark)
+    match unsafe { MARKS.get(key) } {
+        Some(mark) if mark.table == access.handle.uid() => Ok(Some(*mark)),
+        _ => Ok(None),
+    }
 }
 
 /// Takes the verdicts of the operations asked about, where they are stricter than the answer so

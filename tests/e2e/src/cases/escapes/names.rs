@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_hard_link_of_the_image", link_of_the_image),
     case("escape_by_new_hard_link", new_link),
     case("escape_by_rename", rename),
+    case("escape_by_rename_out_of_a_ruled_directory", rename_out),
     case("escape_by_rename_of_a_parent", rename_of_parent),
 ];
 
@@ -189,6 +190,45 @@ fn rename(guest: &Guest) -> Result<()> {
             twins: &[
                 "mv /srv/vault/free /srv/open/f && cat /srv/open/f",
                 "mv /srv/vault/other /srv/open/o && /srv/open/o",
+            ],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
+
+/// Within the directory every name is ruled alike.
+fn rename_out(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-rename-out",
+            spec: "
+  process:
+    matchDirectories:
+    - dir: /srv/pit/
+      recursive: true
+  action: Block
+",
+            prepare: "rm -rf /srv/* && mkdir -p /srv/pit/deep /srv/open \
+                && cp /usr/bin/true /srv/pit/tool",
+            escapes: &[
+                reading(
+                    "mv /srv/pit/tool /srv/open/tool && /srv/open/tool",
+                    "/srv/pit/tool",
+                ),
+                reading(
+                    "ln /srv/pit/tool /srv/open/tool && /srv/open/tool",
+                    "/srv/pit/tool",
+                ),
+                reading(
+                    "mv /srv/pit /srv/open/pit && /srv/open/pit/tool",
+                    "/srv/pit",
+                ),
+            ],
+            twins: &[
+                "mv /srv/pit/tool /srv/pit/other && mv /srv/pit/other /srv/pit/tool",
+                "ln /srv/pit/tool /srv/pit/deep/tool",
+                "mv /srv/pit/deep /srv/pit/deeper && mv /srv/pit/deeper /srv/pit/deep",
+                "echo new > /srv/open/new && mv /srv/open/new /srv/pit/new",
             ],
         }
         .play(watched, &ordinary(guest)?)
