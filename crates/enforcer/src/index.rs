@@ -22,7 +22,7 @@ use karmor_policy::{
 
 use crate::{
     backend::{Backend, BackendError},
-    links::Link,
+    remark::Remark,
     workload::{Identity, Node},
 };
 
@@ -177,8 +177,8 @@ struct Member {
     /// What is in force; `None` until the first success.
     key: Option<Key>,
     table: Option<Table>,
-    /// Rules of the table that name links here.
-    links: Vec<Link>,
+    /// What was found out about the table's rules here.
+    remarks: Vec<Remark>,
     error: Option<String>,
 }
 
@@ -313,7 +313,8 @@ impl Index {
         }
         let aliases = identity.aliases();
         let kept = self.members.remove(&number);
-        let (key, table, links) = kept.map_or_else(Default::default, |m| (m.key, m.table, m.links));
+        let (key, table, remarks) =
+            kept.map_or_else(Default::default, |m| (m.key, m.table, m.remarks));
         let cgroup_id = cgroup_id.unwrap_or(0);
         let member = Member {
             identity,
@@ -321,7 +322,7 @@ impl Index {
             aliases,
             key,
             table,
-            links,
+            remarks,
             error: None,
         };
         self.members.insert(number, member);
@@ -348,22 +349,22 @@ impl Index {
         self.members.get(&number)?.table.as_ref()
     }
 
-    /// Remembers which rules of a table name links in a workload.
-    pub fn set_links(&mut self, number: u32, links: Vec<Link>) {
+    /// Remembers what was found out about the rules of a table in a workload.
+    pub fn set_remarks(&mut self, number: u32, remarks: Vec<Remark>) {
         if let Some(member) = self.members.get_mut(&number) {
-            member.links = links;
+            member.remarks = remarks;
         }
     }
 
-    /// The rules of a policy that name links, and the workloads in which they do.
+    /// What was found out about the rules of a policy, and the workloads it is true of.
     #[must_use]
-    pub fn links(&self, policy: &Arc<Policy>) -> Vec<(&Link, String)> {
-        let mut found: Vec<(&Link, &str)> = Vec::new();
+    pub fn remarks(&self, policy: &Arc<Policy>) -> Vec<(&Remark, String)> {
+        let mut found: Vec<(&Remark, &str)> = Vec::new();
         for member in self.members.values() {
             let name = member.identity.name(&self.rules.node);
-            let own = member.links.iter();
-            let own = own.filter(|link| Arc::ptr_eq(&link.policy, policy));
-            found.extend(own.map(|link| (link, name)));
+            let own = member.remarks.iter();
+            let own = own.filter(|remark| Arc::ptr_eq(&remark.policy, policy));
+            found.extend(own.map(|remark| (remark, name)));
         }
         found.sort_by(|(a, _), (b, _)| a.said().cmp(&b.said()));
         let same = found.chunk_by(|(a, _), (b, _)| a.said() == b.said());
@@ -534,7 +535,7 @@ impl Index {
             if let Some(member) = self.members.get_mut(number) {
                 member.key = Some(key.clone());
                 member.table.clone_from(&table);
-                member.links.clear();
+                member.remarks.clear();
             }
             if let Some(table) = &table {
                 self.switched.push(Switched {

@@ -24,6 +24,7 @@ pub mod kernel;
 pub mod links;
 pub mod marks;
 pub mod node;
+pub mod remark;
 pub mod run;
 pub mod serve;
 pub mod source;

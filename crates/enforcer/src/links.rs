@@ -8,68 +8,37 @@
 use std::sync::Arc;
 
 use karmor_policy::{
-    model::{Policy, Rule, Target},
+    model::{Rule, Target},
     select::Effective,
 };
 
-use crate::{text, workload::root::Root};
+use crate::{
+    remark::{About, Remark},
+    text,
+    workload::root::Root,
+};
 
 /// Most rules that are told of for one workload.
 const LINKS: usize = 100;
 
-/// A rule that does not reach what it seems to.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// Whose rule it is.
-    pub policy: Arc<Policy>,
-    /// Where the rule stands.
-    pub line: u32,
-    /// What it names.
-    pub path: String,
-    /// Where that leads to, made harmless.
-    pub real: String,
-    /// It names a source, not what the rule is about.
-    pub is_source: bool,
-}
-
-impl Link {
-    /// What makes it the same in several workloads.
-    pub(crate) fn said(&self) -> (u32, &str, bool, &str) {
-        (self.line, &self.path, self.is_source, &self.real)
-    }
-
-    /// What comes of it, in some workloads.
-    #[must_use]
-    pub fn remark(&self, workloads: &str) -> String {
-        let Self { real, .. } = self;
-        if self.is_source {
-            format!(
-                "in {workloads} this is a link to {real}, which is what runs: the rule is not for \
-                 it; name {real}"
-            )
-        } else {
-            format!(
-                "in {workloads} this is a link to {real}: the rule does not protect that, at most \
-                 the link itself; name {real}"
-            )
-        }
-    }
-}
-
 /// Finds the rules that name links in a workload's root.
 #[must_use]
-pub fn find(root: &Root, effective: &Effective) -> Vec<Link> {
+pub fn find(root: &Root, effective: &Effective) -> Vec<Remark> {
     let links = effective.rules.iter().flat_map(|rule| {
         named(rule.rule()).filter_map(move |(path, is_source)| {
             let real = root.real_path(path)?;
             let is_known = (effective.aliases.names(path).iter())
                 .any(|name| name.trim_end_matches('/') == real.trim_end_matches('/'));
-            (!is_known).then(|| Link {
+            let real = text::name(&real);
+            (!is_known).then(|| Remark {
                 policy: Arc::clone(&rule.policy),
                 line: rule.rule().location.line,
                 path: path.to_owned(),
-                real: text::name(&real),
-                is_source,
+                about: if is_source {
+                    About::SourceLink(real)
+                } else {
+                    About::Link(real)
+                },
             })
         })
     });
@@ -138,15 +107,20 @@ mod tests {
         let found = find(&Root::plain(root), &effective);
         let found: Vec<_> = found
             .iter()
-            .map(|l| (l.line, l.path.as_str(), l.real.as_str(), l.is_source))
+            .map(|remark| (remark.line, remark.path.as_str(), remark.about.clone()))
             .collect();
+        let link = |real: &str| About::Link(real.to_owned());
         assert_eq!(
             found,
             [
-                (7, "/bin/sh", "/usr/bin/dash", false),
-                (10, "/opt/app/missing", "/opt/app-2/missing", false),
-                (13, "/opt/app/keys/", "/opt/app-2/keys", false),
-                (13, "/bin/show", "/usr/bin/cat", true),
+                (7, "/bin/sh", link("/usr/bin/dash")),
+                (10, "/opt/app/missing", link("/opt/app-2/missing")),
+                (13, "/opt/app/keys/", link("/opt/app-2/keys")),
+                (
+                    13,
+                    "/bin/show",
+                    About::SourceLink("/usr/bin/cat".to_owned())
+                ),
             ]
         );
     }

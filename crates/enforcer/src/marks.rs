@@ -10,6 +10,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::ffi::OsStrExt,
     },
+    sync::Arc,
 };
 
 use karmor_abi::{
@@ -19,12 +20,16 @@ use karmor_abi::{
 use karmor_policy::{
     compiled::Compiled,
     model::{Action, Target},
-    select::Effective,
+    select::{Effective, EffectiveRule},
 };
-use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, major, minor, openat};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, major, minor, openat, statx},
+    io::Errno,
+};
 
 use crate::{
     backend::{FileId, MarkedFile},
+    remark::{About, Remark},
     workload::root::Root,
 };
 
@@ -39,6 +44,9 @@ pub const FILES: usize = 4096;
 /// refuse one is not to refuse all.
 const NAMED_BY_THE_IMAGE: u32 = Op::Read.bit() | Op::Write.bit();
 
+/// Most rules that are told of for one workload.
+const REMARKS: usize = 100;
+
 /// Deepest directory looked into.
 const DEPTH: usize = 64;
 
@@ -47,82 +55,129 @@ const DEPTH: usize = 64;
 pub struct Found {
     /// Files with other names.
     pub files: Vec<MarkedFile>,
-    /// Why not everything was looked at.
-    pub cut: Option<String>,
+    /// Rules whose files were not all looked at, and what else there is to say.
+    pub remarks: Vec<Remark>,
+}
+
+impl Found {
+    /// Says of every rule that was looked at that its files are not marked after all.
+    pub fn unmarked(&mut self, effective: &Effective, why: &str) {
+        for (rule, path) in searched(effective) {
+            self.remark(rule, path, why);
+        }
+    }
+
+    fn remark(&mut self, rule: &EffectiveRule, path: &str, why: &str) {
+        if self.remarks.len() < REMARKS {
+            self.remarks.push(Remark {
+                policy: Arc::clone(&rule.policy),
+                line: rule.rule().location.line,
+                path: path.to_owned(),
+                about: About::Unsearched(why.to_owned()),
+            });
+        }
+    }
 }
 
 /// Finds files below `root` that Block rules protect by path and that have other names.
 #[must_use]
 pub fn find(root: &Root, effective: &Effective, compiled: &Compiled) -> Found {
+    let mut found = Found::default();
     let Ok(view) = View::parse(&compiled.words) else {
-        return Found::default();
+        return found;
     };
     let mut search = Search {
         root,
         view,
         left: ENTRIES,
-        found: Found::default(),
+        files: Vec::new(),
+        cut: None,
     };
-    for rule in effective.rules() {
-        if search.found.cut.is_some() {
-            break;
-        }
-        if rule.action != Action::Block {
-            continue;
-        }
-        match &rule.target {
-            Target::Path(path) => {
-                let path = effective.aliases.resolve(path);
-                let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
-                let flags = OFlags::PATH | OFlags::DIRECTORY;
-                if let Ok(directory) = root.open(&format!("{above}/"), flags) {
-                    search.file(directory.as_fd(), OsStr::new(name), path.as_bytes());
-                }
-            }
-            Target::Directory { path, recursive } => {
-                let path = effective.aliases.resolve(path);
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-                if let Ok(directory) = root.open(&path, flags) {
-                    let depth = if *recursive { DEPTH } else { 0 };
-                    let mut path = path.trim_end_matches('/').as_bytes().to_vec();
-                    search.directory(directory.as_fd(), &mut path, depth);
-                }
-            }
-            // Patterns and bare names speak of every path there is; only what they match at the
-            // moment of an access is known.
-            Target::ExecName(_) | Target::Glob(_) | Target::Object(_) => {}
+    for (rule, path) in searched(effective) {
+        let resolved = effective.aliases.resolve(path);
+        search.rule(&rule.rule().target, resolved.trim_end_matches('/'));
+        if let Some(why) = search.cut.take() {
+            found.remark(rule, path, &why);
         }
     }
-    search.found
+    found.files = search.files;
+    found
+}
+
+/// The rules to look at, and what they name. Paths first: they cost next to nothing, and what a
+/// workload puts into a ruled directory shall not use up what is left for them. Patterns and bare
+/// names speak of every path there is; only what they match at the moment of an access is known.
+fn searched(effective: &Effective) -> Vec<(&EffectiveRule, &str)> {
+    let mut rules: Vec<_> = effective
+        .rules
+        .iter()
+        .filter(|rule| rule.rule().action == Action::Block)
+        .filter_map(|rule| match &rule.rule().target {
+            Target::Path(path) | Target::Directory { path, .. } => Some((rule, path.as_str())),
+            Target::ExecName(_) | Target::Glob(_) | Target::Object(_) => None,
+        })
+        .collect();
+    rules.sort_by_key(|(rule, _)| !matches!(rule.rule().target, Target::Path(_)));
+    rules
 }
 
 struct Search<'a> {
     root: &'a Root,
     view: View<'a>,
     left: usize,
-    found: Found,
+    files: Vec<MarkedFile>,
+    /// Why not everything was looked at.
+    cut: Option<String>,
 }
 
 impl Search<'_> {
+    fn rule(&mut self, target: &Target, path: &str) {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let opened = self.root.open(&format!("{above}/"), flags);
+        let Some(above) = self.unless_refused(opened) else {
+            return;
+        };
+        match target {
+            Target::Directory { recursive, .. } => {
+                let depth = if *recursive { DEPTH } else { 0 };
+                let name = if name.is_empty() { "." } else { name };
+                let mut path = path.as_bytes().to_vec();
+                self.directory(above.as_fd(), OsStr::new(name), &mut path, depth);
+            }
+            _ => self.file(above.as_fd(), OsStr::new(name), path.as_bytes()),
+        }
+    }
+
+    /// What was opened. What is not there, or is something else, has no other names.
+    fn unless_refused<T>(&mut self, opened: rustix::io::Result<T>) -> Option<T> {
+        match opened {
+            Ok(opened) => Some(opened),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+            Err(error) => {
+                self.cut = Some(format!("some could not be opened: {error}"));
+                None
+            }
+        }
+    }
+
     fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8]) {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(file) = openat(directory, name, flags, Mode::empty()) else {
+        let opened = openat(directory, name, flags, Mode::empty());
+        let Some(file) = self.unless_refused(opened) else {
             return;
         };
         let Ok(stat) = fstat(&file) else { return };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink < 2 {
             return;
         }
-        let Ok(device) = fstat(directory).map(|stat| stat.st_dev) else {
+        let (Ok(device), Some(inode)) = (device(directory, file.as_fd()), inode(file.as_fd()))
+        else {
+            self.cut = Some("the kernel does not tell which file one is".to_owned());
             return;
         };
-        let Some(inode) = inode(file.as_fd()) else {
-            return;
-        };
-        if self.found.files.len() >= FILES {
-            self.found.cut = Some(format!(
-                "more than {FILES} protected files have other names"
-            ));
+        if self.files.len() >= FILES {
+            self.cut = Some(format!("more than {FILES} ruled files have several names"));
             return;
         }
         let ops = if self.root.from_image(path, device) {
@@ -130,7 +185,7 @@ impl Search<'_> {
         } else {
             u32::MAX
         };
-        self.found.files.push(MarkedFile {
+        self.files.push(MarkedFile {
             file: FileId {
                 device: major(device) << 20 | minor(device),
                 inode,
@@ -140,65 +195,62 @@ impl Search<'_> {
         });
     }
 
-    fn directory(&mut self, directory: BorrowedFd<'_>, path: &mut Vec<u8>, depth: usize) {
-        let Ok(entries) = Dir::read_from(directory) else {
+    fn directory(&mut self, above: BorrowedFd<'_>, name: &OsStr, path: &mut Vec<u8>, depth: usize) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(above, name, flags, Mode::empty());
+        let Some(directory) = self.unless_refused(opened) else {
             return;
         };
-        for entry in entries.flatten() {
+        let read = Dir::read_from(&directory);
+        for entry in self.unless_refused(read).into_iter().flatten() {
+            let Some(entry) = self.unless_refused(entry) else {
+                return;
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
             if self.left == 0 {
-                self.found.cut = Some(format!(
-                    "the ruled directories hold more than {ENTRIES} entries"
+                self.cut = Some(format!(
+                    "there are more than {ENTRIES} in ruled directories"
                 ));
-            }
-            if self.found.cut.is_some() {
                 return;
             }
             self.left -= 1;
             let end = path.len();
             path.push(b'/');
             path.extend_from_slice(name);
-            self.entry(
-                directory,
-                OsStr::from_bytes(name),
-                entry.file_type(),
-                path,
-                depth,
-            );
+            let name = OsStr::from_bytes(name);
+            let kind = entry.file_type();
+            if matches!(kind, FileType::RegularFile | FileType::Unknown) {
+                self.file(directory.as_fd(), name, path);
+            }
+            // Some file systems do not tell; then this finds out.
+            if matches!(kind, FileType::Directory | FileType::Unknown) && depth > 0 {
+                self.directory(directory.as_fd(), name, path, depth - 1);
+            }
             path.truncate(end);
-        }
-    }
-
-    fn entry(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        kind: FileType,
-        path: &mut Vec<u8>,
-        depth: usize,
-    ) {
-        let base = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match kind {
-            FileType::RegularFile | FileType::Unknown => {
-                self.file(directory, name, path);
-            }
-            FileType::Directory if depth > 0 => {
-                let flags = base | OFlags::RDONLY | OFlags::DIRECTORY;
-                if let Ok(below) = openat(directory, name, flags, Mode::empty()) {
-                    self.directory(below.as_fd(), path, depth - 1);
-                }
-            }
-            _ => {}
         }
     }
 }
 
-/// The kernel's own number of a file (`ino` in proc(5)'s `fdinfo`, since 5.14). An overlay may show
-/// another in `stat`, and of a file the device of the layer it comes from; of a directory it shows
-/// its own device.
+/// The device of a file's inode. An overlay shows that of the layer a file comes from, but its own
+/// for a directory; what is mounted over a name is of another file system than its directory.
+fn device(directory: BorrowedFd<'_>, file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    let mount = |fd| {
+        let flags = AtFlags::EMPTY_PATH;
+        statx(fd, "", flags, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+    };
+    let of = if mount(directory)? == mount(file)? {
+        directory
+    } else {
+        file
+    };
+    Ok(fstat(of)?.st_dev)
+}
+
+/// The kernel's own number of a file (`ino` in proc(5)'s `fdinfo`, since 5.14), where an overlay may
+/// show another in `stat`.
 fn inode(file: BorrowedFd<'_>) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     let inode = info.lines().find_map(|line| line.strip_prefix("ino:"))?;
@@ -216,6 +268,18 @@ mod tests {
         metadata:\n  name: p\nspec:\n  selector:\n    matchLabels:\n      app: web\n  process:\n    \
         matchPaths:\n    - path: /bin/apt\n  file:\n    matchDirectories:\n    - dir: /etc/keys/\n      \
         recursive: true\n  action: Block\n";
+
+    fn search(directory: &std::path::Path) -> (Found, Compiled) {
+        let reading = read(POLICY, "p.yaml");
+        assert!(!reading.failed(), "{}", reading.rendered);
+        let policies = reading.documents.into_iter().map(|d| d.policy);
+        let aliases = Aliases::observed([("/bin", "usr/bin")]);
+        let effective = Effective::new(policies, Posture::Audit, aliases);
+        let compiled = compile(&effective).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let root = rustix::fs::open(directory, flags, Mode::empty()).unwrap();
+        (find(&Root::plain(root), &effective, &compiled), compiled)
+    }
 
     #[test]
     fn finds_ruled_files_with_other_names_and_nothing_else() {
@@ -243,16 +307,8 @@ mod tests {
             std::fs::hard_link(path(from), path(to)).unwrap();
         }
 
-        let reading = read(POLICY, "p.yaml");
-        assert!(!reading.failed(), "{}", reading.rendered);
-        let policies = reading.documents.into_iter().map(|d| d.policy);
-        let aliases = Aliases::observed([("/bin", "usr/bin")]);
-        let effective = Effective::new(policies, Posture::Audit, aliases);
-        let compiled = compile(&effective).unwrap();
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let root = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
-        let found = find(&Root::plain(root), &effective, &compiled);
-        assert_eq!(found.cut, None);
+        let (found, compiled) = search(dir.path());
+        assert!(found.remarks.is_empty(), "{:?}", found.remarks);
         let view = View::parse(&compiled.words).unwrap();
         let mut is: Vec<(u64, u32)> = found
             .files
@@ -274,5 +330,31 @@ mod tests {
             is.iter().all(|(_, set)| *set != 0),
             "the set is that of the ruled path"
         );
+    }
+
+    #[test]
+    fn a_crowd_in_a_directory_pushes_no_path_out_and_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["usr/bin", "etc/keys", "tmp"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        for number in 0..=FILES / 2 {
+            let one = path(&format!("etc/keys/{number}"));
+            std::fs::write(&one, "").unwrap();
+            std::fs::hard_link(&one, path(&format!("etc/keys/{number}-too"))).unwrap();
+        }
+        std::fs::write(path("usr/bin/apt"), "").unwrap();
+        std::fs::hard_link(path("usr/bin/apt"), path("tmp/a")).unwrap();
+
+        let (found, compiled) = search(dir.path());
+        assert_eq!(found.files.len(), FILES);
+        let view = View::parse(&compiled.words).unwrap();
+        let apt = walk(&view, b"/usr/bin/apt");
+        assert!(found.files.iter().any(|marked| marked.set == apt));
+        let told: Vec<(&str, u32)> = (found.remarks.iter())
+            .map(|remark| (remark.path.as_str(), remark.line))
+            .collect();
+        assert_eq!(told, [("/etc/keys/", 14)]);
     }
 }

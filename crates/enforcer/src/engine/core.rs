@@ -18,8 +18,8 @@ use crate::{
         Change, Index, IndexError, Loaded, MemberStatus, PolicyId, Rules, Source, Switched,
         error_text,
     },
-    links::Link,
     marks::Found,
+    remark::Remark,
     source::{
         directory::FileChange,
         read::{Document, read},
@@ -107,8 +107,8 @@ pub struct ListedPolicy {
     pub workloads: Vec<String>,
     /// What keeps it from being in force.
     pub error: Option<String>,
-    /// Rules that name links, and in which workloads.
-    pub links: Vec<(Link, String)>,
+    /// What was found out about its rules, and in which workloads.
+    pub remarks: Vec<(Remark, String)>,
     /// Nothing is enforced, and why; beats everything else.
     pub observe_only: Option<String>,
 }
@@ -455,17 +455,19 @@ impl Core {
         }
     }
 
-    /// Marks files and remembers links, if their workload still has the table they were found with.
-    pub fn found(&mut self, switched: &Switched, found: &Found, links: Vec<Link>) {
+    /// Marks files and remembers what there is to say of rules, if their workload still has the
+    /// table they were found with.
+    pub fn found(&mut self, switched: &Switched, mut found: Found) {
         let current = self.index.table(switched.number);
         if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
             return;
         }
-        self.index.set_links(switched.number, links);
         let (number, table) = (switched.number, &switched.table.compiled);
         if let Err(error) = self.backend.mark(number, table, &found.files) {
             warn!(%error, workload = number, "protected files could not be marked");
+            found.unmarked(&switched.table.effective, &error.to_string());
         }
+        self.index.set_remarks(number, found.remarks);
     }
 
     pub(super) fn take_switched(&mut self) -> Vec<Switched> {
@@ -500,9 +502,11 @@ impl Core {
 
     fn listed(&self, id: &PolicyId, loaded: &Loaded) -> ListedPolicy {
         let (workloads, error) = self.index.reach(id);
-        let links = self.index.links(&loaded.policy).into_iter();
+        let remarks = self.index.remarks(&loaded.policy).into_iter();
         ListedPolicy {
-            links: links.map(|(link, names)| (link.clone(), names)).collect(),
+            remarks: remarks
+                .map(|(remark, names)| (remark.clone(), names))
+                .collect(),
             id: id.clone(),
             loaded: loaded.clone(),
             workloads,

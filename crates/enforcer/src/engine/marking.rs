@@ -13,6 +13,7 @@ use super::{Core, Task};
 use crate::{
     index::Switched,
     links, marks,
+    remark::About,
     workload::{Identity, root::Root},
 };
 
@@ -32,21 +33,22 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
     thread::Builder::new().name("marks".into()).spawn(move || {
         for job in jobs {
             let Some(tasks) = tasks.upgrade() else { return };
-            let (found, links) = match Root::of_process(job.pid) {
+            let found = match Root::of_process(job.pid) {
                 Ok(root) => {
                     let table = &job.switched.table;
-                    let found = marks::find(&root, &table.effective, &table.compiled);
-                    (found, links::find(&root, &table.effective))
+                    let mut found = marks::find(&root, &table.effective, &table.compiled);
+                    found.remarks.extend(links::find(&root, &table.effective));
+                    found
                 }
                 Err(error) => {
                     debug!(%error, workload = job.switched.number, "workload ended before its files were looked at");
                     continue;
                 }
             };
-            if let Some(why) = &found.cut {
-                warn!(workload = job.switched.number, why, "not every protected file was checked for other names");
+            if found.remarks.iter().any(|remark| matches!(remark.about, About::Unsearched(_))) {
+                warn!(workload = job.switched.number, "not every protected file was checked for hard links; the policies' statuses tell more");
             }
-            let task: Task = Box::new(move |core| core.found(&job.switched, &found, links));
+            let task: Task = Box::new(move |core| core.found(&job.switched, found));
             if tasks.blocking_send(task).is_err() {
                 return;
             }

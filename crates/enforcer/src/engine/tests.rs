@@ -85,8 +85,8 @@ async fn a_rule_on_a_link_is_told_of_until_it_names_the_real_path() {
     let remarks = async |wanted: usize| {
         for _ in 0..500 {
             let listed = engine.ask(|core| core.policies()).await.unwrap();
-            let links = listed[0].links.iter();
-            let told: Vec<String> = links.map(|(link, names)| link.remark(names)).collect();
+            let remarks = listed[0].remarks.iter();
+            let told: Vec<String> = remarks.map(|(remark, names)| remark.text(names)).collect();
             if told.len() == wanted {
                 return told.concat();
             }

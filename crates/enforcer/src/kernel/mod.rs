@@ -177,9 +177,6 @@ impl Kernel {
         self.workloads
             .set(index, entry, 0)
             .context("write a workload")?;
-        if handle == Handle::NONE {
-            self.unmark(workload, &HashSet::new())?;
-        }
         self.tables.acquire(handle);
         let before = if handle == Handle::NONE {
             self.applied.remove(&workload)
@@ -188,6 +185,9 @@ impl Kernel {
         };
         if let Some(before) = before {
             self.tables.release(before);
+        }
+        if handle == Handle::NONE {
+            self.unmark(workload, &HashSet::new())?;
         }
         Ok(())
     }
@@ -212,6 +212,7 @@ impl Kernel {
 
     fn mark_files(&mut self, workload: u32, handle: Handle, files: &[MarkedFile]) -> Result<()> {
         let mut wanted = HashSet::new();
+        let mut result = Ok(());
         for marked in files {
             let key = MarkKey {
                 workload,
@@ -223,7 +224,11 @@ impl Kernel {
                 set: marked.set,
                 ops: marked.ops,
             };
-            self.marks.insert(key, mark, 0).context("mark a file")?;
+            result = self.marks.insert(key, mark, 0).context("mark a file");
+            if result.is_err() {
+                // Those that found room count all the same.
+                break;
+            }
             self.marked.entry(workload).or_default().insert(key);
             wanted.insert(key);
         }
@@ -236,7 +241,7 @@ impl Kernel {
                 .set(index, entry, 0)
                 .context("write a workload")?;
         }
-        Ok(())
+        result
     }
 
     fn bump_epoch(&mut self) -> Result<()> {

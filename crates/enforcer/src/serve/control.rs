@@ -65,7 +65,7 @@ fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
             Enforcement::Idle,
             "it selects no workload at the moment".into(),
         ),
-        None if !policy.loaded.policy.not_enforced.is_empty() || !policy.links.is_empty() => {
+        None if !policy.loaded.policy.not_enforced.is_empty() || !policy.remarks.is_empty() => {
             (Enforcement::Partial, "some of it is not enforced".into())
         }
         None => (Enforcement::Full, String::new()),
@@ -79,12 +79,15 @@ fn not_enforced(policy: &ListedPolicy) -> Vec<NotEnforced> {
         why: part.why.clone(),
         line: part.location.line,
     });
-    let links = policy.links.iter().map(|(link, workloads)| NotEnforced {
-        field: link.path.clone(),
-        why: link.remark(workloads),
-        line: link.line,
-    });
-    parts.chain(links).collect()
+    let remarks = policy
+        .remarks
+        .iter()
+        .map(|(remark, workloads)| NotEnforced {
+            field: remark.path.clone(),
+            why: remark.text(workloads),
+            line: remark.line,
+        });
+    parts.chain(remarks).collect()
 }
 
 fn describe(policy: &ListedPolicy, with_text: bool) -> Policy {
