@@ -239,13 +239,13 @@ pub(crate) struct EventScratch {
 #[btf_map]
 pub(crate) static EVENT_SCRATCH: Array<EventScratch, 256> = Array::new();
 
-/// Refusals, 8 MiB. Read by user space.
+/// Refusals, 4 MiB. Read by user space.
 #[btf_map]
-pub(crate) static DENIALS: RingBuf<u8, { 8 << 20 }> = RingBuf::new();
+pub(crate) static DENIALS: RingBuf<u8, { 4 << 20 }> = RingBuf::new();
 
-/// Audited accesses, 8 MiB. Read by user space.
+/// Audited accesses, 4 MiB. Read by user space.
 #[btf_map]
-pub(crate) static AUDITS: RingBuf<u8, { 8 << 20 }> = RingBuf::new();
+pub(crate) static AUDITS: RingBuf<u8, { 4 << 20 }> = RingBuf::new();
 
 /// What the self-test causes, 64 KiB. Read by user space.
 #[btf_map]

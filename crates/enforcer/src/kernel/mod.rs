@@ -95,6 +95,7 @@ impl Kernel {
             hooks: kernel.loaded.support(),
             ..crate::node::look()
         };
+        sys::trim();
         Ok(kernel)
     }
 

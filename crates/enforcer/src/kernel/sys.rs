@@ -1,5 +1,5 @@
 //! Element commands of `bpf(2)` that aya has no function for: emptying a slot of an array of maps,
-//! and reading a value too large for the stack.
+//! and reading a value too large for the stack. And giving memory back.
 
 use std::{
     io,
@@ -70,4 +70,14 @@ pub(super) fn map_in_slot(map: BorrowedFd<'_>, slot: u32) -> io::Result<u32> {
 /// What the kernel says.
 pub(super) fn read_words(map: BorrowedFd<'_>, words: &mut [u64]) -> io::Result<()> {
     element(LOOKUP_ELEM, map, 0, words.as_mut_ptr().cast())
+}
+
+/// Gives the memory that was freed back to the kernel. The allocator keeps what the reading of the
+/// kernel's types took at the start, many times what the daemon needs afterwards.
+pub(super) fn trim() {
+    // SAFETY: takes no pointers, and is safe to call at any time in any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
