@@ -197,7 +197,7 @@ impl Visitor for Ask {
     #[inline(always)]
     fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> Result<(), Fault> {
         let scratch = self.scratch;
-        let set = set_of(table, scratch);
+        let set = set_of(table, scratch).ok_or(Fault::Read)?;
         // SAFETY: claimed by this task.
         unsafe {
             (*scratch).answer = Answer {
@@ -352,6 +352,6 @@ impl Visitor for SourceOf {
 
     #[inline(always)]
     fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> u32 {
-        table::set(&table, set_of(table, self.scratch)).source()
+        set_of(table, self.scratch).map_or(0, |set| table::set(&table, set).source())
     }
 }

@@ -12,7 +12,7 @@ use karmor_abi::{
     table::{self, ABSORBING, CLASS_WORDS_LOG2, Words},
 };
 
-use crate::maps::{Feed, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K};
+use crate::maps::{Feed, NO_STATE, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K};
 
 /// A table in a kernel map, of `WORDS` words, a power of two.
 #[derive(Clone, Copy)]
@@ -90,9 +90,8 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
             feed.state = u64::from(state);
             return 1;
         }
-        // SAFETY: the index is masked below the length. On a fault the helper writes zeroes, on
-        // which no pattern has a transition of its own.
-        unsafe {
+        // SAFETY: the index is masked below the length.
+        let read = unsafe {
             let left = feed.left - 1;
             let name = (*scratch).names[left as usize & (PATH_COMPONENTS - 1)];
             feed.left = left;
@@ -101,7 +100,11 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
                 (&raw mut (*scratch).bytes).cast(),
                 (name.len & 0xff) as u32,
                 name.text as *const c_void,
-            );
+            )
+        };
+        if read != 0 {
+            feed.state = u64::from(NO_STATE);
+            return 1;
         }
     }
     // Names have at most 255 bytes, so that the last chunk ends inside the buffer.
@@ -130,24 +133,28 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
     i64::from(feed.left == 0)
 }
 
-/// The set of patterns that the walked object matches.
+/// The set of patterns that the walked object matches. `None` when its path cannot be read.
 #[inline(always)]
-pub(crate) fn set_of<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
+pub(crate) fn set_of<const WORDS: usize>(
+    table: KernelTable<WORDS>,
+    scratch: *mut Scratch,
+) -> Option<u32> {
     // SAFETY: claimed by this task.
-    match unsafe { (*scratch).walk.object } {
-        0 => table::object_set(&table, Object::Anonymous),
-        1 => table::object_set(&table, Object::Unreachable),
-        2 => table::object_set(&table, Object::TooLong),
+    let object = match unsafe { (*scratch).walk.object } {
+        0 => Object::Anonymous,
+        1 => Object::Unreachable,
+        2 => Object::TooLong,
         _ => {
             let state = state_of(table, scratch);
             // SAFETY: as above.
             unsafe { (*scratch).access.state = state };
-            table::accept(&table, state)
+            return (state != NO_STATE).then(|| table::accept(&table, state));
         }
-    }
+    };
+    Some(table::object_set(&table, object))
 }
 
-/// The automaton's state after the walked path.
+/// The automaton's state after the walked path, or [`NO_STATE`] when that cannot be read.
 #[inline(always)]
 pub(crate) fn state_of<const WORDS: usize>(
     table: KernelTable<WORDS>,
