@@ -46,10 +46,11 @@ impl Label {
     };
 }
 
-/// Where a workload's compiled table is: one word, so that a switch is one store.
+/// Where a workload's compiled table is, and how it is asked: one word, so that a switch is one
+/// store.
 ///
-/// Bits, from the lowest: 8 size class, 24 slot in that class's array of tables, 32 table identity.
-/// All zero: no policy.
+/// Bits, from the lowest: 8 size class, 23 slot in that class's array of tables, 1 whether the table
+/// tells source classes apart, 32 table identity. All zero: no policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Handle(pub u64);
@@ -58,10 +59,10 @@ impl Handle {
     /// No policy.
     pub const NONE: Self = Self(0);
 
-    /// Packs a handle. `uid` must not be 0, `slot` must fit 24 bits.
+    /// Packs a handle. `uid` must not be 0, `slot` must fit 23 bits.
     #[must_use]
-    pub const fn new(class: u8, slot: u32, uid: u32) -> Self {
-        Self(class as u64 | (slot as u64) << 8 | (uid as u64) << 32)
+    pub const fn new(class: u8, slot: u32, sourced: bool, uid: u32) -> Self {
+        Self(class as u64 | (slot as u64) << 8 | (sourced as u64) << 31 | (uid as u64) << 32)
     }
 
     /// Index into [`crate::table::CLASS_WORDS_LOG2`].
@@ -73,7 +74,13 @@ impl Handle {
     /// Slot in the class's array of tables.
     #[must_use]
     pub const fn slot(self) -> u32 {
-        (self.0 >> 8 & 0xff_ffff) as u32
+        (self.0 >> 8 & 0x7f_ffff) as u32
+    }
+
+    /// Whether the table tells source classes apart, so that a label must have its task's.
+    #[must_use]
+    pub const fn sourced(self) -> bool {
+        self.0 >> 31 & 1 != 0
     }
 
     /// Identity of the table, never reused while the kernel half is loaded.
@@ -94,10 +101,10 @@ pub struct Workload {
     /// Number of the workload this entry belongs to: entries are reused, numbers are not, and a
     /// task left over from an earlier holder must not be judged by this one's policies.
     pub workload: u32,
-    /// Source classes the table tells apart, class 0 included; 1 when no rule has a source.
-    pub sources: u32,
     /// Not zero when files of this workload are marked ([`Mark`]).
     pub marks: u32,
+    /// Zero; fills the entry up.
+    pub reserved: u32,
 }
 
 /// A file of a workload, whatever name it is reached by. 16 bytes.

@@ -149,7 +149,7 @@ fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<
     if subject.label.is_null() {
         return Err(Fault::NoLabel);
     }
-    if subject.sources > 1 {
+    if subject.handle.sourced() {
         refresh_sources(subject, scratch);
     }
     // SAFETY: the slot is claimed by this task, and only it writes its label.

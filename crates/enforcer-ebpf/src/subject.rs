@@ -26,8 +26,6 @@ pub(crate) struct Subject {
     pub(crate) workload: u32,
     /// Operations the table may not allow, of those asked about.
     pub(crate) ops: u32,
-    /// Source classes the table tells apart.
-    pub(crate) sources: u32,
     /// Not zero when files of its workload are marked.
     pub(crate) marks: u32,
     /// The table of its workload; never [`Handle::NONE`].
@@ -52,16 +50,17 @@ impl Subject {
     pub(crate) fn new(identity: &Identity, ops: u32) -> Option<Self> {
         let workload = identity.workload;
         let entry = WORKLOADS.get(workload & (WORKLOAD_ENTRIES - 1))?;
-        if entry.ops & ops == 0 || entry.workload != workload || entry.handle == Handle::NONE {
+        // SAFETY: a live map value. Read once: a switch replaces it at any moment.
+        let handle = unsafe { (&raw const entry.handle).read_volatile() };
+        if entry.ops & ops == 0 || entry.workload != workload || handle == Handle::NONE {
             return None;
         }
         Some(Self {
             label: identity.label,
             workload,
             ops: entry.ops & ops,
-            sources: entry.sources,
             marks: entry.marks,
-            handle: entry.handle,
+            handle,
         })
     }
 }

@@ -18,7 +18,8 @@ pub trait Backend: Send {
     /// What this node can enforce, found by trying.
     fn capabilities(&self) -> &Capabilities;
 
-    /// Makes tasks in the cgroup with this id (and below) belong to a workload.
+    /// Makes tasks in the cgroup with this id (and below) belong to a workload, beside those of its
+    /// other cgroups.
     ///
     /// The number is chosen by the caller, is never 0, and is never reused while the backend's
     /// state lives.
@@ -27,11 +28,12 @@ pub trait Backend: Send {
     /// When the kernel refuses; nothing changed then.
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
 
-    /// Forgets a workload. Tasks that still carry its label keep it, without policy.
+    /// Forgets a workload, which has these cgroups. Tasks that still carry its label keep it,
+    /// without policy.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn remove_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
+    fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError>;
 
     /// Switches workloads to a table, each in one step, or to none. The table is shared by all of
     /// them. Returns once every check that starts later sees the new table.

@@ -172,7 +172,8 @@ pub struct Table {
 #[derive(Debug)]
 struct Member {
     identity: Identity,
-    cgroup_id: u64,
+    /// The backend knows its tasks.
+    registered: bool,
     aliases: Aliases,
     /// What is in force; `None` until the first success.
     key: Option<Key>,
@@ -205,7 +206,7 @@ pub struct Index {
 /// What a list says about a workload.
 #[derive(Clone, Debug)]
 pub struct MemberStatus {
-    /// Number.
+    /// Number; 0 for the host, and for a container that got none.
     pub number: u32,
     /// Who.
     pub identity: Identity,
@@ -291,11 +292,12 @@ impl Index {
         outcome
     }
 
-    /// Adds a workload, with its policies. The host has no cgroup.
+    /// Adds a workload, with its policies. The host has no cgroup. May be repeated, with the same
+    /// cgroup or one more.
     ///
     /// # Errors
-    /// When it cannot be registered, or its policies cannot be put in force; in the latter case it
-    /// is known and its status says so.
+    /// When it cannot be registered, or its policies cannot be put in force; it is known all the
+    /// same, and its status says so.
     pub fn add(
         &mut self,
         backend: &mut dyn Backend,
@@ -303,44 +305,54 @@ impl Index {
         identity: Identity,
         cgroup_id: Option<u64>,
     ) -> Result<(), IndexError> {
-        let name = identity.name(&self.rules.node).to_owned();
-        let refused = |source| IndexError::Backend {
-            workload: name,
-            source: Arc::new(source),
+        let workload = identity.name(&self.rules.node).to_owned();
+        let registration = match cgroup_id {
+            Some(cgroup_id) => backend.add_workload(number, cgroup_id),
+            None => Ok(()),
         };
-        if let Some(cgroup_id) = cgroup_id {
-            backend.add_workload(number, cgroup_id).map_err(refused)?;
-        }
+        let registration = registration.map_err(|source| IndexError::Backend {
+            workload,
+            source: Arc::new(source),
+        });
         let aliases = identity.aliases();
         let kept = self.members.remove(&number);
         let (key, table, remarks) =
             kept.map_or_else(Default::default, |m| (m.key, m.table, m.remarks));
-        let cgroup_id = cgroup_id.unwrap_or(0);
         let member = Member {
             identity,
-            cgroup_id,
+            registered: registration.is_ok(),
             aliases,
             key,
             table,
             remarks,
-            error: None,
+            error: registration.as_ref().err().map(error_text),
         };
         self.members.insert(number, member);
-        let outcome = self.reconcile_some(backend, &[number]);
+        let outcome = registration.and_then(|()| self.reconcile_some(backend, &[number]));
         self.forget_unused();
         outcome
     }
 
-    /// Removes a workload. Unknown numbers are fine.
+    /// Removes a workload, with its cgroups; also one that only the backend knows.
     ///
     /// # Errors
     /// When the backend refuses; the workload is forgotten all the same.
-    pub fn remove(&mut self, backend: &mut dyn Backend, number: u32) -> Result<(), BackendError> {
-        let Some(member) = self.members.remove(&number) else {
-            return Ok(());
-        };
+    pub fn remove(
+        &mut self,
+        backend: &mut dyn Backend,
+        number: u32,
+        cgroups: &[u64],
+    ) -> Result<(), BackendError> {
+        self.members.remove(&number);
         self.forget_unused();
-        backend.remove_workload(number, member.cgroup_id)
+        backend.remove_workload(number, cgroups)
+    }
+
+    /// Whether all is well with a workload.
+    #[must_use]
+    pub fn is_well(&self, number: u32) -> bool {
+        let member = self.members.get(&number);
+        member.is_some_and(|member| member.error.is_none())
     }
 
     /// The table in force on a workload.
@@ -415,7 +427,8 @@ impl Index {
         let mut names = Vec::new();
         let mut error = None;
         for member in self.members.values() {
-            if member.serials().any(|serial| *serial == loaded.serial) {
+            let carries = member.serials().any(|serial| *serial == loaded.serial);
+            if carries && member.registered {
                 names.push(member.identity.name(&self.rules.node).to_owned());
             } else if error.is_none() && self.selects(member, &loaded.policy) {
                 error.clone_from(&member.error);
@@ -481,7 +494,7 @@ impl Index {
     ) -> Result<(), IndexError> {
         let mut groups: HashMap<Key, Vec<u32>> = HashMap::new();
         for number in numbers {
-            let Some(member) = self.members.get(number) else {
+            let Some(member) = self.members.get(number).filter(|m| m.registered) else {
                 continue;
             };
             let wanted = self.wanted(member);

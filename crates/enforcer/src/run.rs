@@ -267,7 +267,7 @@ async fn follow_containers(
     let follow = containerd::follow(socket, hierarchy, sender, connection, listed.clone());
     let take = async {
         while let Some(event) = events.recv().await {
-            let whole = matches!(event, RuntimeEvent::Only(_));
+            let whole = matches!(event, RuntimeEvent::Listed(_));
             if engine.ask(|core| core.runtime(event)).await.is_err() {
                 return;
             }

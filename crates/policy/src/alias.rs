@@ -7,6 +7,8 @@
 //! Only the links listed here are believed. A process that may write to its root could otherwise
 //! plant a link that drags a rule to another place.
 
+use serde::{Deserialize, Serialize};
+
 use crate::glob::Token;
 
 /// Every link that is believed, with each place distributions point it at.
@@ -33,9 +35,37 @@ const MERGED_USR: usize = 8;
 
 /// The links a workload's root has, those that were seen before those that are assumed. A name may
 /// have several.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+///
+/// Kept as a list of pairs of link and place; a pair that is not on the list is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(
+    into = "Vec<(&'static str, &'static str)>",
+    try_from = "Vec<(String, String)>"
+)]
 pub struct Aliases {
     pairs: Vec<(&'static str, &'static str)>,
+}
+
+impl From<Aliases> for Vec<(&'static str, &'static str)> {
+    fn from(aliases: Aliases) -> Self {
+        aliases.pairs
+    }
+}
+
+impl TryFrom<Vec<(String, String)>> for Aliases {
+    type Error = String;
+
+    fn try_from(pairs: Vec<(String, String)>) -> Result<Self, String> {
+        let known = |(link, place): (String, String)| {
+            let pair = KNOWN
+                .iter()
+                .find(|(from, to)| *from == link && *to == place);
+            pair.copied()
+                .ok_or_else(|| format!("a link from {link:?} to {place:?} is not believed"))
+        };
+        let pairs = pairs.into_iter().map(known).collect::<Result<_, _>>()?;
+        Ok(Self { pairs })
+    }
 }
 
 impl Aliases {
@@ -226,6 +256,15 @@ mod tests {
             aliases.names("/sbin/ip"),
             ["/sbin/ip", "/usr/bin/ip", "/usr/sbin/ip"]
         );
+    }
+
+    #[test]
+    fn what_was_kept_is_what_was_seen() {
+        let seen = Aliases::observed([("/sbin", "usr/bin"), ("/usr/sbin", "bin")]);
+        let kept = serde_json::to_string(&seen).expect("serializes");
+        assert_eq!(serde_json::from_str::<Aliases>(&kept).expect("reads"), seen);
+        let planted = r#"[["/etc", "/tmp"]]"#;
+        assert!(serde_json::from_str::<Aliases>(planted).is_err());
     }
 
     #[test]

@@ -263,7 +263,7 @@ pub struct RuntimeSocket {
 #[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Workload {
-    /// The kernel's number for it.
+    /// The kernel's number for it; 0 for the host, and for a container that got none.
     #[prost(uint32, tag = "1")]
     pub id: u32,
     #[prost(string, tag = "2")]
@@ -281,6 +281,9 @@ pub struct Workload {
     /// Names of the policies that apply to it.
     #[prost(string, repeated, tag = "7")]
     pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What keeps it, or a change of its policies, from being in force.
+    #[prost(string, optional, tag = "8")]
+    pub error: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// What became of events since this daemon took over:
 /// emitted = delivered + lost + what is on its way, in each class and in sum.

@@ -27,7 +27,7 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
         return refuse(identity.workload, child);
     }
     if let Some(subject) = Subject::new(&identity, Op::Exec.bit() | Op::Map.bit())
-        && subject.sources > 1
+        && subject.handle.sourced()
         && let Some(scratch) = path::claim()
     {
         // The child's parent class is the image that forks now; later it cannot be told.

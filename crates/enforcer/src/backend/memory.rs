@@ -109,7 +109,8 @@ impl Handle {
         self.state().tables.insert(workload, Arc::clone(table));
     }
 
-    /// Makes the next calls of [`Backend::apply`] fail, or succeed again.
+    /// Makes the next calls of [`Backend::apply`] and [`Backend::add_workload`] fail, or succeed
+    /// again.
     pub fn refuse(&self, why: Option<&'static str>) {
         self.state().refuse = why;
     }
@@ -215,13 +216,19 @@ impl Backend for Memory {
     }
 
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
-        self.handle.state().cgroups.insert(cgroup_id, workload);
+        let mut state = self.handle.state();
+        if let Some(why) = state.refuse {
+            return Err(BackendError::Full(why));
+        }
+        state.cgroups.insert(cgroup_id, workload);
         Ok(())
     }
 
-    fn remove_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
+    fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {
         let mut state = self.handle.state();
-        state.cgroups.remove(&cgroup_id);
+        state
+            .cgroups
+            .retain(|cgroup_id, _| !cgroups.contains(cgroup_id));
         state.tables.remove(&workload);
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::{
         read::{Document, read},
         store::{Store, id_of},
     },
-    workload::{Container, Identity, RuntimeEvent, cgroup, numbers::Numbers},
+    workload::{Container, Identity, RuntimeEvent, numbers::Numbers},
 };
 
 /// Most policies at a time, from all sources.
@@ -52,7 +52,9 @@ pub struct Core {
     numbers: Numbers,
     identities: Identities,
     /// Containers by key.
-    running: BTreeMap<String, (u32, Arc<Container>)>,
+    running: BTreeMap<String, Arc<Container>>,
+    /// Containers that got no number and so are not protected, by key, and why.
+    unnumbered: BTreeMap<String, (Arc<Container>, String)>,
     /// What is wrong with files of the watched directory.
     complaints: BTreeMap<PathBuf, String>,
 }
@@ -127,6 +129,7 @@ impl Core {
             numbers: setup.numbers,
             identities: setup.identities,
             running: BTreeMap::new(),
+            unnumbered: BTreeMap::new(),
             complaints: BTreeMap::new(),
         };
         let documents = core
@@ -355,39 +358,45 @@ impl Core {
     pub fn runtime(&mut self, event: RuntimeEvent) {
         match event {
             RuntimeEvent::Running(container) => self.running(*container),
-            RuntimeEvent::Exited(key) => {
-                let empty = self
-                    .running
-                    .get(&key)
-                    .is_some_and(|(_, c)| cgroup::is_empty(&c.cgroup));
-                if empty {
-                    self.gone(&key);
-                }
+            RuntimeEvent::Ended(key) => self.ended(&key),
+            RuntimeEvent::Listed(keys) => {
+                let listed: BTreeSet<String> = keys.into_iter().collect();
+                let known = self.numbers.known().map(|(key, _)| key.to_owned());
+                let others: Vec<String> = known.filter(|key| !listed.contains(key)).collect();
+                others.iter().for_each(|key| self.ended(key));
             }
-            RuntimeEvent::Gone(key) => self.gone(&key),
-            RuntimeEvent::Only(keys) => self.only(&keys),
         }
     }
 
-    fn running(&mut self, container: Container) {
+    fn running(&mut self, mut container: Container) {
         let key = container.key();
-        match self.running.get(&key) {
-            Some((_, known)) if **known == container => return,
-            // Started anew without a word about its end.
-            Some((_, known)) if known.cgroup_id != container.cgroup_id => self.gone(&key),
-            _ => {}
+        // Started anew without a word about its end.
+        if let Some(known) = self.numbers.get(&key)
+            && !known.cgroups.contains(&container.cgroup)
+        {
+            self.ended(&key);
         }
-        let number = match self.numbers.assign(&key, container.cgroup_id) {
-            Ok(number) => number,
+        let (cgroup, aliases) = (&container.cgroup, container.aliases.as_ref());
+        let numbered = match self.numbers.assign(&key, cgroup, aliases) {
+            Ok(numbered) => numbered,
             Err(error) => {
                 warn!(container = container.name, %error, "container is not protected");
+                let unnumbered = (Arc::new(container), error.to_string());
+                self.unnumbered.insert(key, unnumbered);
                 return;
             }
         };
+        self.unnumbered.remove(&key);
+        container.aliases = numbered.aliases;
+        let number = numbered.number;
+        let known = self.running.get(&key);
+        if known.is_some_and(|known| **known == container) && self.index.is_well(number) {
+            return;
+        }
         let container = Arc::new(container);
         let identity = Identity::Container(Arc::clone(&container));
         self.identities.insert(number, identity.clone());
-        let cgroup_id = container.cgroup_id;
+        let cgroup_id = container.cgroup.id;
         match self
             .index
             .add(&mut *self.backend, number, identity, Some(cgroup_id))
@@ -405,54 +414,28 @@ impl Core {
                 );
             }
         }
-        self.running.insert(key, (number, container));
+        self.running.insert(key, container);
     }
 
-    fn gone(&mut self, key: &str) {
-        let Some((number, container)) = self.running.remove(key) else {
+    /// Forgets a container, of this run or an earlier one, unless a process of it is left: that one
+    /// has its number in its label, and under no other would a policy reach it.
+    fn ended(&mut self, key: &str) {
+        self.unnumbered.remove(key);
+        let Some(numbered) = self.numbers.get(key).filter(|n| n.is_empty()).cloned() else {
             return;
         };
+        let container = self.running.remove(key);
+        let name = container.as_ref().map_or(key, |c| c.name.as_str());
+        let number = numbered.number;
         self.identities.remove(number);
-        if let Err(error) = self.index.remove(&mut *self.backend, number) {
-            warn!(container = container.name, %error, "the kernel could not forget a container");
+        let cgroups = numbered.cgroup_ids();
+        if let Err(error) = self.index.remove(&mut *self.backend, number, &cgroups) {
+            warn!(container = name, %error, "the kernel could not forget a container");
         }
         if let Err(error) = self.numbers.release(key) {
             warn!(%error, "the end of a container is not remembered");
         }
-        info!(
-            container = container.name,
-            workload = number,
-            "container is gone"
-        );
-    }
-
-    /// Forgets containers that ended while nobody watched, in this run or before it.
-    fn only(&mut self, keys: &[String]) {
-        let keep: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-        let ended: Vec<String> = self
-            .running
-            .keys()
-            .filter(|k| !keep.contains(k.as_str()))
-            .cloned()
-            .collect();
-        ended.iter().for_each(|key| self.gone(key));
-        let stale: Vec<_> = self
-            .numbers
-            .known()
-            .filter(|(key, _)| !keep.contains(key) && !self.running.contains_key(*key))
-            .map(|(key, numbered)| (key.to_owned(), numbered))
-            .collect();
-        for (key, numbered) in stale {
-            let removed = self
-                .backend
-                .remove_workload(numbered.number, numbered.cgroup_id);
-            if let Err(error) = removed {
-                warn!(%error, container = key, "the kernel could not forget a container of an earlier run");
-            }
-            if let Err(error) = self.numbers.release(&key) {
-                warn!(%error, "the end of a container is not remembered");
-            }
-        }
+        info!(container = name, workload = number, "container is gone");
     }
 
     /// Marks files and remembers what there is to say of rules, if their workload still has the
@@ -527,7 +510,16 @@ impl Core {
     /// What each workload has.
     #[must_use]
     pub fn members(&self) -> Vec<MemberStatus> {
-        self.index.members().collect()
+        let unnumbered = self
+            .unnumbered
+            .values()
+            .map(|(container, error)| MemberStatus {
+                number: 0,
+                identity: Identity::Container(Arc::clone(container)),
+                policies: Vec::new(),
+                error: Some(error.clone()),
+            });
+        self.index.members().chain(unnumbered).collect()
     }
 
     /// Distinct tables in use.

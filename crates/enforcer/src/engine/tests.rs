@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt as _;
+
 use karmor_policy::{
     alias::Aliases, compile::compile, compiled::Compiled, model::Posture, select::Effective,
 };
@@ -7,7 +9,7 @@ use crate::{
     backend::{Capabilities, memory::Memory},
     index::Rules,
     source::read::read,
-    workload::{Container, Node, RuntimeEvent, numbers::Numbers},
+    workload::{Container, Node, RuntimeEvent, cgroup::Cgroup, numbers::Numbers},
 };
 
 /// An engine's inside that keeps nothing on disk.
@@ -66,7 +68,8 @@ async fn a_rule_on_a_link_is_told_of_until_it_names_the_real_path() {
     std::fs::write(path("real"), "").unwrap();
     std::os::unix::fs::symlink("real", path("link")).unwrap();
     let mut container = Container::new("default", "c", "img", None, [].into());
-    (container.pid, container.cgroup_id) = (std::process::id(), 7);
+    container.pid = std::process::id();
+    container.cgroup.id = 7;
     let policy = |path: &str| {
         let text = format!(
             "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p}}\n\
@@ -102,4 +105,129 @@ async fn a_rule_on_a_link_is_told_of_until_it_names_the_real_path() {
     assert!(told.starts_with(&expected), "{told}");
     engine.ask(|core| core.set(on_real)).await.unwrap();
     remarks(0).await;
+}
+
+/// A container in a cgroup that is a directory here, with a process in it.
+fn container(dir: &std::path::Path, id: &str) -> Container {
+    let path = dir.join(id);
+    std::fs::create_dir_all(&path).unwrap();
+    populated(&path, true);
+    let mut container = Container::new("default", id, "img\n", None, [].into());
+    container.cgroup = Cgroup {
+        id: path.metadata().unwrap().ino(),
+        path,
+    };
+    container
+}
+
+fn populated(cgroup: &std::path::Path, populated: bool) {
+    let events = format!("populated {}\nfrozen 0\n", u8::from(populated));
+    std::fs::write(cgroup.join("cgroup.events"), events).unwrap();
+}
+
+fn runs(core: &mut Core, container: &Container) {
+    core.runtime(RuntimeEvent::Running(Box::new(container.clone())));
+}
+
+fn number(core: &Core) -> u32 {
+    let members = core.members();
+    assert_eq!(members.len(), 1);
+    members[0].number
+}
+
+#[test]
+fn a_container_is_gone_when_its_last_process_is_whatever_the_runtime_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Capabilities::default());
+    let kernel = memory.handle();
+    let mut core = core(memory);
+    core.runtime(RuntimeEvent::Ended("default/unknown".into()));
+    let web = container(dir.path(), "web");
+    runs(&mut core, &web);
+    runs(&mut core, &web);
+    let first = number(&core);
+    core.runtime(RuntimeEvent::Listed(Vec::new()));
+    core.runtime(RuntimeEvent::Ended(web.key()));
+    assert_eq!(number(&core), first, "a process is left");
+    assert_eq!(kernel.workload(web.cgroup.id), Some(first));
+    runs(&mut core, &web);
+    assert_eq!(number(&core), first);
+
+    populated(&web.cgroup.path, false);
+    core.runtime(RuntimeEvent::Listed(vec![web.key()]));
+    assert_eq!(number(&core), first, "it may be starting");
+    core.runtime(RuntimeEvent::Listed(Vec::new()));
+    assert!(core.members().is_empty());
+    assert_eq!(kernel.workload(web.cgroup.id), None);
+}
+
+#[test]
+fn a_container_that_moved_keeps_its_number_and_one_that_was_restarted_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Capabilities::default());
+    let kernel = memory.handle();
+    let mut core = core(memory);
+    let web = container(dir.path(), "web");
+    runs(&mut core, &web);
+    let first = number(&core);
+    let mut moved = web.clone();
+    moved.cgroup = container(dir.path(), "elsewhere").cgroup;
+    runs(&mut core, &moved);
+    assert_eq!(number(&core), first);
+    for cgroup in [&web.cgroup, &moved.cgroup] {
+        assert_eq!(kernel.workload(cgroup.id), Some(first));
+    }
+
+    populated(&moved.cgroup.path, false);
+    core.runtime(RuntimeEvent::Ended(web.key()));
+    assert_eq!(number(&core), first, "a process is left where it came from");
+
+    populated(&web.cgroup.path, false);
+    let mut again = web.clone();
+    again.cgroup = container(dir.path(), "again").cgroup;
+    runs(&mut core, &again);
+    assert_ne!(number(&core), first);
+    for cgroup in [&web.cgroup, &moved.cgroup] {
+        assert_eq!(kernel.workload(cgroup.id), None);
+    }
+}
+
+#[test]
+fn the_links_of_a_root_count_as_they_were_at_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Capabilities::default());
+    let kernel = memory.handle();
+    let mut core = core(memory);
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+        metadata: {name: p}\nspec:\n  process:\n    matchPaths:\n    - path: /sbin/ip\n  \
+        action: Block\n";
+    let reading = read(text, "p.yaml");
+    assert!(!reading.failed(), "{}", reading.rendered);
+    core.set(reading.documents.into_iter().next().unwrap());
+    let mut web = container(dir.path(), "web");
+    web.aliases = Some(Aliases::observed([("/sbin", "usr/sbin")]));
+    runs(&mut core, &web);
+    let before = kernel.table(number(&core)).unwrap();
+    web.aliases = Some(Aliases::observed([("/sbin", "usr/bin")]));
+    runs(&mut core, &web);
+    let after = kernel.table(number(&core)).unwrap();
+    assert_eq!(before.words, after.words);
+}
+
+#[test]
+fn a_container_that_could_not_be_registered_is_told_of_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Capabilities::default());
+    let kernel = memory.handle();
+    let mut core = core(memory);
+    let web = container(dir.path(), "web");
+    kernel.refuse(Some("workload"));
+    runs(&mut core, &web);
+    let error = core.members()[0].error.clone();
+    assert!(error.is_some_and(|error| error.contains("no room")));
+    assert_eq!(kernel.workload(web.cgroup.id), None);
+    kernel.refuse(None);
+    runs(&mut core, &web);
+    assert_eq!(core.members()[0].error, None);
+    assert_eq!(kernel.workload(web.cgroup.id), Some(number(&core)));
 }

@@ -165,15 +165,15 @@ impl Kernel {
             .map_err(kernel_error("loading a compiled table"))
     }
 
-    fn switch(&mut self, workload: u32, handle: Handle, ops: u32, sources: u32) -> Result<()> {
+    fn switch(&mut self, workload: u32, handle: Handle, ops: u32) -> Result<()> {
         let index = workload % limits::WORKLOADS;
         let entry = Workload {
             handle,
             ops,
             workload,
-            sources,
             // Those of an earlier table say nothing to this one, and it has none yet.
             marks: 0,
+            reserved: 0,
         };
         self.workloads
             .set(index, entry, 0)
@@ -283,13 +283,15 @@ impl Backend for Kernel {
             .map_err(&failed)
     }
 
-    fn remove_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
+    fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {
         let failed = kernel_error("forgetting a workload");
-        match self.cgroups.remove(&cgroup_id) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(failed(error.into())),
+        for cgroup_id in cgroups {
+            match self.cgroups.remove(cgroup_id) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
         }
-        self.switch(workload, Handle::NONE, 0, 0).map_err(failed)
+        self.switch(workload, Handle::NONE, 0).map_err(failed)
     }
 
     fn apply(
@@ -298,19 +300,18 @@ impl Backend for Kernel {
         table: Option<&Arc<Compiled>>,
     ) -> Result<(), BackendError> {
         let failed = kernel_error("switching policies");
-        let (handle, ops, sources) = match table {
-            None => (Handle::NONE, 0, 0),
+        let (handle, ops) = match table {
+            None => (Handle::NONE, 0),
             Some(table) => {
                 let handle = self.ensure(table)?;
                 let view =
                     View::parse(&table.words).map_err(|error| failed(anyhow::Error::new(error)))?;
-                (handle, view.header().ops, view.header().sources)
+                (handle, view.header().ops)
             }
         };
         self.loaded.attach(ops).map_err(&failed)?;
         for workload in workloads {
-            self.switch(*workload, handle, ops, sources)
-                .map_err(&failed)?;
+            self.switch(*workload, handle, ops).map_err(&failed)?;
         }
         self.loaded
             .detach_unneeded(self.tables.ops())

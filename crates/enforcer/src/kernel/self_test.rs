@@ -56,7 +56,7 @@ impl Kernel {
         let table = Arc::new(compile(&forbid(&place.dir.join(FORBIDDEN))?)?);
         for _ in 0..ATTEMPTS {
             let result = self.attempt(program, args, &place, &table);
-            let forgotten = self.remove_workload(SELF_TEST, place.cgroup_id);
+            let forgotten = self.remove_workload(SELF_TEST, &[place.cgroup_id]);
             let event = result?;
             forgotten?;
             if let Some((pid, event)) = event {

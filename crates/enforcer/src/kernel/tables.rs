@@ -176,7 +176,7 @@ impl Tables {
             return Ok(handle);
         }
         let view = View::parse(&table.words)?;
-        let ops = view.header().ops;
+        let (ops, sourced) = (view.header().ops, view.header().sources > 1);
         let class = CLASS_WORDS_LOG2
             .iter()
             .position(|log2| table.words.len() <= 1 << log2)
@@ -186,7 +186,7 @@ impl Tables {
         let mut words = table.words.clone();
         words[UID_WORD] = u64::from(uid);
         let due = std::mem::take(&mut self.retired);
-        let handle = Handle::new(u8::try_from(class)?, slot, uid);
+        let handle = Handle::new(u8::try_from(class)?, slot, sourced, uid);
         self.index
             .insert(uid, handle.0, 0)
             .context("note a table")?;

@@ -178,6 +178,7 @@ fn workload(member: MemberStatus, host: &str) -> Workload {
     let base = Workload {
         id: member.number,
         policies: member.policies,
+        error: member.error,
         ..Workload::default()
     };
     match member.identity {

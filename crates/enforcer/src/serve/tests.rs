@@ -27,7 +27,6 @@ use crate::{
     config::{Config, Settings},
     events::decode::tests::plain,
     run,
-    workload::{Container, RuntimeEvent},
 };
 
 /// A daemon in a directory of its own.
@@ -483,29 +482,6 @@ fn a_socket_left_behind_is_replaced_and_a_file_is_not() {
     std::fs::write(&file, "precious").unwrap();
     assert!(matches!(unix(&file), Err(ListenError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
-}
-
-#[test]
-fn messages_of_the_runtime_are_taken_in_any_order() {
-    let mut core = crate::engine::tests::core(Memory::new(Capabilities::default()));
-    core.runtime(RuntimeEvent::Gone("default/unknown".into()));
-    let mut container = Container::new(
-        "default",
-        "a",
-        "img\n",
-        None,
-        std::collections::BTreeMap::new(),
-    );
-    container.cgroup_id = 5;
-    core.runtime(RuntimeEvent::Running(Box::new(container.clone())));
-    core.runtime(RuntimeEvent::Running(Box::new(container.clone())));
-    assert_eq!(core.members().len(), 1);
-    container.cgroup_id = 6;
-    core.runtime(RuntimeEvent::Running(Box::new(container)));
-    assert_eq!(core.members().len(), 1);
-    assert_eq!(core.members()[0].number, 2, "a new start is a new workload");
-    core.runtime(RuntimeEvent::Only(Vec::new()));
-    assert!(core.members().is_empty());
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! From a container's first process to the id of its cgroup.
 
 use std::{
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Why a process leads to no cgroup of a container's own.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,32 @@ pub enum CgroupError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A cgroup of a container's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Id; the kernel gives none twice.
+    pub id: u64,
+    /// Directory.
+    pub path: PathBuf,
+}
+
+impl Cgroup {
+    /// Whether no process is left in it or below. `false` where that cannot be told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self.path.metadata() {
+            // Another one in its place: this one was removed, and so was empty.
+            Ok(metadata) if metadata.ino() != self.id => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::NotFound,
+        }
+        match std::fs::read_to_string(self.path.join("cgroup.events")) {
+            Ok(text) => text.lines().any(|line| line == "populated 0"),
+            Err(error) => error.kind() == ErrorKind::NotFound && !self.path.exists(),
+        }
+    }
 }
 
 /// Where the v2 hierarchy is mounted.
@@ -80,15 +110,19 @@ impl Hierarchy {
         }
     }
 
-    /// Id and directory of the cgroup of the container with this id, whose first process is `pid`.
+    /// The cgroup of the container with this id, whose first process is `pid`.
     ///
     /// # Errors
     /// When the process has ended, or has no cgroup that is the container's alone.
-    pub fn of_container(&self, id: &str, pid: u32) -> Result<(u64, PathBuf), CgroupError> {
+    pub fn of_container(&self, id: &str, pid: u32) -> Result<Cgroup, CgroupError> {
+        let ended = |error: &std::io::Error| {
+            error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+        };
         let path = self
             .of_process(&pid.to_string())
             .map_err(|error| match error {
-                CgroupError::Read { .. } => CgroupError::Gone(pid),
+                CgroupError::Read { source, .. } if ended(&source) => CgroupError::Gone(pid),
                 other => other,
             })?;
         let path = up_to_container(&path, id);
@@ -102,10 +136,11 @@ impl Hierarchy {
         }
         let directory = self.mount.join(path.trim_start_matches('/'));
         match std::fs::metadata(&directory) {
-            Ok(metadata) => Ok((metadata.ino(), directory)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(CgroupError::Gone(pid))
-            }
+            Ok(metadata) => Ok(Cgroup {
+                id: metadata.ino(),
+                path: directory,
+            }),
+            Err(error) if ended(&error) => Err(CgroupError::Gone(pid)),
             Err(source) => Err(CgroupError::Read {
                 path: directory.display().to_string(),
                 source,
@@ -124,15 +159,6 @@ impl Hierarchy {
     }
 }
 
-/// Whether no process is left in a cgroup or below.
-#[must_use]
-pub fn is_empty(directory: &Path) -> bool {
-    match std::fs::read_to_string(directory.join("cgroup.events")) {
-        Ok(text) => text.lines().any(|line| line == "populated 0"),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    }
-}
-
 /// Mount point of the first cgroup2 mount.
 fn mount_point(mountinfo: &str) -> Option<&str> {
     mountinfo.lines().find_map(|line| {
@@ -146,14 +172,28 @@ fn mount_point(mountinfo: &str) -> Option<&str> {
 /// The container's own cgroup: a container that runs an init system moves its first process to a
 /// cgroup below, where its other processes are not.
 fn up_to_container<'a>(path: &'a str, id: &str) -> &'a str {
-    let mut end = 0;
-    for part in path.split_inclusive('/') {
-        end += part.len();
-        if !id.is_empty() && part.trim_end_matches('/').contains(id) {
-            return path[..end].trim_end_matches('/');
+    let mut own = path;
+    while let Some((above, name)) = own.rsplit_once('/') {
+        if names(name, id) {
+            return own;
         }
+        own = above;
     }
     path
+}
+
+/// Whether a cgroup is named after a container: `ID`, `docker-ID.scope`, `cri-containerd:ID`. An id
+/// may be short and part of the name of what holds all containers.
+fn names(cgroup: &str, id: &str) -> bool {
+    let border = |text: &str, end: fn(&str) -> Option<char>| {
+        end(text).is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_')
+    };
+    !id.is_empty()
+        && cgroup.match_indices(id).any(|(at, _)| {
+            let (before, after) = (&cgroup[..at], &cgroup[at + id.len()..]);
+            border(before, |text| text.chars().next_back())
+                && border(after, |text| text.chars().next())
+        })
 }
 
 #[cfg(test)]
@@ -181,6 +221,51 @@ mod tests {
         assert_eq!(up_to_container("/custom/place", "abc"), "/custom/place");
     }
 
+    #[test]
+    fn a_short_id_is_not_taken_for_what_holds_all_containers() {
+        for (path, id) in [
+            ("/default/a", "a"),
+            ("/default/default", "default"),
+            ("/system.slice/docker-c.scope", "c"),
+            ("/kubepods.slice/pod-7.slice/crio-po.scope", "po"),
+        ] {
+            assert_eq!(up_to_container(path, id), path);
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_empty_when_the_kernel_says_so_or_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = |text: &str| std::fs::write(dir.path().join("cgroup.events"), text).unwrap();
+        let cgroup = Cgroup {
+            id: std::fs::metadata(dir.path()).unwrap().ino(),
+            path: dir.path().to_owned(),
+        };
+        assert!(!cgroup.is_empty(), "it cannot be told");
+        events("populated 1\nfrozen 0\n");
+        assert!(!cgroup.is_empty());
+        events("populated 0\nfrozen 0\n");
+        assert!(cgroup.is_empty());
+        events("populated 1\nfrozen 0\n");
+        let earlier = Cgroup {
+            id: cgroup.id + 1,
+            ..cgroup.clone()
+        };
+        assert!(earlier.is_empty(), "another is in its place");
+        drop(dir);
+        assert!(cgroup.is_empty());
+    }
+
+    #[test]
+    fn only_the_end_of_a_process_is_taken_for_its_end() {
+        let (dir, hierarchy) = fake(&[("self", "0::/system.slice/k\n")], &[]);
+        std::fs::create_dir_all(dir.path().join("proc/7/cgroup")).unwrap();
+        assert!(matches!(
+            hierarchy.of_container("abc", 7),
+            Err(CgroupError::Read { .. })
+        ));
+    }
+
     fn fake(entries: &[(&str, &str)], cgroups: &[&str]) -> (tempfile::TempDir, Hierarchy) {
         let dir = tempfile::tempdir().unwrap();
         for (pid, text) in entries {
@@ -206,7 +291,7 @@ mod tests {
         let inode = std::fs::metadata(dir.path().join("cg/default/abc"))
             .unwrap()
             .ino();
-        assert_eq!(hierarchy.of_container("abc", 7).unwrap().0, inode);
+        assert_eq!(hierarchy.of_container("abc", 7).unwrap().id, inode);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Containers, as containerd tells of them: its events, and its list for what was there before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     pin::pin,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -21,10 +22,11 @@ use karmor_containerd_api::{
     types::Envelope,
     v1::types::Status as TaskStatus,
 };
+use karmor_policy::alias::Aliases;
 use prost::Message;
 use tokio::{
     net::UnixStream,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -70,6 +72,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often after that, should an event get lost.
 const REGULARLY: Duration = Duration::from_secs(30);
 
+/// How long a look into a container's root may take. What it leads to is the container's, and may
+/// never answer.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// First and longest wait before another attempt to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
@@ -103,9 +109,6 @@ pub enum DescribeError {
     /// No cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// Its root cannot be opened.
-    #[error("cannot look into the container's root")]
-    Root(#[source] std::io::Error),
 }
 
 impl DescribeError {
@@ -115,7 +118,6 @@ impl DescribeError {
         match self {
             Self::Runtime(status) => status.code() == Code::NotFound,
             Self::Cgroup(error) => matches!(error, CgroupError::Gone(_)),
-            Self::Root(error) => error.kind() == std::io::ErrorKind::NotFound,
             Self::Late | Self::Namespace => false,
         }
     }
@@ -155,6 +157,7 @@ pub async fn follow(
                             channel,
                             hierarchy: hierarchy.clone(),
                             events: &events,
+                            looked: HashMap::new(),
                         };
                         session.run(path, &connection).await
                     }
@@ -216,6 +219,9 @@ struct Session<'a> {
     channel: Channel,
     hierarchy: Hierarchy,
     events: &'a mpsc::Sender<RuntimeEvent>,
+    /// The containers whose root was looked at, by key, with their first process and what was seen
+    /// in time.
+    looked: HashMap<String, (u32, Option<Aliases>)>,
 }
 
 impl Session<'_> {
@@ -284,11 +290,12 @@ impl Session<'_> {
                 if task.pid == 0 || task.status() == TaskStatus::Stopped {
                     continue;
                 }
-                keys.push(format!("{namespace}/{}", text::name(id)));
+                keys.push(key(&namespace, id));
                 self.running(&namespace, id, task.pid).await;
             }
         }
-        self.send(RuntimeEvent::Only(keys)).await;
+        self.looked.retain(|key, _| keys.contains(key));
+        self.send(RuntimeEvent::Listed(keys)).await;
         Ok(())
     }
 
@@ -301,22 +308,18 @@ impl Session<'_> {
             "/tasks/start" => TaskStart::decode(bytes).map(|e| Some((e.container_id, e.pid))),
             "/tasks/exit" => match TaskExit::decode(bytes) {
                 Ok(e) => {
-                    return self
-                        .ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Exited)
-                        .await;
+                    return self.ended(&namespace, &e.container_id, &e.id).await;
                 }
                 Err(error) => Err(error),
             },
             "/tasks/delete" => match TaskDelete::decode(bytes) {
                 Ok(e) => {
-                    return self
-                        .ended(&namespace, &e.container_id, &e.id, RuntimeEvent::Gone)
-                        .await;
+                    return self.ended(&namespace, &e.container_id, &e.id).await;
                 }
                 Err(error) => Err(error),
             },
             "/containers/delete" => match ContainerDelete::decode(bytes) {
-                Ok(e) => return self.ended(&namespace, &e.id, "", RuntimeEvent::Gone).await,
+                Ok(e) => return self.ended(&namespace, &e.id, "").await,
                 Err(error) => Err(error),
             },
             _ => Ok(None),
@@ -332,20 +335,13 @@ impl Session<'_> {
     }
 
     /// `process` is the exec that ended; empty or the container's id for its first process.
-    async fn ended(
-        &self,
-        namespace: &str,
-        id: &str,
-        process: &str,
-        event: impl FnOnce(String) -> RuntimeEvent,
-    ) {
+    async fn ended(&self, namespace: &str, id: &str, process: &str) {
         if process.is_empty() || process == id {
-            self.send(event(format!("{namespace}/{}", text::name(id))))
-                .await;
+            self.send(RuntimeEvent::Ended(key(namespace, id))).await;
         }
     }
 
-    async fn running(&self, namespace: &str, id: &str, pid: u32) {
+    async fn running(&mut self, namespace: &str, id: &str, pid: u32) {
         match self.describe(namespace, id, pid).await {
             Ok(container) => self.send(RuntimeEvent::Running(Box::new(container))).await,
             Err(error) if error.is_gone() => {
@@ -358,7 +354,7 @@ impl Session<'_> {
     }
 
     async fn describe(
-        &self,
+        &mut self,
         namespace: &str,
         id: &str,
         pid: u32,
@@ -376,10 +372,30 @@ impl Session<'_> {
         let mut described =
             Container::new(namespace, id, &container.image, digest.as_deref(), labels);
         described.pid = pid;
-        (described.cgroup_id, described.cgroup) = self.hierarchy.of_container(id, pid)?;
-        let root = Root::of_process(pid).map_err(DescribeError::Root)?;
-        described.aliases = root.aliases();
+        described.cgroup = self.hierarchy.of_container(id, pid)?;
+        described.aliases = self.aliases(&described).await;
         Ok(described)
+    }
+
+    /// The links of a container's root, from the first look at it.
+    async fn aliases(&mut self, container: &Container) -> Option<Aliases> {
+        let (key, pid) = (container.key(), container.pid);
+        if let Some((looked, aliases)) = self.looked.get(&key)
+            && *looked == pid
+        {
+            return aliases.clone();
+        }
+        let seen = look(LOOK, move || Ok(Root::of_process(pid)?.aliases())).await;
+        if let Err(error) = &seen {
+            warn!(
+                container = container.name,
+                %error,
+                "the container's root cannot be looked into and is taken for one with the usual links"
+            );
+        }
+        let aliases = seen.ok();
+        self.looked.insert(key, (pid, aliases.clone()));
+        aliases
     }
 
     /// Digest and labels of an image; a container without them is still a container.
@@ -417,6 +433,28 @@ impl Session<'_> {
     async fn send(&self, event: RuntimeEvent) {
         // Nobody listens any more: the daemon is stopping.
         let _ = self.events.send(event).await;
+    }
+}
+
+/// What [`Container::key`] will be.
+fn key(namespace: &str, id: &str) -> String {
+    format!("{namespace}/{}", text::name(id))
+}
+
+/// Has something looked at that may never answer; the thread is left to itself then.
+async fn look<T: Send + 'static>(
+    limit: Duration,
+    at: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let (send, seen) = oneshot::channel();
+    let look = move || {
+        // Whoever asked may have given up.
+        let _ = send.send(at());
+    };
+    thread::Builder::new().name("look".into()).spawn(look)?;
+    match timeout(limit, seen).await {
+        Ok(seen) => seen.map_err(std::io::Error::other)?,
+        Err(elapsed) => Err(elapsed.into()),
     }
 }
 

@@ -9,13 +9,14 @@ pub mod containerd;
 pub mod numbers;
 pub mod root;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use karmor_policy::{
     alias::Aliases,
     select::{CONTAINER_NAMESPACE, Workload as Selectable, WorkloadKind},
 };
 
+use self::cgroup::Cgroup;
 use crate::text;
 
 /// Where the daemon runs, as alerts say it.
@@ -74,7 +75,10 @@ impl Identity {
     pub fn aliases(&self) -> Aliases {
         match self {
             Self::Host => root::host_aliases(),
-            Self::Container(container) => container.aliases.clone(),
+            Self::Container(container) => {
+                let aliases = container.aliases.clone();
+                aliases.unwrap_or_else(Aliases::merged_usr)
+            }
         }
     }
 }
@@ -96,12 +100,10 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// First process, in the host's numbers.
     pub pid: u32,
-    /// Id of the cgroup.
-    pub cgroup_id: u64,
-    /// Directory of the cgroup.
-    pub cgroup: PathBuf,
-    /// Links in its root.
-    pub aliases: Aliases,
+    /// The cgroup its first process is in, or above that the one that is named after it.
+    pub cgroup: Cgroup,
+    /// Links in its root, once it was looked at.
+    pub aliases: Option<Aliases>,
 }
 
 /// The runtime's namespace of what Kubernetes starts. Only root can put a container there.
@@ -155,9 +157,8 @@ impl Container {
             image,
             labels,
             pid: 0,
-            cgroup_id: 0,
-            cgroup: PathBuf::new(),
-            aliases: Aliases::merged_usr(),
+            cgroup: Cgroup::default(),
+            aliases: None,
         }
     }
 
@@ -209,15 +210,14 @@ impl Container {
 /// What a runtime tells.
 #[derive(Debug)]
 pub enum RuntimeEvent {
-    /// A container runs. Told again after a reconnect.
+    /// A container runs. Told again and again.
     Running(Box<Container>),
-    /// A container's first process ended, by the container's key. Others may be left where it
-    /// shares the host's pid namespace.
-    Exited(String),
-    /// A container is gone, by its key.
-    Gone(String),
-    /// These containers run, by their keys, and no others of this runtime.
-    Only(Vec<String>),
+    /// A container has ended, by its key, or at least its first process: others may be left where
+    /// it shares the host's pid namespace.
+    Ended(String),
+    /// These containers run, by their keys. Others may too: a runtime under pressure leaves some
+    /// out.
+    Listed(Vec<String>),
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use karmor_abi::{
     label::{HOST, SELF_TEST},
     limits::WORKLOADS,
 };
+use karmor_policy::alias::Aliases;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
+use super::cgroup::Cgroup;
 use crate::file::write_atomic;
 
 /// The numbers in use, and the next one.
@@ -29,14 +31,30 @@ struct State {
     containers: BTreeMap<String, Numbered>,
 }
 
-/// A container's number, and the cgroup it is registered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A container's number, and what must be known of it as long as a task may carry that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
     /// Its number.
     pub number: u32,
-    /// Id of its cgroup.
-    pub cgroup_id: u64,
+    /// Its cgroups. One, unless its first process moved to another.
+    pub cgroups: Vec<Cgroup>,
+    /// The links of its root when it was first looked at. What it does to them later does not
+    /// count: a process could widen its whitelist by them.
+    pub aliases: Option<Aliases>,
+}
+
+impl Numbered {
+    /// Whether no process is left in its cgroups.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cgroups.iter().all(Cgroup::is_empty)
+    }
+
+    /// The ids of its cgroups.
+    #[must_use]
+    pub fn cgroup_ids(&self) -> Vec<u64> {
+        self.cgroups.iter().map(|cgroup| cgroup.id).collect()
+    }
 }
 
 /// Why a container gets no number.
@@ -118,25 +136,39 @@ impl Numbers {
         })
     }
 
-    /// The number of a container: the one it has, or a new one.
-    ///
-    /// A container that came back under another cgroup (it was restarted) gets a new number, so
-    /// that nothing left of the old one is taken for it.
+    /// The number of a container: the one it has, or a new one. Adds the cgroup to those it has,
+    /// and keeps the links of its root unless there are some already.
     ///
     /// # Errors
-    /// When there is none left, or it cannot be remembered.
-    pub fn assign(&mut self, key: &str, cgroup_id: u64) -> Result<u32, NumberError> {
-        if let Some(known) = self.state.containers.get(key)
-            && known.cgroup_id == cgroup_id
-        {
-            return Ok(known.number);
+    /// When there is none left, or it cannot be remembered; then nothing changed.
+    pub fn assign(
+        &mut self,
+        key: &str,
+        cgroup: &Cgroup,
+        aliases: Option<&Aliases>,
+    ) -> Result<Numbered, NumberError> {
+        let old = self.state.containers.get(key).cloned();
+        let last = self.state.last;
+        let mut numbered = match &old {
+            Some(known) => known.clone(),
+            None => Numbered {
+                number: self.next_free().ok_or(NumberError::Full)?,
+                cgroups: Vec::new(),
+                aliases: None,
+            },
+        };
+        if !numbered.cgroups.contains(cgroup) {
+            numbered.cgroups.push(cgroup.clone());
         }
-        let number = self.next_free().ok_or(NumberError::Full)?;
-        let last = std::mem::replace(&mut self.state.last, number);
-        let old = self
-            .state
-            .containers
-            .insert(key.to_owned(), Numbered { number, cgroup_id });
+        numbered.aliases = numbered.aliases.or_else(|| aliases.cloned());
+        if old.as_ref() == Some(&numbered) {
+            return Ok(numbered);
+        }
+        if old.is_none() {
+            self.state.last = numbered.number;
+        }
+        let containers = &mut self.state.containers;
+        containers.insert(key.to_owned(), numbered.clone());
         if let Err(error) = self.save() {
             self.state.last = last;
             match old {
@@ -145,7 +177,13 @@ impl Numbers {
             };
             return Err(error);
         }
-        Ok(number)
+        Ok(numbered)
+    }
+
+    /// What is known of a container.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Numbered> {
+        self.state.containers.get(key)
     }
 
     /// The number after the last whose entry no live workload holds: entries are shared modulo
@@ -177,11 +215,9 @@ impl Numbers {
     }
 
     /// Containers with numbers, of this or an earlier run.
-    pub fn known(&self) -> impl Iterator<Item = (&str, Numbered)> {
-        self.state
-            .containers
-            .iter()
-            .map(|(key, numbered)| (key.as_str(), *numbered))
+    pub fn known(&self) -> impl Iterator<Item = (&str, &Numbered)> {
+        let containers = self.state.containers.iter();
+        containers.map(|(key, numbered)| (key.as_str(), numbered))
     }
 
     fn save(&self) -> Result<(), NumberError> {
@@ -201,30 +237,63 @@ impl Numbers {
 mod tests {
     use super::*;
 
+    fn cgroup(id: u64) -> Cgroup {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/default/{id}"));
+        Cgroup { id, path }
+    }
+
+    fn assign(numbers: &mut Numbers, key: &str, id: u64) -> u32 {
+        numbers.assign(key, &cgroup(id), None).unwrap().number
+    }
+
     #[test]
     fn numbers_survive_and_are_not_reused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
         let mut numbers = Numbers::open(path.clone()).unwrap();
-        assert_eq!(numbers.assign("default/a", 10).unwrap(), 1);
-        assert_eq!(numbers.assign("default/b", 11).unwrap(), 2);
+        assert_eq!(assign(&mut numbers, "default/a", 10), 1);
+        assert_eq!(assign(&mut numbers, "default/b", 11), 2);
         numbers.release("default/b").unwrap();
         let mut numbers = Numbers::open(path).unwrap();
-        assert_eq!(numbers.assign("default/a", 10).unwrap(), 1);
-        assert_eq!(numbers.assign("default/c", 12).unwrap(), 3);
-        assert_eq!(numbers.assign("default/a", 20).unwrap(), 4, "restarted");
+        assert_eq!(assign(&mut numbers, "default/a", 10), 1);
+        assert_eq!(assign(&mut numbers, "default/c", 12), 3);
+        assert_eq!(assign(&mut numbers, "default/b", 11), 4);
+    }
+
+    #[test]
+    fn cgroups_are_added_and_the_first_links_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("workloads.json");
+        let mut numbers = Numbers::open(path.clone()).unwrap();
+        let first = Aliases::observed([("/sbin", "usr/sbin")]);
+        let later = Aliases::observed([("/sbin", "usr/bin")]);
+        numbers.assign("default/a", &cgroup(10), None).unwrap();
+        numbers
+            .assign("default/a", &cgroup(10), Some(&first))
+            .unwrap();
+        numbers
+            .assign("default/a", &cgroup(20), Some(&later))
+            .unwrap();
+        let expected = Numbered {
+            number: 1,
+            cgroups: vec![cgroup(10), cgroup(20)],
+            aliases: Some(first),
+        };
+        assert_eq!(numbers.get("default/a"), Some(&expected));
+        let again = Numbers::open(path).unwrap();
+        assert_eq!(again.get("default/a"), Some(&expected));
     }
 
     #[test]
     fn an_entry_is_never_shared_nor_the_hosts() {
         let mut numbers = Numbers::in_memory();
-        numbers.assign("default/a", 1).unwrap();
+        assign(&mut numbers, "default/a", 1);
         numbers.state.last = SELF_TEST - 1;
         // SELF_TEST is taken, WORKLOADS itself shares the host's entry, and the one after it that
         // of the first.
-        assert_eq!(numbers.assign("default/b", 2).unwrap(), WORKLOADS + 2);
+        assert_eq!(assign(&mut numbers, "default/b", 2), WORKLOADS + 2);
         numbers.state.last = u32::MAX;
-        assert_eq!(numbers.assign("default/c", 3).unwrap() % WORKLOADS, 3);
+        assert_eq!(assign(&mut numbers, "default/c", 3) % WORKLOADS, 3);
     }
 
     #[test]

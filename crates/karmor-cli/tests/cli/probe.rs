@@ -50,6 +50,7 @@ fn answer() -> ProbeResponse {
             image: "nginx:1".into(),
             labels: Vec::new(),
             policies: vec!["block-apt".into()],
+            error: None,
         }],
         policies: vec![Policy {
             kind: "KubeArmorPolicy".into(),
@@ -113,6 +114,19 @@ fn json_has_the_documented_shape() {
             "docs/probe.md does not show:\n{text}"
         );
     }
+}
+
+#[test]
+fn a_workload_that_is_not_protected_says_why() {
+    let mut answer = answer();
+    answer.workloads[0].policies.clear();
+    answer.workloads[0].error = Some("no room for another workload".into());
+    let daemon = daemon(answer);
+    let ran = run(&["probe", "--socket", daemon.socket()]);
+    assert!(
+        ran.stdout.contains("error: no room for another workload"),
+        "{ran}"
+    );
 }
 
 #[test]

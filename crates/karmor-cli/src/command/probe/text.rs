@@ -135,6 +135,16 @@ fn hooks(hooks: &[HookSupport]) -> String {
     )
 }
 
+/// What is in force on a workload, a line each, and what is wrong.
+fn policies(workload: &Workload) -> String {
+    let mut lines = workload.policies.clone();
+    if lines.is_empty() && workload.error.is_none() {
+        lines.push(count(0, "policy", "policies"));
+    }
+    lines.extend(workload.error.iter().map(|error| format!("error: {error}")));
+    lines.join("\n")
+}
+
 /// The beginning of an identifier that people use.
 const SHORT_ID: usize = 12;
 
@@ -147,10 +157,7 @@ fn workloads(workloads: &[Workload]) -> String {
                 workload.name.clone(),
                 workload.container_id.chars().take(SHORT_ID).collect(),
                 workload.image.clone(),
-                match workload.policies.as_slice() {
-                    [] => count(0, "policy", "policies"),
-                    policies => policies.join("\n"),
-                },
+                policies(workload),
             ]
         })
         .collect();
