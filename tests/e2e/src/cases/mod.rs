@@ -8,6 +8,7 @@ mod escapes;
 mod preempt;
 mod rig;
 mod ring;
+mod runtime;
 mod seeds;
 mod swap;
 
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Case> {
         seeds::CASES,
         swap::CASES,
         preempt::CASES,
+        runtime::CASES,
         ring::CASES,
         crash::CASES,
     ]

@@ -1,0 +1,109 @@
+//! A runtime that is slow or says too little: a container that it leaves out keeps its policy.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::Case;
+use crate::support::{Guest, Hammer, Image, KernelVersion, probe};
+
+pub(super) const CASES: &[Case] = &[Case {
+    name: "runtime_that_stalls_takes_no_policy_away",
+    since: KernelVersion::new(6, 1),
+    run: stall,
+}];
+
+const POLICY: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: outlives-a-stall
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  file:
+    matchPaths:
+    - path: /etc/nginx/nginx.conf
+  action: Block
+";
+
+const HAMMER: [&str; 4] = [
+    "--deny-open=/etc/nginx/nginx.conf",
+    "--processes=1",
+    "--rounds=1",
+    "--until=stop",
+];
+
+/// Longer than it takes the daemon to ask for the list of containers again, and containerd to give
+/// up the shim's answer.
+const STALL: Duration = Duration::from_secs(45);
+
+fn stall(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let hammer = Hammer::new("stalled")?;
+        let container = hammer
+            .mount(guest.container(Image::Debian)?)?
+            .start("stalled")?;
+        watched.enforcer.knows(container.name())?;
+        let _policy = watched.policy(POLICY)?;
+        let before = number(container.name())?;
+        thread::scope(|scope| {
+            let hammering = hammer.start(scope, &container, &HAMMER);
+            let stalled = (|| {
+                hammer.reaches(100, &hammering)?;
+                let shim = shim(container.name())?;
+                kill_process(shim, Signal::STOP).context("cannot stop the shim")?;
+                thread::sleep(STALL);
+                kill_process(shim, Signal::CONT).context("cannot continue the shim")?;
+                // And as long again: the container is listed, as one or as another.
+                thread::sleep(STALL);
+                let here = hammer.counts()?;
+                hammer.reaches(here.denials() + 100, &hammering)
+            })();
+            hammer.stop()?;
+            hammering.report()?.all_right()?;
+            stalled
+        })?;
+        let after = number(container.name())?;
+        ensure!(before == after, "the number was {before} and is {after}");
+        Ok(())
+    })
+}
+
+/// The number by which the kernel knows a container.
+fn number(container: &str) -> Result<u64> {
+    let report = probe()?;
+    let workloads = report["workloads"].as_array().context("no workloads")?;
+    let find = |workload: &&Value| workload["name"] == container;
+    let workload = workloads.iter().find(find);
+    let workload = workload.with_context(|| format!("{container} is not listed"))?;
+    workload["id"].as_u64().context("it has no number")
+}
+
+/// The process through which containerd speaks to a container.
+fn shim(container: &str) -> Result<Pid> {
+    for entry in fs::read_dir("/proc").context("cannot read /proc")? {
+        let entry = entry.context("cannot read /proc")?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // Processes end while they are looked at.
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = command.split(|byte| *byte == 0);
+        let program = words.next().unwrap_or_default();
+        if program.ends_with(b"containerd-shim-runc-v2")
+            && words.any(|word| word == container.as_bytes())
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            return Ok(pid);
+        }
+    }
+    anyhow::bail!("no shim runs for {container}")
+}
