@@ -50,8 +50,14 @@ fn wanted(policy: Option<PolicyRef>) -> Result<Reference, Status> {
     })
 }
 
+/// Whether a policy says something, but nothing that this version enforces.
+pub(super) fn is_beyond(policy: &ListedPolicy) -> bool {
+    let policy = &policy.loaded.policy;
+    policy.rules.is_empty() && !policy.not_enforced.is_empty()
+}
+
 /// How far a policy is in force, and why not further.
-fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
+pub(super) fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
     if let Some(why) = &policy.observe_only {
         return (
             Enforcement::None,
@@ -60,6 +66,10 @@ fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
     }
     match &policy.error {
         Some(why) if policy.workloads.is_empty() => (Enforcement::None, why.clone()),
+        _ if is_beyond(policy) => (
+            Enforcement::None,
+            "this version enforces none of its rules".into(),
+        ),
         Some(why) => (Enforcement::Partial, why.clone()),
         None if policy.workloads.is_empty() => (
             Enforcement::Idle,

@@ -25,6 +25,7 @@ use crate::{
         memory::{Access, Handle, Memory},
     },
     config::{Config, Settings},
+    engine::Core,
     events::decode::tests::plain,
     run,
     workload::{Container, RuntimeEvent},
@@ -77,6 +78,26 @@ impl Daemon {
             .wait(|d| UnixStream::connect(d.socket()).is_ok())
             .await;
         daemon
+    }
+
+    /// The services alone, on an engine made beforehand.
+    async fn serving(core: Core, handle: Handle) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, _thread) = Engine::start(core).unwrap();
+        let services = Services::new(api(engine)).await.unwrap();
+        let stop = CancellationToken::new();
+        let (listener, socket) = unix(&dir.path().join("run/karmor.sock")).unwrap();
+        let token = stop.clone();
+        let task = tokio::spawn(async move {
+            let _socket = socket;
+            Ok(services.serve_unix(listener, token).await?)
+        });
+        Self {
+            dir,
+            handle,
+            stop,
+            task,
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -149,6 +170,17 @@ impl Daemon {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
         self.dir
+    }
+}
+
+fn api(engine: Engine) -> Api {
+    Api {
+        engine,
+        feeds: Arc::default(),
+        accounts: Arc::new(Accounts::since(Vec::new())),
+        node: Arc::default(),
+        runtime: SharedConnection::default(),
+        started: Timestamp::now(),
     }
 }
 
@@ -288,6 +320,61 @@ async fn policy_service_answers_as_its_clients_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_service_says_applied_of_nothing_that_does_not_block() {
+    let backend = Memory::new(Capabilities::default());
+    let handle = backend.handle();
+    let mut core = crate::engine::tests::core(backend);
+    // All is not well with this container from its start: what befalls it is no news to a change.
+    handle.refuse(Some("the tables"));
+    let labels = [("app".to_owned(), "web".to_owned())].into();
+    let mut container = Container::new("default", "a", "img", None, labels);
+    container.cgroup_id = 5;
+    core.runtime(RuntimeEvent::Running(Box::new(container)));
+    let daemon = Daemon::serving(core, handle).await;
+    let policy = object("ADDED", "p", "/bin/p");
+    assert_eq!(daemon.send(&policy).await, PolicyStatus::Failure);
+    assert_eq!(daemon.send(&policy).await, PolicyStatus::Failure);
+    assert_eq!(daemon.list().await[0].enforcement(), Enforcement::None);
+    daemon.handle.refuse(None);
+    assert_eq!(
+        daemon.send(&object("MODIFIED", "p", "/bin/q")).await,
+        PolicyStatus::Modified
+    );
+    assert_eq!(daemon.list().await[0].enforcement(), Enforcement::Full);
+
+    for app in ["web", "nobody"] {
+        let network = format!(
+            r#"{{"type":"ADDED","object":{{
+                "apiVersion":"security.kubearmor.com/v1","kind":"KubeArmorPolicy",
+                "metadata":{{"name":"net-{app}"}},
+                "spec":{{
+                    "selector":{{"matchLabels":{{"app":"{app}"}}}},
+                    "network":{{"matchProtocols":[{{"protocol":"raw"}}]}},
+                    "capabilities":{{"matchCapabilities":[{{"capability":"net_raw"}}]}},
+                    "action":"Block"
+                }}
+            }}}}"#
+        );
+        assert_eq!(
+            daemon.send(network.as_bytes()).await,
+            PolicyStatus::NotEnabled
+        );
+    }
+    let listed = daemon.list().await;
+    let beyond: Vec<_> = listed
+        .iter()
+        .filter(|p| p.name.starts_with("net-"))
+        .collect();
+    assert_eq!(beyond.len(), 2);
+    for policy in beyond {
+        assert_eq!(policy.enforcement(), Enforcement::None);
+        assert_eq!(policy.message, "this version enforces none of its rules");
+        assert!(!policy.not_enforced.is_empty());
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_of_a_million_rules_is_refused_with_a_reason() {
     let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
     let rules = "    - path: /a\n".repeat(200_000);
@@ -367,15 +454,7 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     // The services themselves, on a TCP port.
     let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
     let (engine, _thread) = Engine::start(core).unwrap();
-    let api = Api {
-        engine,
-        feeds: Arc::default(),
-        accounts: Arc::new(Accounts::since(Vec::new())),
-        node: Arc::default(),
-        runtime: SharedConnection::default(),
-        started: Timestamp::now(),
-    };
-    let services = Services::new(api).await.unwrap();
+    let services = Services::new(api(engine)).await.unwrap();
     let (listener, address) = tcp(0, "gRPC").await.unwrap();
     let error = tcp(address.port(), "gRPC").await.unwrap_err();
     assert!(error.to_string().contains("--gRPC"), "{error}");
