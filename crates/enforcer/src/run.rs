@@ -25,7 +25,7 @@ use crate::{
     feed::{Feeds, Item, LISTENERS, Subscription},
     file::{lock_directory, private_directory},
     index::Rules,
-    serve::{self, Api, Services},
+    serve::{self, Api, Limits, Services},
     source::{
         directory::{self, Directory},
         store::Store,
@@ -147,9 +147,13 @@ pub async fn run(
     }
     {
         let (services, stop) = (Arc::clone(&services), stop.clone());
-        servers.spawn(async move { services.serve_tcp(feed_port, stop).await });
+        servers.spawn(async move { services.serve_tcp(feed_port, Limits::FEED, stop).await });
     }
-    servers.spawn(serve::serve_health(health_port, stop.clone()));
+    servers.spawn(serve::serve_health(
+        health_port,
+        Limits::HEALTH,
+        stop.clone(),
+    ));
     match &observe_only {
         Some(why) => warn!(why, "observing only: nothing is enforced"),
         None => info!("enforcing"),

@@ -6,6 +6,7 @@
 //! ```
 
 mod control;
+mod incoming;
 mod log;
 mod peer;
 mod policy;
@@ -31,11 +32,12 @@ use karmor_proto::{
     },
 };
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::incoming::Incoming;
+pub use self::incoming::Limits;
 use crate::{
     engine::Engine, events::loss::Accounts, feed::Feeds, workload::Node,
     workload::containerd::SharedConnection,
@@ -46,6 +48,9 @@ const MESSAGE_BYTES: usize = 4 << 20;
 
 /// Policies one client may be changing at the same time.
 const CONCURRENCY: usize = 32;
+
+/// Calls of one TCP connection that may be under way, streams of events included.
+const STREAMS: u32 = 100;
 
 /// What the services speak for.
 #[derive(Clone, Debug)]
@@ -206,7 +211,7 @@ impl Services {
     ) -> Result<(), tonic::transport::Error> {
         server()
             .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(Incoming::trusted(listener), stop.cancelled_owned())
             .await
     }
 
@@ -217,11 +222,13 @@ impl Services {
     pub async fn serve_tcp(
         &self,
         listener: TcpListener,
+        limits: Limits,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        server()
+        let incoming = Incoming::limited(listener, limits);
+        limited(limits)
             .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
             .await
     }
 
@@ -241,6 +248,7 @@ impl Services {
 /// When the transport fails.
 pub async fn serve_health(
     listener: TcpListener,
+    limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, service) = tonic_health::server::health_reporter();
@@ -249,9 +257,10 @@ pub async fn serve_health(
             .set_service_status(name, ServingStatus::Serving)
             .await;
     }
-    server()
+    let incoming = Incoming::limited(listener, limits);
+    limited(limits)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }
 
@@ -264,6 +273,14 @@ const SERVICES: [&str; 4] = [
 
 fn server() -> Server {
     Server::builder().concurrency_limit_per_connection(CONCURRENCY)
+}
+
+/// For clients that may be anybody.
+fn limited(limits: Limits) -> Server {
+    server()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(limits.ping))
+        .http2_keepalive_timeout(Some(limits.pong))
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ use karmor_proto::{
     policy::{Policy, PolicyStatus, policy_service_client::PolicyServiceClient},
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -115,19 +119,7 @@ impl Daemon {
     }
 
     async fn channel(&self) -> Channel {
-        let path = self.socket();
-        let connect = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move {
-                tokio::net::UnixStream::connect(path)
-                    .await
-                    .map(TokioIo::new)
-            }
-        });
-        Endpoint::from_static("http://karmor")
-            .connect_with_connector(connect)
-            .await
-            .unwrap()
+        channel(&self.socket()).await
     }
 
     async fn apply(&self, text: &str) -> karmor_proto::karmor::v1::ApplyPolicyResponse {
@@ -171,6 +163,22 @@ impl Daemon {
         self.task.await.unwrap().unwrap();
         self.dir
     }
+}
+
+async fn channel(path: &Path) -> Channel {
+    let path = path.to_owned();
+    let connect = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move {
+            tokio::net::UnixStream::connect(path)
+                .await
+                .map(TokioIo::new)
+        }
+    });
+    Endpoint::from_static("http://karmor")
+        .connect_with_connector(connect)
+        .await
+        .unwrap()
 }
 
 fn api(engine: Engine) -> Api {
@@ -460,7 +468,8 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     assert!(error.to_string().contains("--gRPC"), "{error}");
     let stop = CancellationToken::new();
     let token = stop.clone();
-    let server = tokio::spawn(async move { services.serve_tcp(listener, token).await });
+    let server =
+        tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let status = PolicyServiceClient::new(channel.clone())
@@ -492,6 +501,72 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     drop(log);
     server.await.unwrap().unwrap();
     daemon.stop().await;
+}
+
+/// Whether the other end closes within `patience`.
+async fn closes(connection: &mut TcpStream, patience: Duration) -> bool {
+    let mut sink = Vec::new();
+    let end = connection.read_to_end(&mut sink);
+    tokio::time::timeout(patience, end).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_strangers_are_few_and_idle_ones_do_not_last() {
+    let limits = Limits {
+        connections: 3,
+        handshake: Duration::from_secs(1),
+        ping: Duration::from_millis(500),
+        pong: Duration::from_secs(1),
+    };
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine);
+    let feeds = Arc::clone(&api.feeds);
+    let services = Arc::new(Services::new(api).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/karmor.sock");
+    let (unix, _socket) = unix(&path).unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let stop = CancellationToken::new();
+    let served = Arc::clone(&services);
+    let token = stop.clone();
+    tokio::spawn(async move { served.serve_unix(unix, token).await });
+    let token = stop.clone();
+    tokio::spawn(async move { services.serve_tcp(listener, limits, token).await });
+
+    // Quiet, but alive: the library answers pings. Older than those that are closed below.
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut alerts = LogServiceClient::new(endpoint.connect().await.unwrap())
+        .watch_alerts(RequestMessage {
+            filter: "all".into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    // One that says nothing, and one that says what HTTP/2 begins with, and then nothing.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut polite = TcpStream::connect(address).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    polite.write_all(preface).await.unwrap();
+    for _ in 0..10 {
+        let mut excess = TcpStream::connect(address).await.unwrap();
+        assert!(closes(&mut excess, Duration::from_millis(200)).await);
+    }
+    let mut root = ControlClient::new(channel(&path).await);
+    assert!(root.list_policies(ListPoliciesRequest {}).await.is_ok());
+
+    let patience = Duration::from_secs(5);
+    assert!(closes(&mut silent, patience).await);
+    assert!(closes(&mut polite, patience).await);
+    let mut later = ControlClient::new(endpoint.connect().await.unwrap());
+    assert!(later.list_policies(ListPoliciesRequest {}).await.is_ok());
+    feeds.alerts.publish(karmor_proto::feeder::Alert {
+        message: "still here".into(),
+        ..Default::default()
+    });
+    let alert = tokio::time::timeout(patience, alerts.message()).await;
+    assert_eq!(alert.unwrap().unwrap().unwrap().message, "still here");
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
