@@ -25,7 +25,7 @@ use crate::{
     feed::{Feeds, Item, LISTENERS, Subscription},
     file::{lock_directory, private_directory},
     index::Rules,
-    serve::{self, Api, Limits, Services},
+    serve::{self, Api, Limits, Services, Turns},
     source::{
         directory::{self, Directory},
         store::Store,
@@ -127,6 +127,7 @@ pub async fn run(
         node: Arc::clone(&node),
         runtime,
         started: Timestamp::now(),
+        turns: Turns::default(),
     };
     let services = Arc::new(
         Services::new(api)

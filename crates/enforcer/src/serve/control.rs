@@ -10,10 +10,13 @@ use karmor_proto::karmor::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, peer::may_change};
+use super::{
+    Api,
+    peer::{Asker, may_change, stopped},
+};
 use crate::{
     backend,
-    engine::{Core, Done, ListedPolicy, Reference, Stopped},
+    engine::{Core, Done, ListedPolicy, Reference},
     events::{clock::rfc3339, loss::Books},
     index::{MemberStatus, PolicyId, Source},
     source::{
@@ -25,10 +28,6 @@ use crate::{
 
 /// The apiVersion of the policies that are understood.
 const POLICY_API: &str = "security.kubearmor.com/v1";
-
-fn stopped(error: Stopped) -> Status {
-    Status::unavailable(error.to_string())
-}
 
 fn reference(id: &PolicyId) -> PolicyRef {
     PolicyRef {
@@ -292,9 +291,9 @@ impl Control for Api {
 
     async fn list_policies(
         &self,
-        _request: Request<ListPoliciesRequest>,
+        request: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
-        let policies = self.engine.ask(|core| list(core)).await.map_err(stopped)?;
+        let policies = self.ask(Asker::of(&request), |core| list(core)).await?;
         Ok(Response::new(ListPoliciesResponse { policies }))
     }
 
@@ -302,13 +301,10 @@ impl Control for Api {
         &self,
         request: Request<GetPolicyRequest>,
     ) -> Result<Response<GetPolicyResponse>, Status> {
+        let asker = Asker::of(&request);
         let wanted = wanted(request.into_inner().policy)?;
         let name = wanted.name.clone();
-        let found = self
-            .engine
-            .ask(move |core| core.find(&wanted))
-            .await
-            .map_err(stopped)?;
+        let found = self.ask(asker, move |core| core.find(&wanted)).await?;
         match found.as_slice() {
             [] => Err(Status::not_found(format!("there is no policy `{name}`"))),
             [one] => Ok(Response::new(GetPolicyResponse {
@@ -337,11 +333,10 @@ impl Control for Api {
 
     async fn probe(
         &self,
-        _request: Request<ProbeRequest>,
+        request: Request<ProbeRequest>,
     ) -> Result<Response<ProbeResponse>, Status> {
         let (able, members, policies, counters) = self
-            .engine
-            .ask(|core| {
+            .ask(Asker::of(&request), |core| {
                 (
                     core.capabilities(),
                     core.members(),
@@ -349,8 +344,7 @@ impl Control for Api {
                     core.counters(),
                 )
             })
-            .await
-            .map_err(stopped)?;
+            .await?;
         let counters = counters.map_err(|error| Status::internal(error.to_string()))?;
         let runtime = self
             .runtime

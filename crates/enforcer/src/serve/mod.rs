@@ -37,7 +37,7 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::incoming::Incoming;
-pub use self::incoming::Limits;
+pub use self::{incoming::Limits, peer::Turns};
 use crate::{
     engine::Engine, events::loss::Accounts, feed::Feeds, workload::Node,
     workload::containerd::SharedConnection,
@@ -67,6 +67,8 @@ pub struct Api {
     pub runtime: SharedConnection,
     /// When the daemon started.
     pub started: Timestamp,
+    /// Turns of those who come over TCP.
+    pub turns: Turns,
 }
 
 /// Why a place to listen cannot be had.

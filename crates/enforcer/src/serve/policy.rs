@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::{
     Api,
     control::{enforcement, is_beyond},
-    peer::may_change,
+    peer::{Asker, may_change, stopped},
 };
 use crate::{
     engine::{Done, ListedPolicy, Reference},
@@ -150,7 +150,6 @@ impl Api {
         let wanted = tokio::task::spawn_blocking(move || unwrap(&bytes, kinds))
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
-        let stopped = |error: crate::engine::Stopped| Status::unavailable(error.to_string());
         let (done, now) = match wanted {
             Wanted::Invalid(why) => {
                 info!(why, "a policy sent over gRPC is not valid");
@@ -221,13 +220,13 @@ impl PolicyService for Api {
 impl ProbeService for Api {
     async fn get_probe_data(
         &self,
-        _request: Request<()>,
+        request: Request<()>,
     ) -> Result<Response<ProbeResponse>, Status> {
         let (members, policies) = self
-            .engine
-            .ask(|core| (core.members(), core.policies()))
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .ask(Asker::of(&request), |core| {
+                (core.members(), core.policies())
+            })
+            .await?;
         let mut response = ProbeResponse::default();
         for member in members {
             let texts = || {

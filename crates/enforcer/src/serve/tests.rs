@@ -1,16 +1,22 @@
 //! The services over a real socket, on the backend without a kernel.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use karmor_abi::{op::Op, verdict::Action};
 use karmor_proto::{
     feeder::{RequestMessage, log_service_client::LogServiceClient},
     karmor::v1::{
-        ApplyPolicyRequest, DeletePolicyRequest, Enforcement, ListPoliciesRequest, Outcome,
-        PolicyRef, ProbeRequest, control_client::ControlClient,
+        ApplyPolicyRequest, DeletePolicyRequest, Enforcement, GetPolicyRequest,
+        ListPoliciesRequest, Outcome, PolicyRef, ProbeRequest, control_client::ControlClient,
     },
-    policy::{Policy, PolicyStatus, policy_service_client::PolicyServiceClient},
+    policy::{
+        Policy, PolicyStatus, policy_service_client::PolicyServiceClient,
+        probe_service_client::ProbeServiceClient,
+    },
 };
 use tempfile::TempDir;
 use tokio::{
@@ -22,7 +28,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::*;
+use super::{peer::Asker, *};
 use crate::{
     backend::{
         Backend, Capabilities,
@@ -189,6 +195,7 @@ fn api(engine: Engine) -> Api {
         node: Arc::default(),
         runtime: SharedConnection::default(),
         started: Timestamp::now(),
+        turns: Turns::default(),
     }
 }
 
@@ -566,6 +573,93 @@ async fn connections_of_strangers_are_few_and_idle_ones_do_not_last() {
     });
     let alert = tokio::time::timeout(patience, alerts.message()).await;
     assert_eq!(alert.unwrap().unwrap().unwrap().message, "still here");
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_ask_and_hang_up_do_not_fill_the_engines_queue() {
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine.clone());
+    // Something that takes long, and has begun.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (begin, began) = tokio::sync::oneshot::channel();
+    let long = move |_: &mut Core| {
+        begin.send(()).unwrap();
+        wait.recv()
+    };
+    let busy = tokio::spawn(async move { engine.ask(long).await });
+    began.await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let ask = |asker| {
+        let (api, asked) = (api.clone(), Arc::clone(&asked));
+        tokio::spawn(async move {
+            let count = move |_: &mut Core| asked.fetch_add(1, Ordering::Relaxed);
+            api.ask(asker, count).await
+        })
+    };
+    for _ in 0..50 {
+        let stranger = ask(Asker::Stranger);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        stranger.abort();
+    }
+    let known = ask(Asker::Known);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    go.send(()).unwrap();
+    let before = known.await.unwrap().unwrap();
+    assert!(before <= 2, "{before} strangers went first");
+    assert!(busy.await.unwrap().is_ok());
+    // The turns come back.
+    for _ in 0..3 {
+        assert!(ask(Asker::Stranger).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_over_tcp_is_a_stranger() {
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine);
+    let turns = api.turns.clone();
+    let services = Arc::new(Services::new(api).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/karmor.sock");
+    let (unix, _socket) = unix(&path).unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let (stop, served) = (CancellationToken::new(), Arc::clone(&services));
+    let token = stop.clone();
+    tokio::spawn(async move { served.serve_unix(unix, token).await });
+    let token = stop.clone();
+    tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
+
+    let taken = turns.take_all();
+    let mut root = ControlClient::new(channel(&path).await);
+    assert!(root.list_policies(ListPoliciesRequest {}).await.is_ok());
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let calls = || {
+        let (mut control, mut probe) = (
+            ControlClient::new(channel.clone()),
+            ProbeServiceClient::new(channel.clone()),
+        );
+        let (mut second, mut third) = (control.clone(), control.clone());
+        let policy = Some(PolicyRef {
+            name: "p".into(),
+            ..PolicyRef::default()
+        });
+        async move {
+            tokio::select! {
+                _ = control.list_policies(ListPoliciesRequest {}) => "list",
+                _ = second.probe(ProbeRequest {}) => "probe",
+                _ = third.get_policy(GetPolicyRequest { policy }) => "get",
+                _ = probe.get_probe_data(()) => "probe data",
+            }
+        }
+    };
+    let early = tokio::time::timeout(Duration::from_millis(200), calls()).await;
+    assert!(early.is_err(), "{early:?} did not wait for its turn");
+    drop(taken);
+    calls().await;
     stop.cancel();
 }
 
