@@ -46,6 +46,12 @@ use crate::{
 /// Largest message taken: a policy of the largest size, and what it is wrapped in.
 const MESSAGE_BYTES: usize = 4 << 20;
 
+/// Largest message taken from those who may change nothing: questions are short.
+const QUESTION_BYTES: usize = 16 << 10;
+
+/// Bytes that are taken of a TCP connection before somebody reads them.
+const WINDOW_BYTES: u32 = 65_535;
+
 /// Policies one client may be changing at the same time.
 const CONCURRENCY: usize = 32;
 
@@ -171,7 +177,8 @@ impl Drop for SocketFile {
 
 /// The services, and who says whether they are up.
 pub struct Services {
-    routes: Routes,
+    known: Routes,
+    strangers: Routes,
     health: HealthReporter,
 }
 
@@ -191,15 +198,21 @@ impl Services {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let routes = Routes::new(health_service)
-            .add_service(reflection)
-            .add_service(LogServiceServer::new(api.clone()))
-            .add_service(
-                PolicyServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES),
-            )
-            .add_service(ProbeServiceServer::new(api.clone()))
-            .add_service(ControlServer::new(api).max_decoding_message_size(MESSAGE_BYTES));
-        Ok(Self { routes, health })
+        let routes = |bytes: usize| {
+            let health = health_service.clone().max_decoding_message_size(bytes);
+            let reflection = reflection.clone().max_decoding_message_size(bytes);
+            Routes::new(health)
+                .add_service(reflection)
+                .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(ProbeServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(ControlServer::new(api.clone()).max_decoding_message_size(bytes))
+        };
+        Ok(Self {
+            known: routes(MESSAGE_BYTES),
+            strangers: routes(QUESTION_BYTES),
+            health,
+        })
     }
 
     /// Serves the unix socket until told to stop.
@@ -212,7 +225,7 @@ impl Services {
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         server()
-            .add_routes(self.routes.clone())
+            .add_routes(self.known.clone())
             .serve_with_incoming_shutdown(Incoming::trusted(listener), stop.cancelled_owned())
             .await
     }
@@ -229,7 +242,7 @@ impl Services {
     ) -> Result<(), tonic::transport::Error> {
         let incoming = Incoming::limited(listener, limits);
         limited(limits)
-            .add_routes(self.routes.clone())
+            .add_routes(self.strangers.clone())
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
             .await
     }
@@ -259,6 +272,7 @@ pub async fn serve_health(
             .set_service_status(name, ServingStatus::Serving)
             .await;
     }
+    let service = service.max_decoding_message_size(QUESTION_BYTES);
     let incoming = Incoming::limited(listener, limits);
     limited(limits)
         .add_service(service)
@@ -281,6 +295,8 @@ fn server() -> Server {
 fn limited(limits: Limits) -> Server {
     server()
         .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
         .http2_keepalive_interval(Some(limits.ping))
         .http2_keepalive_timeout(Some(limits.pong))
 }

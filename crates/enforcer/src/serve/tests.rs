@@ -491,7 +491,22 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
         "{}",
         status.message()
     );
+    // What would be refused anyhow is not taken in.
+    let status = PolicyServiceClient::new(channel.clone())
+        .container_policy(Policy {
+            policy: vec![0; 2 * QUESTION_BYTES],
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
     let mut log = LogServiceClient::new(channel);
+    let status = log
+        .watch_alerts(RequestMessage {
+            filter: "x".repeat(2 * QUESTION_BYTES),
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
     assert!(
         log.watch_alerts(RequestMessage {
             filter: "policy".into()
