@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use jiff::Timestamp;
 use karmor_proto::feeder::Alert;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::mpsc,
@@ -25,7 +26,7 @@ use crate::{
     feed::{Feeds, Item, LISTENERS, Subscription},
     file::{lock_directory, private_directory},
     index::Rules,
-    serve::{self, Api, Services},
+    serve::{self, Api, Limits, Services, Turns},
     source::{
         directory::{self, Directory},
         store::Store,
@@ -63,6 +64,7 @@ pub async fn run(
     open: impl FnOnce(&Config) -> anyhow::Result<Box<dyn Backend>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    raise_descriptors();
     let (unix, _socket_file) = serve::unix(&config.socket)?;
     let (feed_port, address) = serve::tcp(config.grpc, "gRPC").await?;
     let (health_port, _) = serve::tcp(config.grpc_health_port, "gRPCHealthPort").await?;
@@ -127,6 +129,7 @@ pub async fn run(
         node: Arc::clone(&node),
         runtime,
         started: Timestamp::now(),
+        turns: Turns::default(),
     };
     let services = Arc::new(
         Services::new(api)
@@ -147,9 +150,13 @@ pub async fn run(
     }
     {
         let (services, stop) = (Arc::clone(&services), stop.clone());
-        servers.spawn(async move { services.serve_tcp(feed_port, stop).await });
+        servers.spawn(async move { services.serve_tcp(feed_port, Limits::FEED, stop).await });
     }
-    servers.spawn(serve::serve_health(health_port, stop.clone()));
+    servers.spawn(serve::serve_health(
+        health_port,
+        Limits::HEALTH,
+        stop.clone(),
+    ));
     match &observe_only {
         Some(why) => warn!(why, "observing only: nothing is enforced"),
         None => info!("enforcing"),
@@ -185,6 +192,18 @@ pub async fn run(
         warn!("the engine ended in a panic");
     }
     failed.map_or(Ok(()), |error| Err(error).context("serving failed"))
+}
+
+/// Takes as many descriptors as the system lets it. The usual limit is for programs that `select`.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let current = maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn node(config: &Config) -> Node {
@@ -369,5 +388,20 @@ async fn write_log(mut alerts: Subscription<Alert>, mut output: Output) {
             warn!(%error, "alerts are no longer written to logPath");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_descriptors_that_may_be_had_are_taken() {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // Hardly fewer: other tests run meanwhile.
+        let current = maximum.map_or(Some(1 << 16), |most| Some(most - 1));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+        raise_descriptors();
+        assert_eq!(getrlimit(Resource::Nofile).current, maximum);
     }
 }

@@ -87,7 +87,7 @@ fn identity(alert: &mut Alert, number: u32, workload: Option<&Identity>) {
     match workload {
         Some(Identity::Container(container)) => {
             alert.namespace_name.clone_from(&container.namespace);
-            alert.pod_name = container.pod_name().to_owned();
+            alert.pod_name = container.pod_name();
             alert.labels = container.labels_text();
             alert.container_id.clone_from(&container.id);
             alert.container_name.clone_from(&container.name);

@@ -10,10 +10,13 @@ use karmor_proto::karmor::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, peer::may_change};
+use super::{
+    Api,
+    peer::{Asker, may_change, stopped},
+};
 use crate::{
     backend,
-    engine::{Core, Done, ListedPolicy, Reference, Stopped},
+    engine::{Core, Done, ListedPolicy, Reference},
     events::{clock::rfc3339, loss::Books},
     index::{MemberStatus, PolicyId, Source},
     source::{
@@ -25,10 +28,6 @@ use crate::{
 
 /// The apiVersion of the policies that are understood.
 const POLICY_API: &str = "security.kubearmor.com/v1";
-
-fn stopped(error: Stopped) -> Status {
-    Status::unavailable(error.to_string())
-}
 
 fn reference(id: &PolicyId) -> PolicyRef {
     PolicyRef {
@@ -50,8 +49,14 @@ fn wanted(policy: Option<PolicyRef>) -> Result<Reference, Status> {
     })
 }
 
+/// Whether a policy says something, but nothing that this version enforces.
+pub(super) fn is_beyond(policy: &ListedPolicy) -> bool {
+    let policy = &policy.loaded.policy;
+    policy.rules.is_empty() && !policy.not_enforced.is_empty()
+}
+
 /// How far a policy is in force, and why not further.
-fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
+pub(super) fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
     if let Some(why) = &policy.observe_only {
         return (
             Enforcement::None,
@@ -60,6 +65,10 @@ fn enforcement(policy: &ListedPolicy) -> (Enforcement, String) {
     }
     match &policy.error {
         Some(why) if policy.workloads.is_empty() => (Enforcement::None, why.clone()),
+        _ if is_beyond(policy) => (
+            Enforcement::None,
+            "this version enforces none of its rules".into(),
+        ),
         Some(why) => (Enforcement::Partial, why.clone()),
         None if policy.workloads.is_empty() => (
             Enforcement::Idle,
@@ -283,9 +292,9 @@ impl Control for Api {
 
     async fn list_policies(
         &self,
-        _request: Request<ListPoliciesRequest>,
+        request: Request<ListPoliciesRequest>,
     ) -> Result<Response<ListPoliciesResponse>, Status> {
-        let policies = self.engine.ask(|core| list(core)).await.map_err(stopped)?;
+        let policies = self.ask(Asker::of(&request), |core| list(core)).await?;
         Ok(Response::new(ListPoliciesResponse { policies }))
     }
 
@@ -293,13 +302,10 @@ impl Control for Api {
         &self,
         request: Request<GetPolicyRequest>,
     ) -> Result<Response<GetPolicyResponse>, Status> {
+        let asker = Asker::of(&request);
         let wanted = wanted(request.into_inner().policy)?;
         let name = wanted.name.clone();
-        let found = self
-            .engine
-            .ask(move |core| core.find(&wanted))
-            .await
-            .map_err(stopped)?;
+        let found = self.ask(asker, move |core| core.find(&wanted)).await?;
         match found.as_slice() {
             [] => Err(Status::not_found(format!("there is no policy `{name}`"))),
             [one] => Ok(Response::new(GetPolicyResponse {
@@ -328,11 +334,10 @@ impl Control for Api {
 
     async fn probe(
         &self,
-        _request: Request<ProbeRequest>,
+        request: Request<ProbeRequest>,
     ) -> Result<Response<ProbeResponse>, Status> {
         let (able, members, policies, counters) = self
-            .engine
-            .ask(|core| {
+            .ask(Asker::of(&request), |core| {
                 (
                     core.capabilities(),
                     core.members(),
@@ -340,8 +345,7 @@ impl Control for Api {
                     core.counters(),
                 )
             })
-            .await
-            .map_err(stopped)?;
+            .await?;
         let counters = counters.map_err(|error| Status::internal(error.to_string()))?;
         let runtime = self
             .runtime

@@ -6,6 +6,7 @@
 //! ```
 
 mod control;
+mod incoming;
 mod log;
 mod peer;
 mod policy;
@@ -31,11 +32,12 @@ use karmor_proto::{
     },
 };
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::incoming::Incoming;
+pub use self::{incoming::Limits, peer::Turns};
 use crate::{
     engine::Engine, events::loss::Accounts, feed::Feeds, workload::Node,
     workload::containerd::SharedConnection,
@@ -44,8 +46,17 @@ use crate::{
 /// Largest message taken: a policy of the largest size, and what it is wrapped in.
 const MESSAGE_BYTES: usize = 4 << 20;
 
+/// Largest message taken from those who may change nothing: questions are short.
+const QUESTION_BYTES: usize = 16 << 10;
+
+/// Bytes that are taken of a TCP connection before somebody reads them.
+const WINDOW_BYTES: u32 = 65_535;
+
 /// Policies one client may be changing at the same time.
 const CONCURRENCY: usize = 32;
+
+/// Calls of one TCP connection that may be under way, streams of events included.
+const STREAMS: u32 = 100;
 
 /// What the services speak for.
 #[derive(Clone, Debug)]
@@ -62,6 +73,8 @@ pub struct Api {
     pub runtime: SharedConnection,
     /// When the daemon started.
     pub started: Timestamp,
+    /// Turns of those who come over TCP.
+    pub turns: Turns,
 }
 
 /// Why a place to listen cannot be had.
@@ -164,7 +177,8 @@ impl Drop for SocketFile {
 
 /// The services, and who says whether they are up.
 pub struct Services {
-    routes: Routes,
+    known: Routes,
+    strangers: Routes,
     health: HealthReporter,
 }
 
@@ -184,15 +198,21 @@ impl Services {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let routes = Routes::new(health_service)
-            .add_service(reflection)
-            .add_service(LogServiceServer::new(api.clone()))
-            .add_service(
-                PolicyServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES),
-            )
-            .add_service(ProbeServiceServer::new(api.clone()))
-            .add_service(ControlServer::new(api).max_decoding_message_size(MESSAGE_BYTES));
-        Ok(Self { routes, health })
+        let routes = |bytes: usize| {
+            let health = health_service.clone().max_decoding_message_size(bytes);
+            let reflection = reflection.clone().max_decoding_message_size(bytes);
+            Routes::new(health)
+                .add_service(reflection)
+                .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(ProbeServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(ControlServer::new(api.clone()).max_decoding_message_size(bytes))
+        };
+        Ok(Self {
+            known: routes(MESSAGE_BYTES),
+            strangers: routes(QUESTION_BYTES),
+            health,
+        })
     }
 
     /// Serves the unix socket until told to stop.
@@ -205,8 +225,8 @@ impl Services {
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         server()
-            .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+            .add_routes(self.known.clone())
+            .serve_with_incoming_shutdown(Incoming::trusted(listener), stop.cancelled_owned())
             .await
     }
 
@@ -217,11 +237,13 @@ impl Services {
     pub async fn serve_tcp(
         &self,
         listener: TcpListener,
+        limits: Limits,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
-        server()
-            .add_routes(self.routes.clone())
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        let incoming = Incoming::limited(listener, limits);
+        limited(limits)
+            .add_routes(self.strangers.clone())
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
             .await
     }
 
@@ -241,6 +263,7 @@ impl Services {
 /// When the transport fails.
 pub async fn serve_health(
     listener: TcpListener,
+    limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (health, service) = tonic_health::server::health_reporter();
@@ -249,9 +272,11 @@ pub async fn serve_health(
             .set_service_status(name, ServingStatus::Serving)
             .await;
     }
-    server()
+    let service = service.max_decoding_message_size(QUESTION_BYTES);
+    let incoming = Incoming::limited(listener, limits);
+    limited(limits)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }
 
@@ -264,6 +289,16 @@ const SERVICES: [&str; 4] = [
 
 fn server() -> Server {
     Server::builder().concurrency_limit_per_connection(CONCURRENCY)
+}
+
+/// For clients that may be anybody.
+fn limited(limits: Limits) -> Server {
+    server()
+        .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(limits.ping))
+        .http2_keepalive_timeout(Some(limits.pong))
 }
 
 #[cfg(test)]

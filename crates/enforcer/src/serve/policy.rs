@@ -1,21 +1,28 @@
 //! `policy.PolicyService` and `policy.ProbeService`: policies as KubeArmor's clients send them.
 
 use karmor_policy::model::Kind;
-use karmor_proto::policy::{
-    ContainerData, HostSecurityPolicies, Policy as PolicyMessage, PolicyStatus, ProbeResponse,
-    Response as PolicyResponse, policy_service_server::PolicyService,
-    probe_service_server::ProbeService,
+use karmor_proto::{
+    karmor::v1::Enforcement,
+    policy::{
+        ContainerData, HostSecurityPolicies, Policy as PolicyMessage, PolicyStatus, ProbeResponse,
+        Response as PolicyResponse, policy_service_server::PolicyService,
+        probe_service_server::ProbeService,
+    },
 };
 use serde_json::Value;
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Api, peer::may_change};
+use super::{
+    Api,
+    control::{enforcement, is_beyond},
+    peer::{Asker, may_change, stopped},
+};
 use crate::{
-    engine::{Done, Reference},
+    engine::{Done, ListedPolicy, Reference},
     source::{
         read::{MAX_BYTES, Reading, read_object},
-        store::CLIENT,
+        store::{CLIENT, id_of},
     },
     text,
     workload::Identity,
@@ -104,14 +111,30 @@ fn delete(object: &Value, kinds: &[Kind]) -> Wanted {
     })
 }
 
-fn status(done: &Done) -> (PolicyStatus, Option<&str>) {
-    match done {
-        Done::Applied => (PolicyStatus::Applied, None),
-        Done::Modified | Done::Unchanged => (PolicyStatus::Modified, None),
-        Done::Deleted => (PolicyStatus::Deleted, None),
-        Done::NotFound => (PolicyStatus::NotExist, None),
-        Done::NotEnabled(why) => (PolicyStatus::NotEnabled, Some(why)),
-        Done::Failed(why) => (PolicyStatus::Failure, Some(why)),
+/// What KubeArmor's clients are told, and why when it is not what they asked for. `now` is the policy
+/// as it stands after a change of it.
+fn status(done: Done, now: Option<&ListedPolicy>) -> (PolicyStatus, Option<String>) {
+    let asked = match done {
+        Done::Applied => PolicyStatus::Applied,
+        Done::Modified | Done::Unchanged => PolicyStatus::Modified,
+        Done::Deleted => return (PolicyStatus::Deleted, None),
+        Done::NotFound => return (PolicyStatus::NotExist, None),
+        Done::NotEnabled(why) => return (PolicyStatus::NotEnabled, Some(why)),
+        Done::Failed(why) => return (PolicyStatus::Failure, Some(why)),
+    };
+    let Some(now) = now else {
+        return (asked, None);
+    };
+    // KubeArmor has no word for what is kept but not in force; "Applied" would be taken for
+    // protection.
+    match enforcement(now) {
+        // In force as soon as the node, or a later version, can do it.
+        (Enforcement::None, why) if now.observe_only.is_some() || is_beyond(now) => {
+            (PolicyStatus::NotEnabled, Some(why))
+        }
+        (Enforcement::None, why) => (PolicyStatus::Failure, Some(why)),
+        (Enforcement::Partial, why) => (asked, Some(why)),
+        _ => (asked, None),
     }
 }
 
@@ -127,8 +150,7 @@ impl Api {
         let wanted = tokio::task::spawn_blocking(move || unwrap(&bytes, kinds))
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
-        let stopped = |error: crate::engine::Stopped| Status::unavailable(error.to_string());
-        let done = match wanted {
+        let (done, now) = match wanted {
             Wanted::Invalid(why) => {
                 info!(why, "a policy sent over gRPC is not valid");
                 return Ok(answer(PolicyStatus::Invalid));
@@ -137,30 +159,27 @@ impl Api {
                 let Some(document) = reading.documents.into_iter().next() else {
                     return Ok(answer(PolicyStatus::Invalid));
                 };
+                let id = id_of(&document);
                 self.engine
-                    .ask(move |core| core.set(document))
+                    .ask(move |core| (core.set(document), core.policy(&id)))
                     .await
                     .map_err(stopped)?
             }
             Wanted::Delete(wanted) => self
                 .engine
-                .ask(move |core| core.delete(&wanted).1)
+                .ask(move |core| (core.delete(&wanted).1, None))
                 .await
                 .map_err(stopped)?,
         };
-        let observing = self
-            .engine
-            .ask(|core| core.capabilities().observe_only)
-            .await
-            .map_err(stopped)?;
-        let (status, why) = match (status(&done), &observing) {
-            // Taken, and in force as soon as something is; nothing is enforced now.
-            ((PolicyStatus::Applied | PolicyStatus::Modified, _), Some(why)) => {
-                (PolicyStatus::NotEnabled, Some(why.as_str()))
-            }
-            (told, _) => told,
-        };
-        info!(status = status.as_str_name(), why, "policy over gRPC");
+        let (status, why) = status(done, now.as_ref());
+        let told = status.as_str_name();
+        match why {
+            Some(why) => warn!(
+                status = told,
+                why, "a policy over gRPC is not wholly in force"
+            ),
+            None => info!(status = told, "policy over gRPC"),
+        }
         Ok(answer(status))
     }
 }
@@ -201,13 +220,13 @@ impl PolicyService for Api {
 impl ProbeService for Api {
     async fn get_probe_data(
         &self,
-        _request: Request<()>,
+        request: Request<()>,
     ) -> Result<Response<ProbeResponse>, Status> {
         let (members, policies) = self
-            .engine
-            .ask(|core| (core.members(), core.policies()))
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .ask(Asker::of(&request), |core| {
+                (core.members(), core.policies())
+            })
+            .await?;
         let mut response = ProbeResponse::default();
         for member in members {
             let texts = || {

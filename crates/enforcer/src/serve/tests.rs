@@ -1,30 +1,41 @@
 //! The services over a real socket, on the backend without a kernel.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use karmor_abi::{op::Op, verdict::Action};
 use karmor_proto::{
     feeder::{RequestMessage, log_service_client::LogServiceClient},
     karmor::v1::{
-        ApplyPolicyRequest, DeletePolicyRequest, Enforcement, ListPoliciesRequest, Outcome,
-        PolicyRef, ProbeRequest, control_client::ControlClient,
+        ApplyPolicyRequest, DeletePolicyRequest, Enforcement, GetPolicyRequest,
+        ListPoliciesRequest, Outcome, PolicyRef, ProbeRequest, control_client::ControlClient,
     },
-    policy::{Policy, PolicyStatus, policy_service_client::PolicyServiceClient},
+    policy::{
+        Policy, PolicyStatus, policy_service_client::PolicyServiceClient,
+        probe_service_client::ProbeServiceClient,
+    },
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
 
-use super::*;
+use super::{peer::Asker, *};
 use crate::{
     backend::{
         Backend, Capabilities,
         memory::{Access, Handle, Memory},
     },
     config::{Config, Settings},
+    engine::Core,
     events::decode::tests::plain,
     run,
 };
@@ -78,6 +89,26 @@ impl Daemon {
         daemon
     }
 
+    /// The services alone, on an engine made beforehand.
+    async fn serving(core: Core, handle: Handle) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, _thread) = Engine::start(core).unwrap();
+        let services = Services::new(api(engine)).await.unwrap();
+        let stop = CancellationToken::new();
+        let (listener, socket) = unix(&dir.path().join("run/karmor.sock")).unwrap();
+        let token = stop.clone();
+        let task = tokio::spawn(async move {
+            let _socket = socket;
+            Ok(services.serve_unix(listener, token).await?)
+        });
+        Self {
+            dir,
+            handle,
+            stop,
+            task,
+        }
+    }
+
     fn socket(&self) -> PathBuf {
         self.dir.path().join("run/karmor.sock")
     }
@@ -93,19 +124,7 @@ impl Daemon {
     }
 
     async fn channel(&self) -> Channel {
-        let path = self.socket();
-        let connect = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move {
-                tokio::net::UnixStream::connect(path)
-                    .await
-                    .map(TokioIo::new)
-            }
-        });
-        Endpoint::from_static("http://karmor")
-            .connect_with_connector(connect)
-            .await
-            .unwrap()
+        channel(&self.socket()).await
     }
 
     async fn apply(&self, text: &str) -> karmor_proto::karmor::v1::ApplyPolicyResponse {
@@ -148,6 +167,34 @@ impl Daemon {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
         self.dir
+    }
+}
+
+async fn channel(path: &Path) -> Channel {
+    let path = path.to_owned();
+    let connect = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move {
+            tokio::net::UnixStream::connect(path)
+                .await
+                .map(TokioIo::new)
+        }
+    });
+    Endpoint::from_static("http://karmor")
+        .connect_with_connector(connect)
+        .await
+        .unwrap()
+}
+
+fn api(engine: Engine) -> Api {
+    Api {
+        engine,
+        feeds: Arc::default(),
+        accounts: Arc::new(Accounts::since(Vec::new())),
+        node: Arc::default(),
+        runtime: SharedConnection::default(),
+        started: Timestamp::now(),
+        turns: Turns::default(),
     }
 }
 
@@ -287,6 +334,61 @@ async fn policy_service_answers_as_its_clients_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_service_says_applied_of_nothing_that_does_not_block() {
+    let backend = Memory::new(Capabilities::default());
+    let handle = backend.handle();
+    let mut core = crate::engine::tests::core(backend);
+    // All is not well with this container from its start: what befalls it is no news to a change.
+    handle.refuse(Some("the tables"));
+    let labels = [("app".to_owned(), "web".to_owned())].into();
+    let mut container = Container::new("default", "a", "img", None, labels);
+    container.cgroup_id = 5;
+    core.runtime(RuntimeEvent::Running(Box::new(container)));
+    let daemon = Daemon::serving(core, handle).await;
+    let policy = object("ADDED", "p", "/bin/p");
+    assert_eq!(daemon.send(&policy).await, PolicyStatus::Failure);
+    assert_eq!(daemon.send(&policy).await, PolicyStatus::Failure);
+    assert_eq!(daemon.list().await[0].enforcement(), Enforcement::None);
+    daemon.handle.refuse(None);
+    assert_eq!(
+        daemon.send(&object("MODIFIED", "p", "/bin/q")).await,
+        PolicyStatus::Modified
+    );
+    assert_eq!(daemon.list().await[0].enforcement(), Enforcement::Full);
+
+    for app in ["web", "nobody"] {
+        let network = format!(
+            r#"{{"type":"ADDED","object":{{
+                "apiVersion":"security.kubearmor.com/v1","kind":"KubeArmorPolicy",
+                "metadata":{{"name":"net-{app}"}},
+                "spec":{{
+                    "selector":{{"matchLabels":{{"app":"{app}"}}}},
+                    "network":{{"matchProtocols":[{{"protocol":"raw"}}]}},
+                    "capabilities":{{"matchCapabilities":[{{"capability":"net_raw"}}]}},
+                    "action":"Block"
+                }}
+            }}}}"#
+        );
+        assert_eq!(
+            daemon.send(network.as_bytes()).await,
+            PolicyStatus::NotEnabled
+        );
+    }
+    let listed = daemon.list().await;
+    let beyond: Vec<_> = listed
+        .iter()
+        .filter(|p| p.name.starts_with("net-"))
+        .collect();
+    assert_eq!(beyond.len(), 2);
+    for policy in beyond {
+        assert_eq!(policy.enforcement(), Enforcement::None);
+        assert_eq!(policy.message, "this version enforces none of its rules");
+        assert!(!policy.not_enforced.is_empty());
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_of_a_million_rules_is_refused_with_a_reason() {
     let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
     let rules = "    - path: /a\n".repeat(200_000);
@@ -366,21 +468,14 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     // The services themselves, on a TCP port.
     let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
     let (engine, _thread) = Engine::start(core).unwrap();
-    let api = Api {
-        engine,
-        feeds: Arc::default(),
-        accounts: Arc::new(Accounts::since(Vec::new())),
-        node: Arc::default(),
-        runtime: SharedConnection::default(),
-        started: Timestamp::now(),
-    };
-    let services = Services::new(api).await.unwrap();
+    let services = Services::new(api(engine)).await.unwrap();
     let (listener, address) = tcp(0, "gRPC").await.unwrap();
     let error = tcp(address.port(), "gRPC").await.unwrap_err();
     assert!(error.to_string().contains("--gRPC"), "{error}");
     let stop = CancellationToken::new();
     let token = stop.clone();
-    let server = tokio::spawn(async move { services.serve_tcp(listener, token).await });
+    let server =
+        tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let status = PolicyServiceClient::new(channel.clone())
@@ -395,7 +490,22 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
         "{}",
         status.message()
     );
+    // What would be refused anyhow is not taken in.
+    let status = PolicyServiceClient::new(channel.clone())
+        .container_policy(Policy {
+            policy: vec![0; 2 * QUESTION_BYTES],
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
     let mut log = LogServiceClient::new(channel);
+    let status = log
+        .watch_alerts(RequestMessage {
+            filter: "x".repeat(2 * QUESTION_BYTES),
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
     assert!(
         log.watch_alerts(RequestMessage {
             filter: "policy".into()
@@ -412,6 +522,159 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     drop(log);
     server.await.unwrap().unwrap();
     daemon.stop().await;
+}
+
+/// Whether the other end closes within `patience`.
+async fn closes(connection: &mut TcpStream, patience: Duration) -> bool {
+    let mut sink = Vec::new();
+    let end = connection.read_to_end(&mut sink);
+    tokio::time::timeout(patience, end).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_strangers_are_few_and_idle_ones_do_not_last() {
+    let limits = Limits {
+        connections: 3,
+        handshake: Duration::from_secs(1),
+        ping: Duration::from_millis(500),
+        pong: Duration::from_secs(1),
+    };
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine);
+    let feeds = Arc::clone(&api.feeds);
+    let services = Arc::new(Services::new(api).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/karmor.sock");
+    let (unix, _socket) = unix(&path).unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let stop = CancellationToken::new();
+    let served = Arc::clone(&services);
+    let token = stop.clone();
+    tokio::spawn(async move { served.serve_unix(unix, token).await });
+    let token = stop.clone();
+    tokio::spawn(async move { services.serve_tcp(listener, limits, token).await });
+
+    // Quiet, but alive: the library answers pings. Older than those that are closed below.
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut alerts = LogServiceClient::new(endpoint.connect().await.unwrap())
+        .watch_alerts(RequestMessage {
+            filter: "all".into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    // One that says nothing, and one that says what HTTP/2 begins with, and then nothing.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut polite = TcpStream::connect(address).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    polite.write_all(preface).await.unwrap();
+    for _ in 0..10 {
+        let mut excess = TcpStream::connect(address).await.unwrap();
+        assert!(closes(&mut excess, Duration::from_millis(200)).await);
+    }
+    let mut root = ControlClient::new(channel(&path).await);
+    assert!(root.list_policies(ListPoliciesRequest {}).await.is_ok());
+
+    let patience = Duration::from_secs(5);
+    assert!(closes(&mut silent, patience).await);
+    assert!(closes(&mut polite, patience).await);
+    let mut later = ControlClient::new(endpoint.connect().await.unwrap());
+    assert!(later.list_policies(ListPoliciesRequest {}).await.is_ok());
+    feeds.alerts.publish(karmor_proto::feeder::Alert {
+        message: "still here".into(),
+        ..Default::default()
+    });
+    let alert = tokio::time::timeout(patience, alerts.message()).await;
+    assert_eq!(alert.unwrap().unwrap().unwrap().message, "still here");
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_ask_and_hang_up_do_not_fill_the_engines_queue() {
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine.clone());
+    // Something that takes long, and has begun.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (begin, began) = tokio::sync::oneshot::channel();
+    let long = move |_: &mut Core| {
+        begin.send(()).unwrap();
+        wait.recv()
+    };
+    let busy = tokio::spawn(async move { engine.ask(long).await });
+    began.await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let ask = |asker| {
+        let (api, asked) = (api.clone(), Arc::clone(&asked));
+        tokio::spawn(async move {
+            let count = move |_: &mut Core| asked.fetch_add(1, Ordering::Relaxed);
+            api.ask(asker, count).await
+        })
+    };
+    for _ in 0..50 {
+        let stranger = ask(Asker::Stranger);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        stranger.abort();
+    }
+    let known = ask(Asker::Known);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    go.send(()).unwrap();
+    let before = known.await.unwrap().unwrap();
+    assert!(before <= 2, "{before} strangers went first");
+    assert!(busy.await.unwrap().is_ok());
+    // The turns come back.
+    for _ in 0..3 {
+        assert!(ask(Asker::Stranger).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_over_tcp_is_a_stranger() {
+    let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let api = api(engine);
+    let turns = api.turns.clone();
+    let services = Arc::new(Services::new(api).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/karmor.sock");
+    let (unix, _socket) = unix(&path).unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let (stop, served) = (CancellationToken::new(), Arc::clone(&services));
+    let token = stop.clone();
+    tokio::spawn(async move { served.serve_unix(unix, token).await });
+    let token = stop.clone();
+    tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
+
+    let taken = turns.take_all();
+    let mut root = ControlClient::new(channel(&path).await);
+    assert!(root.list_policies(ListPoliciesRequest {}).await.is_ok());
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let calls = || {
+        let (mut control, mut probe) = (
+            ControlClient::new(channel.clone()),
+            ProbeServiceClient::new(channel.clone()),
+        );
+        let (mut second, mut third) = (control.clone(), control.clone());
+        let policy = Some(PolicyRef {
+            name: "p".into(),
+            ..PolicyRef::default()
+        });
+        async move {
+            tokio::select! {
+                _ = control.list_policies(ListPoliciesRequest {}) => "list",
+                _ = second.probe(ProbeRequest {}) => "probe",
+                _ = third.get_policy(GetPolicyRequest { policy }) => "get",
+                _ = probe.get_probe_data(()) => "probe data",
+            }
+        }
+    };
+    let early = tokio::time::timeout(Duration::from_millis(200), calls()).await;
+    assert!(early.is_err(), "{early:?} did not wait for its turn");
+    drop(taken);
+    calls().await;
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

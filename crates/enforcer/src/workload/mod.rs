@@ -131,20 +131,21 @@ impl Container {
         digest: Option<&str>,
         labels: BTreeMap<String, String>,
     ) -> Self {
-        let first = |keys: &[&str]| {
-            keys.iter()
-                .filter_map(|k| labels.get(*k))
-                .find(|v| !v.is_empty())
-                .map(|v| text::name(v))
+        let stated = |key: &str| {
+            let value = labels.get(key).filter(|v| !v.is_empty());
+            value.map(|v| text::name(v))
         };
-        let name = first(&["nerdctl/name", "io.kubernetes.container.name"]);
-        // An image can bring any label, but what Kubernetes starts, Kubernetes labels last.
-        let kubernetes = runtime_namespace == KUBERNETES;
-        let namespace = first(&[if kubernetes {
-            "io.kubernetes.pod.namespace"
+        // An image can bring any label, so each is believed only where somebody else writes it
+        // last: Kubernetes in what it starts, nerdctl in what it starts.
+        let (name, namespace) = if runtime_namespace == KUBERNETES {
+            (
+                "io.kubernetes.container.name",
+                "io.kubernetes.pod.namespace",
+            )
         } else {
-            "kubearmor.io/namespace"
-        }]);
+            ("nerdctl/name", "kubearmor.io/namespace")
+        };
+        let (name, namespace) = (stated(name), stated(namespace));
         let mut image = text::name(image);
         if let Some(digest) = digest.filter(|d| !image.contains(*d)) {
             image = format!("{image}@{}", text::name(digest));
@@ -176,10 +177,12 @@ impl Container {
 
     /// `PodName` of an alert: outside Kubernetes, the container's name.
     #[must_use]
-    pub fn pod_name(&self) -> &str {
-        self.labels
-            .get("io.kubernetes.pod.name")
-            .map_or(&self.name, String::as_str)
+    pub fn pod_name(&self) -> String {
+        let label = self.labels.get("io.kubernetes.pod.name");
+        match label.filter(|name| self.is_of_kubernetes() && !name.is_empty()) {
+            Some(name) => text::name(name),
+            None => self.name.clone(),
+        }
     }
 
     /// The labels a user set, as `key=value`.
@@ -273,6 +276,31 @@ mod tests {
         );
         assert_eq!(bad.image, "web\\n:1\\u{1b}[2J");
         assert_eq!(bad.labels_text(), "a\\n=b");
+    }
+
+    #[test]
+    fn an_image_does_not_choose_the_names_in_alerts() {
+        let brought = [
+            ("io.kubernetes.pod.name", "db-0\x1b[2J"),
+            ("io.kubernetes.pod.namespace", "shop"),
+            ("io.kubernetes.container.name", "db"),
+        ];
+        let plain = Container::new("default", "abc", "img", None, labels(&brought));
+        assert_eq!(
+            (plain.name.as_str(), plain.pod_name().as_str()),
+            ("abc", "abc")
+        );
+        assert_eq!(plain.namespace, CONTAINER_NAMESPACE);
+
+        let long = "x".repeat(2 * text::NAME_BYTES);
+        let mut set = labels(&brought);
+        set.insert("nerdctl/name".into(), "web".into());
+        let pod = Container::new("k8s.io", "abc", "img", None, set.clone());
+        assert_eq!(pod.name, "db", "nerdctl has no say in Kubernetes");
+        assert_eq!(pod.pod_name(), "db-0\\u{1b}[2J");
+        set.insert("io.kubernetes.pod.name".into(), long);
+        let pod = Container::new("k8s.io", "abc", "img", None, set);
+        assert_eq!(pod.pod_name().len(), text::NAME_BYTES);
     }
 
     #[test]
