@@ -45,6 +45,7 @@ struct State {
     marks: usize,
     counters: Counters,
     refuse: Option<&'static str>,
+    refuse_workloads: Option<&'static str>,
 }
 
 /// An access to ask about.
@@ -109,8 +110,12 @@ impl Handle {
         self.state().tables.insert(workload, Arc::clone(table));
     }
 
-    /// Makes the next calls of [`Backend::apply`] and [`Backend::add_workload`] fail, or succeed
-    /// again.
+    /// Makes the next calls of [`Backend::add_workload`] fail, or succeed again.
+    pub fn refuse_workloads(&self, why: Option<&'static str>) {
+        self.state().refuse_workloads = why;
+    }
+
+    /// Makes the next calls of [`Backend::apply`] fail, or succeed again.
     pub fn refuse(&self, why: Option<&'static str>) {
         self.state().refuse = why;
     }
@@ -217,7 +222,7 @@ impl Backend for Memory {
 
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
         let mut state = self.handle.state();
-        if let Some(why) = state.refuse {
+        if let Some(why) = state.refuse_workloads {
             return Err(BackendError::Full(why));
         }
         state.cgroups.insert(cgroup_id, workload);

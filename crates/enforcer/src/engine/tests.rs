@@ -221,12 +221,12 @@ fn a_container_that_could_not_be_registered_is_told_of_and_tried_again() {
     let kernel = memory.handle();
     let mut core = core(memory);
     let web = container(dir.path(), "web");
-    kernel.refuse(Some("workload"));
+    kernel.refuse_workloads(Some("workload"));
     runs(&mut core, &web);
     let error = core.members()[0].error.clone();
     assert!(error.is_some_and(|error| error.contains("no room")));
     assert_eq!(kernel.workload(web.cgroup.id), None);
-    kernel.refuse(None);
+    kernel.refuse_workloads(None);
     runs(&mut core, &web);
     assert_eq!(core.members()[0].error, None);
     assert_eq!(kernel.workload(web.cgroup.id), Some(number(&core)));

@@ -38,6 +38,7 @@ use crate::{
     engine::Core,
     events::decode::tests::plain,
     run,
+    workload::{Container, RuntimeEvent},
 };
 
 /// A daemon in a directory of its own.
@@ -342,7 +343,7 @@ async fn policy_service_says_applied_of_nothing_that_does_not_block() {
     handle.refuse(Some("the tables"));
     let labels = [("app".to_owned(), "web".to_owned())].into();
     let mut container = Container::new("default", "a", "img", None, labels);
-    container.cgroup_id = 5;
+    container.cgroup.id = 5;
     core.runtime(RuntimeEvent::Running(Box::new(container)));
     let daemon = Daemon::serving(core, handle).await;
     let policy = object("ADDED", "p", "/bin/p");
