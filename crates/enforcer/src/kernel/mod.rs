@@ -35,6 +35,7 @@ use karmor_abi::{
 };
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use self::{events::Rings, load::Loaded, tables::Tables};
 pub use self::{load::unload, self_test::self_test_child};
@@ -312,9 +313,14 @@ impl Backend for Kernel {
             self.switch(*workload, handle, ops, sources)
                 .map_err(&failed)?;
         }
-        self.loaded
-            .detach_unneeded(self.tables.ops())
-            .map_err(&failed)?;
+        // Every workload has what it should have: a program too many decides nothing for them, and
+        // the next change tries again.
+        if let Err(error) = self.loaded.detach_unneeded(self.tables.ops()) {
+            warn!(
+                error = format!("{error:#}"),
+                "a program that no policy needs stays attached"
+            );
+        }
         self.named = None;
         self.capabilities.hooks = self.loaded.support();
         Ok(())
