@@ -202,8 +202,14 @@ fn alerts_flow(container: &Container<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Enforcement outlives the daemon's regular end too; `unload` ends it.
+/// `unload` does nothing beside a daemon. Enforcement outlives the daemon's regular end too; then
+/// `unload` ends it.
 fn unload(container: &Container<'_>, enforcer: &mut Enforcer) -> Result<()> {
+    let beside = run("karmor-enforcer", ["unload"])?;
+    ensure!(
+        beside.code == 1 && beside.stderr.contains("stop karmor-enforcer first"),
+        "unloaded beside a daemon: {beside}"
+    );
     enforcer.stop()?;
     ensure!(
         container.exec(&["cat", FORBIDDEN])?.denied(),
