@@ -458,8 +458,7 @@ impl Core {
     /// Marks files and remembers what there is to say of rules, if their workload still has the
     /// table they were found with.
     pub fn found(&mut self, switched: &Switched, mut found: Found) {
-        let current = self.index.table(switched.number);
-        if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
+        if !self.has(switched) {
             return;
         }
         let (number, table) = (switched.number, &switched.table.compiled);
@@ -468,6 +467,22 @@ impl Core {
             found.unmarked(&switched.table.effective, &error.to_string());
         }
         self.index.set_remarks(number, found.remarks);
+    }
+
+    /// Remembers that the files of a workload were not looked at. Those that are marked stay so:
+    /// nothing new is known of them.
+    pub(super) fn unsearched(&mut self, switched: &Switched, why: &str) {
+        if self.has(switched) {
+            let mut found = Found::default();
+            found.unmarked(&switched.table.effective, why);
+            self.index.set_remarks(switched.number, found.remarks);
+        }
+    }
+
+    /// Whether a workload still has this table.
+    fn has(&self, switched: &Switched) -> bool {
+        let current = self.index.table(switched.number);
+        current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled))
     }
 
     pub(super) fn take_switched(&mut self) -> Vec<Switched> {

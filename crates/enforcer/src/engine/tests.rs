@@ -103,3 +103,30 @@ async fn a_rule_on_a_link_is_told_of_until_it_names_the_real_path() {
     engine.ask(|core| core.set(on_real)).await.unwrap();
     remarks(0).await;
 }
+
+#[tokio::test]
+async fn a_workload_that_cannot_be_searched_is_told_of() {
+    let mut container = Container::new("default", "c", "img", None, [].into());
+    // No process has it.
+    (container.pid, container.cgroup_id) = (u32::MAX, 7);
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p}\n\
+        spec:\n  file:\n    matchPaths:\n    - path: /etc/key\n  action: Block\n";
+    let document = read(text, "p.yaml").documents.remove(0);
+
+    let (engine, _thread) = Engine::start(core(Memory::new(Capabilities::default()))).unwrap();
+    let running = RuntimeEvent::Running(Box::new(container));
+    engine.ask(|core| core.runtime(running)).await.unwrap();
+    engine.ask(|core| core.set(document)).await.unwrap();
+    for _ in 0..500 {
+        let listed = engine.ask(|core| core.policies()).await.unwrap();
+        if let [(remark, names)] = listed[0].remarks.as_slice() {
+            let told = remark.text(names);
+            let expected = "in c not every file was checked for hard links, which go by other \
+                            names: its files cannot be looked at: ";
+            assert!(told.starts_with(expected), "{told}");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain");
+}

@@ -168,13 +168,13 @@ impl Kernel {
 
     fn switch(&mut self, workload: u32, handle: Handle, ops: u32, sources: u32) -> Result<()> {
         let index = workload % limits::WORKLOADS;
+        let before = self.workloads.get(&index, 0).context("read a workload")?;
         let entry = Workload {
             handle,
             ops,
             workload,
             sources,
-            // Those of an earlier table say nothing to this one, and it has none yet.
-            marks: 0,
+            marks: marks_after(&before, workload, handle),
         };
         self.workloads
             .set(index, entry, 0)
@@ -352,6 +352,17 @@ impl Backend for Kernel {
     }
 }
 
+/// Whether a workload's marks are asked once it is switched to a table. Those of another table say
+/// nothing to this one, which has none until the next search. Those of the same table hold: for a
+/// daemon that takes over what it finds, they are all there is until its own search is done.
+fn marks_after(before: &Workload, workload: u32, handle: Handle) -> u32 {
+    if before.workload == workload && before.handle == handle {
+        before.marks
+    } else {
+        0
+    }
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the object has no map {name}"))
@@ -361,5 +372,27 @@ fn kernel_error<D: Display>(what: D) -> impl Fn(anyhow::Error) -> BackendError {
     move |source| BackendError::Kernel {
         what: what.to_string(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_last_as_long_as_the_table() {
+        let before = Workload {
+            handle: Handle::new(1, 2, 3),
+            workload: 4,
+            marks: 1,
+            ..Workload::default()
+        };
+        assert_eq!(marks_after(&before, 4, before.handle), 1);
+        assert_eq!(marks_after(&before, 4, Handle::new(1, 2, 5)), 0);
+        assert_eq!(marks_after(&before, 4, Handle::NONE), 0);
+        assert_eq!(
+            marks_after(&before, 4 + limits::WORKLOADS, before.handle),
+            0
+        );
     }
 }
