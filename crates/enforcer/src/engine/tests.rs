@@ -1,3 +1,5 @@
+mod restart;
+
 use karmor_policy::{
     alias::Aliases, compile::compile, compiled::Compiled, model::Posture, select::Effective,
 };
@@ -10,22 +12,26 @@ use crate::{
     workload::{Container, Node, RuntimeEvent, numbers::Numbers},
 };
 
-/// An engine's inside that keeps nothing on disk.
-pub(crate) fn core(backend: Memory) -> Core {
-    let rules = Rules {
+fn rules() -> Rules {
+    Rules {
         node: Node::default(),
         containers: true,
         hosts: false,
         posture: Posture::Audit,
         host_posture: Posture::Audit,
         untracked: Vec::new(),
-    };
+    }
+}
+
+/// An engine's inside that keeps nothing on disk.
+pub(crate) fn core(backend: Memory) -> Core {
     let (numbers, identities) = (Numbers::in_memory(), Identities::default());
     Core::new(
         Box::new(backend),
         Setup {
-            rules,
+            rules: rules(),
             store: None,
+            last_good: None,
             numbers,
             identities,
         },
