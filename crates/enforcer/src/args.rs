@@ -49,7 +49,7 @@ Exit codes:
 pub enum Command {
     /// Stop enforcing: remove every program, link and map from the kernel
     ///
-    /// A running daemon is not stopped by this; stop it first.
+    /// Refuses while a daemon runs; stop it first.
     Unload,
     /// Show what this node can enforce, found by trying; exits with 5 if nothing
     Probe {

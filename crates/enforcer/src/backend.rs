@@ -39,7 +39,8 @@ pub trait Backend: Send {
     /// them. Returns once every check that starts later sees the new table.
     ///
     /// # Errors
-    /// When the table could not be built; every workload keeps what it had.
+    /// When the table could not be built, and every workload keeps what it had; or when the kernel
+    /// refuses a switch, and those before it are switched.
     fn apply(
         &mut self,
         workloads: &[u32],

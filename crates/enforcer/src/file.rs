@@ -75,6 +75,11 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
+/// Says which file an error is about.
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

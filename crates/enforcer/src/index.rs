@@ -175,7 +175,8 @@ struct Member {
     /// The backend knows its tasks.
     registered: bool,
     aliases: Aliases,
-    /// What is in force; `None` until the first success.
+    /// What is in force; `None` until the first success, and after a failure that may have changed
+    /// it.
     key: Option<Key>,
     table: Option<Table>,
     /// What was found out about the table's rules here.
@@ -535,12 +536,19 @@ impl Index {
                 source: Arc::new(source),
             })?)
         };
-        backend
-            .apply(numbers, table.as_ref().map(|t| &t.compiled))
-            .map_err(|source| IndexError::Backend {
+        if let Err(source) = backend.apply(numbers, table.as_ref().map(|t| &t.compiled)) {
+            // Some may have switched before it failed: what they have is not known, and whoever
+            // undoes the change must not take them for those that never left.
+            for number in numbers {
+                if let Some(member) = self.members.get_mut(number) {
+                    member.key = None;
+                }
+            }
+            return Err(IndexError::Backend {
                 workload,
                 source: Arc::new(source),
-            })?;
+            });
+        }
         if let Some(table) = &table {
             self.tables.insert(key.clone(), table.clone());
         }

@@ -29,6 +29,7 @@ use crate::{
     serve::{self, Api, Limits, Services, Turns},
     source::{
         directory::{self, Directory},
+        last_good::LastGood,
         store::Store,
     },
     workload::{
@@ -83,13 +84,8 @@ pub async fn run(
     let node = Arc::new(node(&config));
     let identities = Identities::default();
     let mut core = core(&config, &node, &identities, backend)?;
-    let mut policy_files = Directory::new(config.policy_dir.clone());
-    match policy_files.scan() {
-        Ok(files) => core.files(files),
-        Err(error) => {
-            warn!(%error, directory = %config.policy_dir.display(), "policy directory cannot be read");
-        }
-    }
+    let mut policy_files = Directory::new(config.policy_dir.clone(), core.known_files());
+    core.files(policy_files.scan());
     core.add_host();
     let (engine, thread) = Engine::start(core).context("cannot start the engine")?;
 
@@ -229,6 +225,8 @@ fn core(
     };
     let cannot = || format!("cannot use the state directory {}", state.display());
     let store = Store::open(state.join("policies")).with_context(cannot)?;
+    let last_good =
+        LastGood::open(state.join("files"), config.policy_dir.clone()).with_context(cannot)?;
     let setup = Setup {
         rules: Rules {
             node: node.clone(),
@@ -239,6 +237,7 @@ fn core(
             untracked: config.untracked_ns.clone(),
         },
         store: Some(store),
+        last_good: Some(last_good),
         numbers,
         identities: identities.clone(),
     };

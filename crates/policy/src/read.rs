@@ -28,6 +28,8 @@ pub struct Report {
     pub names: Vec<Place>,
     /// All problems, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+    /// Part of the text is neither YAML nor JSON; no other version could make policies of it.
+    pub damaged: bool,
 }
 
 impl Report {
@@ -88,6 +90,7 @@ fn not_utf8<'b>(file_name: &str, bytes: &'b [u8], error: &NotUtf8) -> (Cow<'b, s
     let diagnostics = cx.finish();
     let report = Report {
         diagnostics,
+        damaged: true,
         ..Report::default()
     };
     (text, report)
@@ -121,6 +124,7 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     Report {
         policies,
         names,
+        damaged: cx.has_no_yaml(),
         diagnostics: cx.finish(),
     }
 }

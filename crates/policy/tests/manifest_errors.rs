@@ -211,3 +211,13 @@ fn typographic_letters_are_explained_only_where_they_are_no_text() {
     let told = told(&text);
     assert!(!told.contains("curly"), "{told}");
 }
+
+#[test]
+fn a_text_that_is_no_yaml_is_told_from_a_policy_that_is_not_valid() {
+    let damaged = |text: &str| read("policy.yaml", text).damaged;
+    assert!(damaged("kind: ["));
+    assert!(read_bytes("policy.yaml", b"\xff").1.damaged);
+    for refused in ["kind: Pod\n", "a list\n", "", &policy("  message: [1]\n")] {
+        assert!(!damaged(refused), "{refused}");
+    }
+}

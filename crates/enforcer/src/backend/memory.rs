@@ -46,6 +46,7 @@ struct State {
     counters: Counters,
     refuse: Option<&'static str>,
     refuse_workloads: Option<&'static str>,
+    fail_late: Option<&'static str>,
 }
 
 /// An access to ask about.
@@ -118,6 +119,11 @@ impl Handle {
     /// Makes the next calls of [`Backend::apply`] fail, or succeed again.
     pub fn refuse(&self, why: Option<&'static str>) {
         self.state().refuse = why;
+    }
+
+    /// Makes the next call of [`Backend::apply`] fail after it has switched.
+    pub fn fail_late(&self, why: &'static str) {
+        self.state().fail_late = Some(why);
     }
 
     /// Decides an access as the kernel half would, and reports it when that is due.
@@ -254,7 +260,10 @@ impl Backend for Memory {
             };
         }
         state.applies.push(workloads.to_vec());
-        Ok(())
+        match state.fail_late.take() {
+            Some(why) => Err(BackendError::Full(why)),
+            None => Ok(()),
+        }
     }
 
     fn mark(

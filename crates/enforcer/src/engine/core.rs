@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     remark::Remark,
     source::{
         directory::FileChange,
+        last_good::LastGood,
         read::{Document, read},
         store::{Store, id_of},
     },
@@ -38,6 +39,8 @@ pub struct Setup {
     pub rules: Rules,
     /// Where clients' policies are kept; nowhere in tests.
     pub store: Option<Store>,
+    /// Where the texts of policy files are kept; nowhere in tests.
+    pub last_good: Option<LastGood>,
     /// Workload numbers.
     pub numbers: Numbers,
     /// Who the numbers are.
@@ -49,13 +52,14 @@ pub struct Core {
     backend: Box<dyn Backend>,
     index: Index,
     store: Option<Store>,
+    last_good: Option<LastGood>,
     numbers: Numbers,
     identities: Identities,
     /// Containers by key.
     running: BTreeMap<String, Arc<Container>>,
     /// Containers that got no number and so are not protected, by key, and why.
     unnumbered: BTreeMap<String, (Arc<Container>, String)>,
-    /// What is wrong with files of the watched directory.
+    /// What is wrong with files of the watched directory, and with itself.
     complaints: BTreeMap<PathBuf, String>,
 }
 
@@ -119,13 +123,17 @@ impl Core {
     /// Loads what was kept, before any workload is known: the first table a workload gets must be
     /// the whole one.
     ///
+    /// What is in the watched directory has then to be told with [`Core::files`], and that
+    /// [`Core::known_files`] are gone, if they are.
+    ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When what was kept cannot be read.
     pub fn new(backend: Box<dyn Backend>, setup: Setup) -> io::Result<Self> {
         let mut core = Self {
             backend,
             index: Index::new(setup.rules),
             store: setup.store,
+            last_good: setup.last_good,
             numbers: setup.numbers,
             identities: setup.identities,
             running: BTreeMap::new(),
@@ -134,20 +142,51 @@ impl Core {
         };
         let documents = core
             .store
-            .as_ref()
+            .as_mut()
             .map(Store::restore)
             .transpose()?
             .unwrap_or_default();
-        if !documents.is_empty() {
-            info!(policies = documents.len(), "restored policies");
+        let mut changes: Vec<_> = documents.into_iter().map(|d| set(id_of(&d), d)).collect();
+        changes.extend(core.last_good_files()?);
+        if !changes.is_empty() {
+            info!(policies = changes.len(), "restored policies");
         }
-        let changes = documents
-            .into_iter()
-            .take(POLICIES)
-            .map(|d| set(id_of(&d), d))
-            .collect();
+        changes.truncate(POLICIES);
         core.change(changes).map_err(io::Error::other)?;
         Ok(core)
+    }
+
+    /// What files of the watched directory said when they were last good.
+    fn last_good_files(&mut self) -> io::Result<Vec<Change>> {
+        let kept = self.last_good.as_ref().map(LastGood::restore).transpose()?;
+        let mut changes = Vec::new();
+        for (path, text) in kept.unwrap_or_default() {
+            let reading = read(&text, &path.display().to_string());
+            if reading.failed() {
+                let why = format!(
+                    "this version does not take what it last said: {}",
+                    reading.summary()
+                );
+                self.complaints.insert(path, why);
+                continue;
+            }
+            let documents = reading.documents.into_iter();
+            changes.extend(documents.map(|d| set(id_in(&path, &d), d)));
+        }
+        Ok(changes)
+    }
+
+    /// Files that policies or complaints are of.
+    #[must_use]
+    pub fn known_files(&self) -> BTreeSet<PathBuf> {
+        let of_policies = self
+            .index
+            .policies()
+            .filter_map(|(id, _)| match &id.source {
+                Source::File(path) => Some(path),
+                Source::Grpc => None,
+            });
+        of_policies.chain(self.complaints.keys()).cloned().collect()
     }
 
     /// Puts the host under its policies. After [`Core::files`] has seen what there is.
@@ -183,7 +222,7 @@ impl Core {
         if let Err(error) = self.change(vec![set(id.clone(), document)]) {
             return Done::Failed(error_text(&error));
         }
-        if let Some(store) = &self.store
+        if let Some(store) = &mut self.store
             && let Err(error) = store.keep(&id, &text)
         {
             let back = match &old {
@@ -259,7 +298,7 @@ impl Core {
         match self.change(vec![Change::Remove(id.clone())]) {
             Ok(()) => Done::Deleted,
             Err(error) => {
-                let kept = self.store.as_ref().zip(self.index.policy(id));
+                let kept = self.store.as_mut().zip(self.index.policy(id));
                 if let Some((store, loaded)) = kept
                     && let Err(error) = store.keep(id, &loaded.text)
                 {
@@ -305,7 +344,30 @@ impl Core {
 
     fn file_gone(&mut self, path: &PathBuf) -> Result<(), String> {
         let gone = self.ids_of(path).into_iter().map(Change::Remove).collect();
-        self.change(gone).map_err(|e| error_text(&e))
+        self.change(gone).map_err(|e| error_text(&e))?;
+        self.forget_file(path);
+        Ok(())
+    }
+
+    /// Should this fail, the next start finds once more that the file is gone.
+    fn forget_file(&self, path: &Path) {
+        if let Some(last_good) = &self.last_good
+            && let Err(error) = last_good.forget(path)
+        {
+            warn!(%error, file = %path.display(), "what a policy file said is not forgotten");
+        }
+    }
+
+    fn keep_file(&self, path: &Path, text: &str) {
+        if let Some(last_good) = &self.last_good
+            && let Err(error) = last_good.keep(path, text)
+        {
+            warn!(
+                %error,
+                file = %path.display(),
+                "should this policy file be damaged when the daemon starts again, it is not in force"
+            );
+        }
     }
 
     fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), String> {
@@ -321,7 +383,7 @@ impl Core {
         let mut kept = BTreeSet::new();
         let mut changes = Vec::new();
         for document in reading.documents {
-            let id = PolicyId::of(&document.policy, Source::File(path.clone()));
+            let id = id_in(path, &document);
             if !kept.insert(id.clone()) {
                 return Err(format!(
                     "{} {} is in this file twice",
@@ -342,7 +404,13 @@ impl Core {
                 .filter(|id| !kept.contains(id))
                 .map(Change::Remove),
         );
-        self.change(changes).map_err(|e| error_text(&e))
+        self.change(changes).map_err(|e| error_text(&e))?;
+        if kept.is_empty() {
+            self.forget_file(path);
+        } else {
+            self.keep_file(path, text);
+        }
+        Ok(())
     }
 
     fn ids_of(&self, path: &PathBuf) -> Vec<PolicyId> {
@@ -441,8 +509,7 @@ impl Core {
     /// Marks files and remembers what there is to say of rules, if their workload still has the
     /// table they were found with.
     pub fn found(&mut self, switched: &Switched, mut found: Found) {
-        let current = self.index.table(switched.number);
-        if !current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled)) {
+        if !self.has(switched) {
             return;
         }
         let (number, table) = (switched.number, &switched.table.compiled);
@@ -451,6 +518,22 @@ impl Core {
             found.unmarked(&switched.table.effective, &error.to_string());
         }
         self.index.set_remarks(number, found.remarks);
+    }
+
+    /// Remembers that the files of a workload were not looked at. Those that are marked stay so:
+    /// nothing new is known of them.
+    pub(super) fn unsearched(&mut self, switched: &Switched, why: &str) {
+        if self.has(switched) {
+            let mut found = Found::default();
+            found.unmarked(&switched.table.effective, why);
+            self.index.set_remarks(switched.number, found.remarks);
+        }
+    }
+
+    /// Whether a workload still has this table.
+    fn has(&self, switched: &Switched) -> bool {
+        let current = self.index.table(switched.number);
+        current.is_some_and(|t| Arc::ptr_eq(&t.compiled, &switched.table.compiled))
     }
 
     pub(super) fn take_switched(&mut self) -> Vec<Switched> {
@@ -501,9 +584,11 @@ impl Core {
     /// Files that are not in force as they are, and why.
     #[must_use]
     pub fn complaints(&self) -> Vec<(PathBuf, String)> {
-        self.complaints
-            .iter()
-            .map(|(p, w)| (p.clone(), w.clone()))
+        let files = self.complaints.iter().map(|(p, w)| (&**p, &**w));
+        let stored = self.store.iter().flat_map(Store::complaints);
+        files
+            .chain(stored)
+            .map(|(path, why)| (path.to_owned(), why.to_owned()))
             .collect()
     }
 
@@ -541,6 +626,11 @@ impl Core {
     pub fn counters(&self) -> Result<Vec<Counters>, BackendError> {
         self.backend.counters()
     }
+}
+
+/// The id of a policy in a file.
+fn id_in(path: &Path, document: &Document) -> PolicyId {
+    PolicyId::of(&document.policy, Source::File(path.to_owned()))
 }
 
 fn set(id: PolicyId, document: Document) -> Change {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use super::{Core, Task};
 use crate::{
@@ -33,18 +33,21 @@ pub(super) fn start(tasks: mpsc::WeakSender<Task>) -> std::io::Result<SyncSender
     thread::Builder::new().name("marks".into()).spawn(move || {
         for job in jobs {
             let Some(tasks) = tasks.upgrade() else { return };
-            let found = match Root::of_process(job.pid) {
-                Ok(root) => {
-                    let table = &job.switched.table;
-                    let mut found = marks::find(&root, &table.effective, &table.compiled);
-                    found.remarks.extend(links::find(&root, &table.effective));
-                    found
-                }
+            let root = match Root::of_process(job.pid) {
+                Ok(root) => root,
                 Err(error) => {
-                    debug!(%error, workload = job.switched.number, "workload ended before its files were looked at");
+                    info!(%error, workload = job.switched.number, "the files of a workload cannot be looked at; it may have ended");
+                    let why = format!("its files cannot be looked at: {error}");
+                    let task: Task = Box::new(move |core| core.unsearched(&job.switched, &why));
+                    if tasks.blocking_send(task).is_err() {
+                        return;
+                    }
                     continue;
                 }
             };
+            let table = &job.switched.table;
+            let mut found = marks::find(&root, &table.effective, &table.compiled);
+            found.remarks.extend(links::find(&root, &table.effective));
             if found.remarks.iter().any(|remark| matches!(remark.about, About::Unsearched(_))) {
                 warn!(workload = job.switched.number, "not every protected file was checked for hard links; the policies' statuses tell more");
             }
@@ -65,12 +68,12 @@ pub(super) fn enqueue(marker: &SyncSender<Job>, core: &mut Core) {
             Some(Identity::Host) => std::process::id(),
             None => continue,
         };
-        let number = switched.number;
-        if let Err(TrySendError::Full(_)) = marker.try_send(Job { switched, pid }) {
+        if let Err(TrySendError::Full(job)) = marker.try_send(Job { switched, pid }) {
             warn!(
-                workload = number,
+                workload = job.switched.number,
                 "too many changes at once to check protected files for other names"
             );
+            core.unsearched(&job.switched, "too many workloads changed at once");
         }
     }
 }

@@ -1,3 +1,5 @@
+mod restart;
+
 use std::os::unix::fs::MetadataExt as _;
 
 use karmor_policy::{
@@ -12,22 +14,26 @@ use crate::{
     workload::{Container, Node, RuntimeEvent, cgroup::Cgroup, numbers::Numbers},
 };
 
-/// An engine's inside that keeps nothing on disk.
-pub(crate) fn core(backend: Memory) -> Core {
-    let rules = Rules {
+fn rules() -> Rules {
+    Rules {
         node: Node::default(),
         containers: true,
         hosts: false,
         posture: Posture::Audit,
         host_posture: Posture::Audit,
         untracked: Vec::new(),
-    };
+    }
+}
+
+/// An engine's inside that keeps nothing on disk.
+pub(crate) fn core(backend: Memory) -> Core {
     let (numbers, identities) = (Numbers::in_memory(), Identities::default());
     Core::new(
         Box::new(backend),
         Setup {
-            rules,
+            rules: rules(),
             store: None,
+            last_good: None,
             numbers,
             identities,
         },
@@ -230,4 +236,32 @@ fn a_container_that_could_not_be_registered_is_told_of_and_tried_again() {
     runs(&mut core, &web);
     assert_eq!(core.members()[0].error, None);
     assert_eq!(kernel.workload(web.cgroup.id), Some(number(&core)));
+}
+
+#[tokio::test]
+async fn a_workload_that_cannot_be_searched_is_told_of() {
+    let mut container = Container::new("default", "c", "img", None, [].into());
+    // No process has it.
+    container.pid = u32::MAX;
+    container.cgroup.id = 7;
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p}\n\
+        spec:\n  file:\n    matchPaths:\n    - path: /etc/key\n  action: Block\n";
+    let document = read(text, "p.yaml").documents.remove(0);
+
+    let (engine, _thread) = Engine::start(core(Memory::new(Capabilities::default()))).unwrap();
+    let running = RuntimeEvent::Running(Box::new(container));
+    engine.ask(|core| core.runtime(running)).await.unwrap();
+    engine.ask(|core| core.set(document)).await.unwrap();
+    for _ in 0..500 {
+        let listed = engine.ask(|core| core.policies()).await.unwrap();
+        if let [(remark, names)] = listed[0].remarks.as_slice() {
+            let told = remark.text(names);
+            let expected = "in c not every file was checked for hard links, which go by other \
+                            names: its files cannot be looked at: ";
+            assert!(told.starts_with(expected), "{told}");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain");
 }

@@ -188,6 +188,33 @@ fn a_refused_change_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_change_that_fails_late_is_undone_all_the_same() {
+    let mut rig = Rig::new();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    rig.add(1, container("a", "web"));
+    rig.handle.fail_late("link");
+    rig.change(vec![Change::Remove(id("p"))]).unwrap_err();
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+    assert_eq!(rig.index.reach(&id("p")), (vec!["a".to_owned()], None));
+}
+
+#[test]
+fn a_policy_that_may_be_out_of_force_is_not_listed_as_in_force() {
+    let mut rig = Rig::new();
+    rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
+    rig.add(1, container("a", "web"));
+    rig.handle.refuse(Some("table"));
+    rig.change(vec![Change::Remove(id("p"))]).unwrap_err();
+    let (workloads, error) = rig.index.reach(&id("p"));
+    assert!(workloads.is_empty() && error.is_some());
+    // The next change puts it in force, whatever it is about.
+    rig.handle.refuse(None);
+    rig.change(vec![block("q", "db", "/q")]).unwrap();
+    assert_eq!(rig.index.reach(&id("p")), (vec!["a".to_owned()], None));
+    assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
+}
+
+#[test]
 fn removing_the_last_policy_removes_the_table() {
     let mut rig = Rig::new();
     rig.add(1, container("a", "web"));

@@ -336,13 +336,20 @@ fn remove(path: &Path) -> Result<()> {
 /// Removes everything pinned, by any version: enforcement ends here.
 ///
 /// # Errors
-/// When something cannot be removed; what could be is gone.
+/// When a daemon runs: it would go on to believe that its programs are attached, and say so of
+/// every later policy. When something cannot be removed; what could be is gone.
 pub fn unload(bpffs: &Path) -> Result<usize> {
     let root = bpffs.join(names::PIN_DIR);
     let mut removed = 0;
+    let _alone = match lock_directory(&root) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => {
+            return Err(error).context("nothing is unloaded; stop karmor-enforcer first");
+        }
+    };
     let versions = match fs::read_dir(&root) {
         Ok(versions) => versions,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error).with_context(|| format!("read {}", root.display())),
     };
     for version in versions {
@@ -360,4 +367,28 @@ pub fn unload(bpffs: &Path) -> Result<usize> {
     }
     fs::remove_dir(&root).with_context(|| format!("remove {}", root.display()))?;
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_unloaded_beside_a_daemon() {
+        let bpffs = tempfile::tempdir().unwrap();
+        assert_eq!(unload(bpffs.path()).unwrap(), 0, "nothing was loaded");
+        let root = bpffs.path().join(names::PIN_DIR);
+        let pins = root.join(PIN_VERSION);
+        fs::create_dir_all(&pins).unwrap();
+        for name in ["link_file_open", "WORKLOADS"] {
+            fs::write(pins.join(name), "").unwrap();
+        }
+        let daemon = lock_directory(&root).unwrap();
+        let error = unload(bpffs.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("stop karmor-enforcer first"));
+        assert_eq!(fs::read_dir(&pins).unwrap().count(), 2);
+        drop(daemon);
+        assert_eq!(unload(bpffs.path()).unwrap(), 2);
+        assert!(!root.exists());
+    }
 }

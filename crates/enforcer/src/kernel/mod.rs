@@ -35,6 +35,7 @@ use karmor_abi::{
 };
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use self::{events::Rings, load::Loaded, tables::Tables};
 pub use self::{load::unload, self_test::self_test_child};
@@ -167,12 +168,12 @@ impl Kernel {
 
     fn switch(&mut self, workload: u32, handle: Handle, ops: u32) -> Result<()> {
         let index = workload % limits::WORKLOADS;
+        let before = self.workloads.get(&index, 0).context("read a workload")?;
         let entry = Workload {
             handle,
             ops,
             workload,
-            // Those of an earlier table say nothing to this one, and it has none yet.
-            marks: 0,
+            marks: marks_after(&before, workload, handle),
             reserved: 0,
         };
         self.workloads
@@ -313,9 +314,14 @@ impl Backend for Kernel {
         for workload in workloads {
             self.switch(*workload, handle, ops).map_err(&failed)?;
         }
-        self.loaded
-            .detach_unneeded(self.tables.ops())
-            .map_err(&failed)?;
+        // Every workload has what it should have: a program too many decides nothing for them, and
+        // the next change tries again.
+        if let Err(error) = self.loaded.detach_unneeded(self.tables.ops()) {
+            warn!(
+                error = format!("{error:#}"),
+                "a program that no policy needs stays attached"
+            );
+        }
         self.named = None;
         self.capabilities.hooks = self.loaded.support();
         Ok(())
@@ -347,6 +353,17 @@ impl Backend for Kernel {
     }
 }
 
+/// Whether a workload's marks are asked once it is switched to a table. Those of another table say
+/// nothing to this one, which has none until the next search. Those of the same table hold: for a
+/// daemon that takes over what it finds, they are all there is until its own search is done.
+fn marks_after(before: &Workload, workload: u32, handle: Handle) -> u32 {
+    if before.workload == workload && before.handle == handle {
+        before.marks
+    } else {
+        0
+    }
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the object has no map {name}"))
@@ -356,5 +373,27 @@ fn kernel_error<D: Display>(what: D) -> impl Fn(anyhow::Error) -> BackendError {
     move |source| BackendError::Kernel {
         what: what.to_string(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_last_as_long_as_the_table() {
+        let before = Workload {
+            handle: Handle::new(1, 2, false, 3),
+            workload: 4,
+            marks: 1,
+            ..Workload::default()
+        };
+        assert_eq!(marks_after(&before, 4, before.handle), 1);
+        assert_eq!(marks_after(&before, 4, Handle::new(1, 2, false, 5)), 0);
+        assert_eq!(marks_after(&before, 4, Handle::NONE), 0);
+        assert_eq!(
+            marks_after(&before, 4 + limits::WORKLOADS, before.handle),
+            0
+        );
     }
 }

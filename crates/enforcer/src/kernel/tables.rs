@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, Map, MapData},
+    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, Map, MapData, MapError},
 };
 use karmor_abi::{
     label::Handle,
@@ -21,6 +21,7 @@ use karmor_abi::{
     table::{CLASS_WORDS_LOG2, View},
 };
 use karmor_policy::compiled::Compiled;
+use tracing::warn;
 
 use super::{load::Pins, sys};
 
@@ -72,7 +73,7 @@ pub(super) struct Tables {
     classes: Vec<Box<dyn Class>>,
     /// Handle by identity, for the next daemon: looking through the slots themselves would cost a
     /// grace period each.
-    index: BpfHashMap<MapData, u32, u64>,
+    index: Box<dyn Index>,
     entries: HashMap<u32, Entry>,
     /// Tables without users, oldest first. Their slots are emptied after the next grace period.
     retired: Vec<u32>,
@@ -85,7 +86,7 @@ impl Tables {
     /// Takes the maps out of the object and finds the tables an earlier daemon left in them.
     pub(super) fn new(ebpf: &mut Ebpf, pins: &Pins) -> Result<Self> {
         let mut tables = Self {
-            index: open_index(pins)?,
+            index: Box::new(open_index(pins)?),
             classes: vec![
                 open::<{ 1 << CLASS_WORDS_LOG2[0] }>(ebpf, 0)?,
                 open::<{ 1 << CLASS_WORDS_LOG2[1] }>(ebpf, 1)?,
@@ -102,21 +103,18 @@ impl Tables {
     }
 
     fn adopt(&mut self) -> Result<()> {
-        let handles: Vec<_> = self
-            .index
-            .iter()
-            .collect::<Result<_, _>>()
-            .context("read tables")?;
-        for (uid, handle) in handles {
+        for (uid, handle) in self.index.all()? {
             let handle = Handle(handle);
             let class = handle.class() as usize;
             let store = self
                 .classes
                 .get(class)
                 .context("a table of an unknown size class")?;
-            let Some(mut words) = store.get(handle.slot())? else {
-                // The earlier daemon ended before it was published.
-                self.index.remove(&uid).context("forget a table")?;
+            let words = store.get(handle.slot())?;
+            // It was noted and never published, or freed and its note not removed: the slot is
+            // empty or another table's by now, which must not be freed in its place.
+            let Some(mut words) = words.filter(|words| words[UID_WORD] == u64::from(uid)) else {
+                self.index.remove(uid)?;
                 continue;
             };
             words[UID_WORD] = 0;
@@ -187,14 +185,26 @@ impl Tables {
         words[UID_WORD] = u64::from(uid);
         let due = std::mem::take(&mut self.retired);
         let handle = Handle::new(u8::try_from(class)?, slot, sourced, uid);
-        self.index
-            .insert(uid, handle.0, 0)
-            .context("note a table")?;
-        // An update of an array of maps returns after a grace period: no program that started
-        // before it is still running.
-        self.classes[class].set(slot, &words)?;
+        let published = self.index.insert(uid, handle.0).and_then(|()| {
+            // An update of an array of maps returns after a grace period: no program that started
+            // before it is still running.
+            self.classes[class].set(slot, &words)
+        });
+        if let Err(error) = published {
+            self.retired = due;
+            if let Err(error) = self.index.remove(uid) {
+                // The next daemon sees that the slot is not its.
+                warn!(
+                    error = format!("{error:#}"),
+                    "a table that was not published stays noted"
+                );
+            }
+            return Err(error);
+        }
         for uid in due {
-            self.free(uid)?;
+            if let Err(error) = self.free(uid) {
+                warn!(error = format!("{error:#}"), "an unused table is not freed");
+            }
         }
         self.entries.insert(
             uid,
@@ -258,16 +268,21 @@ impl Tables {
     }
 
     fn free(&mut self, uid: u32) -> Result<()> {
-        let Some(entry) = self.entries.remove(&uid) else {
+        let Some(entry) = self.entries.get(&uid) else {
             return Ok(());
         };
-        self.classes[entry.handle.class() as usize].clear(entry.handle.slot())?;
-        self.index.remove(&uid).context("forget a table")?;
+        let (class, slot) = (entry.handle.class() as usize, entry.handle.slot());
+        if let Err(error) = self.classes[class].clear(slot) {
+            // Its slot is not free; after the next grace period it may be.
+            self.retired.push(uid);
+            return Err(error);
+        }
+        self.entries.remove(&uid);
         self.remembered.push(uid);
         if self.remembered.len() > REMEMBERED {
             self.directory.remove(self.remembered.remove(0));
         }
-        Ok(())
+        self.index.remove(uid)
     }
 }
 
@@ -284,6 +299,31 @@ fn open_index(pins: &Pins) -> Result<BpfHashMap<MapData, u32, u64>> {
     }
     let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
     Ok(BpfHashMap::try_from(Map::HashMap(data))?)
+}
+
+/// Handles by identity.
+trait Index: Send {
+    fn all(&self) -> Result<Vec<(u32, u64)>>;
+    fn insert(&mut self, uid: u32, handle: u64) -> Result<()>;
+    /// One that is not there is fine.
+    fn remove(&mut self, uid: u32) -> Result<()>;
+}
+
+impl Index for BpfHashMap<MapData, u32, u64> {
+    fn all(&self) -> Result<Vec<(u32, u64)>> {
+        self.iter().collect::<Result<_, _>>().context("read tables")
+    }
+
+    fn insert(&mut self, uid: u32, handle: u64) -> Result<()> {
+        self.insert(uid, handle, 0).context("note a table")
+    }
+
+    fn remove(&mut self, uid: u32) -> Result<()> {
+        match self.remove(&uid) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error).context("forget a table"),
+        }
+    }
 }
 
 fn hash(words: &[u64]) -> u64 {
@@ -349,5 +389,178 @@ impl<const WORDS: usize> Class for Store<WORDS> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::MutexGuard;
+
+    use super::*;
+    use crate::engine::tests::compiled;
+
+    /// The maps, as they outlive a daemon.
+    #[derive(Clone, Default)]
+    struct Maps(Arc<Mutex<Content>>);
+
+    #[derive(Default)]
+    struct Content {
+        index: HashMap<u32, u64>,
+        slots: HashMap<u32, Vec<u64>>,
+        last_uid: u32,
+        refuses: Option<Refuses>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Refuses {
+        /// New tables.
+        Set,
+        /// New tables, and to forget one.
+        SetAndForget,
+        /// To free a slot.
+        Clear,
+    }
+
+    impl Maps {
+        fn content(&self) -> MutexGuard<'_, Content> {
+            self.0.lock().unwrap()
+        }
+
+        fn daemon(&self) -> Tables {
+            let mut tables = Tables {
+                index: Box::new(self.clone()),
+                classes: vec![Box::new(self.clone())],
+                entries: HashMap::new(),
+                retired: Vec::new(),
+                remembered: Vec::new(),
+                directory: Directory::default(),
+            };
+            tables.adopt().unwrap();
+            tables
+        }
+
+        fn refuse(&self, what: impl Into<Option<Refuses>>) {
+            self.content().refuses = what.into();
+        }
+
+        fn publish(&self, tables: &mut Tables, path: &str) -> Result<Handle> {
+            let text = format!(
+                "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+                 metadata: {{name: p}}\nspec:\n  file:\n    matchPaths:\n    - path: {path}\n  \
+                 action: Block\n"
+            );
+            tables.ensure(&compiled(&text), || {
+                let mut content = self.content();
+                content.last_uid += 1;
+                Ok(content.last_uid)
+            })
+        }
+
+        /// Whether the slot of a handle holds its table.
+        fn holds(&self, handle: Handle) -> bool {
+            let content = self.content();
+            let words = content.slots.get(&handle.slot());
+            words.is_some_and(|words| words[UID_WORD] == u64::from(handle.uid()))
+        }
+    }
+
+    impl Index for Maps {
+        fn all(&self) -> Result<Vec<(u32, u64)>> {
+            let content = self.content();
+            Ok(content.index.iter().map(|(k, v)| (*k, *v)).collect())
+        }
+
+        fn insert(&mut self, uid: u32, handle: u64) -> Result<()> {
+            self.content().index.insert(uid, handle);
+            Ok(())
+        }
+
+        fn remove(&mut self, uid: u32) -> Result<()> {
+            let mut content = self.content();
+            if content.refuses == Some(Refuses::SetAndForget) {
+                bail!("refused");
+            }
+            content.index.remove(&uid);
+            Ok(())
+        }
+    }
+
+    impl Class for Maps {
+        fn set(&mut self, slot: u32, words: &[u64]) -> Result<()> {
+            let mut content = self.content();
+            if matches!(content.refuses, Some(Refuses::Set | Refuses::SetAndForget)) {
+                bail!("refused");
+            }
+            content.slots.insert(slot, words.to_vec());
+            Ok(())
+        }
+
+        fn get(&self, slot: u32) -> Result<Option<Vec<u64>>> {
+            Ok(self.content().slots.get(&slot).cloned())
+        }
+
+        fn clear(&mut self, slot: u32) -> Result<()> {
+            let mut content = self.content();
+            if content.refuses == Some(Refuses::Clear) {
+                bail!("refused");
+            }
+            content.slots.remove(&slot);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_publication_that_failed_frees_nobody_elses_table() {
+        for refuses in [Refuses::Set, Refuses::SetAndForget] {
+            let maps = Maps::default();
+            let mut tables = maps.daemon();
+            maps.refuse(refuses);
+            maps.publish(&mut tables, "/refused").unwrap_err();
+            maps.refuse(None);
+            let used = maps.publish(&mut tables, "/used").unwrap();
+            tables.acquire(used);
+
+            let mut next = maps.daemon();
+            next.adopt_user(used);
+            next.retire_orphans();
+            assert_eq!(maps.content().index.len(), 1, "only what there is");
+            // With this one, what is retired is freed.
+            maps.publish(&mut next, "/another").unwrap();
+            assert!(maps.holds(used));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_freed_is_not_given_away() {
+        let maps = Maps::default();
+        let mut tables = maps.daemon();
+        let old = maps.publish(&mut tables, "/old").unwrap();
+        tables.acquire(old);
+        tables.release(old);
+        maps.refuse(Refuses::Clear);
+        let second = maps.publish(&mut tables, "/second").unwrap();
+        let third = maps.publish(&mut tables, "/third").unwrap();
+        assert!(
+            [old, second, third]
+                .into_iter()
+                .all(|handle| maps.holds(handle))
+        );
+        maps.refuse(None);
+        maps.publish(&mut tables, "/fourth").unwrap();
+        assert!(!maps.holds(old), "freed as soon as that works");
+    }
+
+    #[test]
+    fn what_is_retired_stays_so_when_a_publication_fails() {
+        let maps = Maps::default();
+        let mut tables = maps.daemon();
+        let old = maps.publish(&mut tables, "/old").unwrap();
+        tables.acquire(old);
+        tables.release(old);
+        maps.refuse(Refuses::Set);
+        maps.publish(&mut tables, "/refused").unwrap_err();
+        maps.refuse(None);
+        maps.publish(&mut tables, "/next").unwrap();
+        assert!(!maps.holds(old));
     }
 }

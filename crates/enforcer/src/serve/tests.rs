@@ -253,19 +253,19 @@ async fn policies_over_control_survive_a_restart() {
     );
 
     let dir = daemon.stop().await;
-    // One that was damaged meanwhile does not take the others with it.
+    // One that was damaged meanwhile does not take the others with it, and is told of.
     std::fs::write(dir.path().join("state/policies/bad-0.yaml"), "kind: [").unwrap();
     let daemon = Daemon::start(dir).await;
-    let mut names: Vec<String> = daemon.list().await.into_iter().map(|p| p.name).collect();
+    let broken = daemon.dir.path().join("state/policies/bad-0.yaml.broken");
+    let (complaints, policies): (Vec<_>, Vec<_>) =
+        (daemon.list().await.into_iter()).partition(|p| p.name.is_empty());
+    let mut names: Vec<String> = policies.into_iter().map(|p| p.name).collect();
     names.sort();
     assert_eq!(names, ["a", "b", "c"]);
-    assert!(
-        daemon
-            .dir
-            .path()
-            .join("state/policies/bad-0.yaml.broken")
-            .exists()
-    );
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert_eq!(complaints[0].source, broken.to_str().unwrap());
+    assert!(complaints[0].message.contains("not in force"));
+    std::fs::remove_file(&broken).unwrap();
 
     let policy = Some(PolicyRef {
         name: "a".into(),
@@ -343,6 +343,7 @@ async fn policy_service_says_applied_of_nothing_that_does_not_block() {
     handle.refuse(Some("the tables"));
     let labels = [("app".to_owned(), "web".to_owned())].into();
     let mut container = Container::new("default", "a", "img", None, labels);
+    container.pid = std::process::id();
     container.cgroup.id = 5;
     core.runtime(RuntimeEvent::Running(Box::new(container)));
     let daemon = Daemon::serving(core, handle).await;

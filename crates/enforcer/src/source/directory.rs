@@ -1,7 +1,8 @@
 //! Policies from the files of a directory, as long as they are there.
 //!
 //! A file that cannot be read as policies keeps what its last good version said, so that an editor
-//! in the middle of writing takes nothing out of force; the error is in the status.
+//! in the middle of writing takes nothing out of force; the error is in the status. So does a
+//! directory that cannot be read. What an earlier daemon read is in [`super::last_good`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_stream::StreamExt;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::read::{MAX_BYTES, too_large};
 
@@ -29,7 +30,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// A file that changed, or is gone.
 #[derive(Debug)]
 pub struct FileChange {
-    /// Which.
+    /// Which; the directory itself while that cannot be read.
     pub path: PathBuf,
     /// What it says now; `None` when it is gone.
     pub content: Option<Result<String, String>>,
@@ -39,38 +40,39 @@ pub struct FileChange {
 #[derive(Debug, Default)]
 pub struct Directory {
     path: PathBuf,
-    seen: BTreeMap<PathBuf, Result<String, String>>,
+    /// With nothing to compare with, when only an earlier daemon saw them.
+    seen: BTreeMap<PathBuf, Option<Result<String, String>>>,
 }
 
 impl Directory {
-    /// A directory, not looked at yet.
+    /// A directory, not looked at yet. Of the `known` files the first scan tells in any case,
+    /// whether they are there or gone.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, known: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
             path,
-            seen: BTreeMap::new(),
+            seen: known.into_iter().map(|file| (file, None)).collect(),
         }
     }
 
     /// What changed since the last scan, in the order of names, what is gone last.
     ///
-    /// # Errors
-    /// When the directory is there and cannot be read; nothing is taken for gone then. One that is
-    /// not there has no files.
-    pub fn scan(&mut self) -> io::Result<Vec<FileChange>> {
-        let mut present = BTreeSet::new();
-        match fs::read_dir(&self.path) {
-            Ok(entries) => {
-                for entry in entries {
-                    let path = entry?.path();
-                    if is_policy_file(&path) && path.is_file() {
-                        present.insert(path);
-                    }
-                }
+    /// When the directory is there and cannot be read, nothing is taken for gone, and the trouble
+    /// is told as if the directory were a file that cannot be read. One that is not there has no
+    /// files.
+    pub fn scan(&mut self) -> Vec<FileChange> {
+        let present = match self.present() {
+            Ok(present) => present,
+            Err(error) => {
+                let why = format!(
+                    "the directory cannot be read: {error}; what its files said last stays in force"
+                );
+                return self
+                    .changed(self.path.clone(), Err(why))
+                    .into_iter()
+                    .collect();
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        };
         let mut changes = Vec::new();
         let gone: Vec<PathBuf> = self
             .seen
@@ -80,13 +82,7 @@ impl Directory {
             .collect();
         for path in present {
             let content = read_file(&path);
-            if self.seen.get(&path) != Some(&content) {
-                self.seen.insert(path.clone(), content.clone());
-                changes.push(FileChange {
-                    path,
-                    content: Some(content),
-                });
-            }
+            changes.extend(self.changed(path, content));
         }
         // Last, so that a policy whose file was renamed is never out of force.
         for path in gone {
@@ -96,7 +92,44 @@ impl Directory {
                 content: None,
             });
         }
-        Ok(changes)
+        changes
+    }
+
+    /// The policy files that are there.
+    fn present(&self) -> io::Result<BTreeSet<PathBuf>> {
+        let mut present = BTreeSet::new();
+        match fs::read_dir(&self.path) {
+            Ok(entries) => {
+                for entry in entries {
+                    let path = entry?.path();
+                    if is_policy_file(&path) && may_be_file(&path) {
+                        present.insert(path);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(present)
+    }
+
+    fn changed(&mut self, path: PathBuf, content: Result<String, String>) -> Option<FileChange> {
+        if self.seen.get(&path).and_then(Option::as_ref) == Some(&content) {
+            return None;
+        }
+        self.seen.insert(path.clone(), Some(content.clone()));
+        Some(FileChange {
+            path,
+            content: Some(content),
+        })
+    }
+}
+
+/// What cannot be looked at may be a file, and must not be taken for gone.
+fn may_be_file(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => metadata.is_file(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -126,16 +159,11 @@ pub async fn follow(mut directory: Directory, changes: mpsc::Sender<Vec<FileChan
     let mut watch = Watch::on(&directory.path);
     loop {
         // At once too: what changed before the watch stood is told by nobody.
-        match directory.scan() {
-            Ok(found) if found.is_empty() => {}
-            Ok(found) => {
-                info!(files = found.len(), directory = %directory.path.display(), "policy files changed");
-                if changes.send(found).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                warn!(%error, directory = %directory.path.display(), "policy directory cannot be read");
+        let found = directory.scan();
+        if !found.is_empty() {
+            info!(files = found.len(), directory = %directory.path.display(), "policy files changed");
+            if changes.send(found).await.is_err() {
+                return;
             }
         }
         if watch.ended {
@@ -236,21 +264,57 @@ mod tests {
     #[test]
     fn a_scan_tells_what_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut directory = Directory::new(dir.path().to_owned());
-        assert!(directory.scan().unwrap().is_empty());
+        let mut directory = Directory::new(dir.path().to_owned(), []);
+        assert!(directory.scan().is_empty());
         fs::write(dir.path().join("a.yaml"), "1").unwrap();
         fs::write(dir.path().join(".a.yaml.swp"), "1").unwrap();
         fs::write(dir.path().join("notes.txt"), "1").unwrap();
-        assert_eq!(
-            names(&directory.scan().unwrap()),
-            [("a.yaml".to_owned(), true)]
-        );
-        assert!(directory.scan().unwrap().is_empty());
+        assert_eq!(names(&directory.scan()), [("a.yaml".to_owned(), true)]);
+        assert!(directory.scan().is_empty());
         fs::rename(dir.path().join("a.yaml"), dir.path().join("b.yaml")).unwrap();
         assert_eq!(
-            names(&directory.scan().unwrap()),
+            names(&directory.scan()),
             [("b.yaml".to_owned(), true), ("a.yaml".to_owned(), false)]
         );
+    }
+
+    #[test]
+    fn files_an_earlier_daemon_knew_are_told_of_in_any_case() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), "1").unwrap();
+        let known = ["a.yaml", "b.yaml"].map(|name| dir.path().join(name));
+        let mut directory = Directory::new(dir.path().to_owned(), known);
+        assert_eq!(
+            names(&directory.scan()),
+            [("a.yaml".to_owned(), true), ("b.yaml".to_owned(), false)]
+        );
+        assert!(directory.scan().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let watched = dir.path().join("policies");
+        fs::create_dir(&watched).unwrap();
+        fs::write(watched.join("a.yaml"), "1").unwrap();
+        let mut directory = Directory::new(watched.clone(), []);
+        assert_eq!(names(&directory.scan()), [("a.yaml".to_owned(), true)]);
+        fs::remove_file(watched.join("a.yaml")).unwrap();
+        std::os::unix::fs::symlink("a.yaml", watched.join("a.yaml")).unwrap();
+        let changes = directory.scan();
+        assert!(matches!(&changes[..], [one] if matches!(one.content, Some(Err(_)))));
+
+        fs::rename(&watched, dir.path().join("away")).unwrap();
+        fs::write(&watched, "no directory").unwrap();
+        let changes = directory.scan();
+        assert!(
+            matches!(&changes[..], [FileChange { path, content: Some(Err(why)) }]
+                if *path == watched && why.contains("cannot be read"))
+        );
+        assert!(directory.scan().is_empty(), "told once");
+        fs::remove_file(&watched).unwrap();
+        fs::rename(dir.path().join("away"), &watched).unwrap();
+        assert_eq!(names(&directory.scan()), [("policies".to_owned(), false)]);
     }
 
     #[test]
@@ -258,8 +322,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = fs::File::create(dir.path().join("big.yaml")).unwrap();
         file.set_len(MAX_BYTES as u64 + 1).unwrap();
-        let mut directory = Directory::new(dir.path().to_owned());
-        let changes = directory.scan().unwrap();
+        let mut directory = Directory::new(dir.path().to_owned(), []);
+        let changes = directory.scan();
         assert!(matches!(&changes[0].content, Some(Err(why)) if why.contains("1 MiB")));
     }
 
@@ -267,8 +331,8 @@ mod tests {
     fn a_file_that_is_not_utf8_says_so() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.yaml"), b"\xff\xfek\0").unwrap();
-        let mut directory = Directory::new(dir.path().to_owned());
-        let changes = directory.scan().unwrap();
+        let mut directory = Directory::new(dir.path().to_owned(), []);
+        let changes = directory.scan();
         assert!(matches!(&changes[0].content, Some(Err(why)) if why.contains("UTF-16")));
     }
 
@@ -276,8 +340,8 @@ mod tests {
     async fn follows_writes_renames_and_removals() {
         let dir = tempfile::tempdir().unwrap();
         let (tx, mut rx) = mpsc::channel(4);
-        let mut directory = Directory::new(dir.path().to_owned());
-        assert!(directory.scan().unwrap().is_empty());
+        let mut directory = Directory::new(dir.path().to_owned(), []);
+        assert!(directory.scan().is_empty());
         // After the first scan, before anybody watches.
         fs::write(dir.path().join("early.yaml"), "kind: x").unwrap();
         let task = tokio::spawn(follow(directory, tx));

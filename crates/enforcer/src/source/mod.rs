@@ -1,5 +1,6 @@
 //! Where policies come from: a watched directory, and clients.
 
 pub mod directory;
+pub mod last_good;
 pub mod read;
 pub mod store;

@@ -30,6 +30,8 @@ pub struct Reading {
     pub diagnostics: Vec<Diagnostic>,
     /// The same for people.
     pub rendered: String,
+    /// Part of the text is neither YAML nor JSON.
+    pub damaged: bool,
 }
 
 impl Reading {
@@ -116,6 +118,7 @@ fn reading(report: Report, text: &str) -> Reading {
         documents,
         diagnostics,
         rendered,
+        damaged: report.damaged,
     }
 }
 

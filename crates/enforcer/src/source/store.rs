@@ -4,6 +4,8 @@
 //! its text.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -12,22 +14,24 @@ use karmor_policy::model::Kind;
 use sha2::{Digest, Sha256};
 use tracing::error;
 
-use super::read::{Document, read, read_object};
+use super::read::{Document, Reading, read, read_object};
 use crate::{
-    file::{private_directory, write_atomic},
+    file::{at, private_directory, write_atomic},
     index::{PolicyId, Source},
 };
 
 /// What the diagnostics of a client's policy call its text.
 pub const CLIENT: &str = "<grpc>";
 
-/// Appended to a file that cannot be loaded.
+/// Appended to a file that is no policy at all.
 const BROKEN: &str = ".broken";
 
 /// The directory.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// Files that are not in force, and why.
+    complaints: BTreeMap<PathBuf, String>,
 }
 
 impl Store {
@@ -37,15 +41,26 @@ impl Store {
     /// When that fails.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
         private_directory(&directory)?;
-        Ok(Self { directory })
+        Ok(Self {
+            directory,
+            complaints: BTreeMap::new(),
+        })
     }
 
     /// Keeps a policy.
     ///
     /// # Errors
     /// When it cannot be written; what was kept before still is.
-    pub fn keep(&self, id: &PolicyId, text: &str) -> io::Result<()> {
-        write_atomic(&self.path(id), text.as_bytes())
+    pub fn keep(&mut self, id: &PolicyId, text: &str) -> io::Result<()> {
+        let path = self.path(id);
+        write_atomic(&path, text.as_bytes())?;
+        // What could not be loaded has a successor.
+        self.complaints.remove(&path);
+        let aside = aside(&path);
+        if self.complaints.contains_key(&aside) && fs::remove_file(&aside).is_ok() {
+            self.complaints.remove(&aside);
+        }
+        Ok(())
     }
 
     /// Forgets a policy; one that was not kept is fine.
@@ -59,40 +74,66 @@ impl Store {
         }
     }
 
-    /// Everything kept. A file that cannot be loaded is set aside under another name, with a
-    /// message, and the others are loaded.
+    /// Everything kept. What is no policy at all is set aside under another name. What this version
+    /// does not take stays where it is: another one may. [`Store::complaints`] tells of both.
     ///
     /// # Errors
-    /// When the directory cannot be read.
-    pub fn restore(&self) -> io::Result<Vec<Document>> {
-        let mut paths: Vec<PathBuf> = fs::read_dir(&self.directory)?
-            .filter_map(Result::ok)
-            .map(|e| e.path())
-            .collect();
+    /// When something cannot be read: to go on without would take policies out of force that may be
+    /// as sound as ever.
+    pub fn restore(&mut self) -> io::Result<Vec<Document>> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(at(&self.directory))? {
+            paths.push(entry.map_err(at(&self.directory))?.path());
+        }
         paths.sort();
         let mut documents = Vec::new();
-        for path in paths
-            .iter()
-            .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
-        {
-            match load(path) {
-                Ok(document) => documents.push(document),
-                Err(why) => self.quarantine(path, &why),
+        for path in paths {
+            let ending = path.extension().and_then(OsStr::to_str);
+            if ending == Some("yaml") {
+                match load(&path, &fs::read(&path).map_err(at(&path))?) {
+                    Ok(document) => documents.push(document),
+                    Err(Unfit::Refused(why)) => self.complain(
+                        path,
+                        &format!("{why}; this version does not take it, so it is not in force"),
+                    ),
+                    Err(Unfit::Broken(why)) => self.quarantine(path, &why),
+                }
+            } else if ending == BROKEN.strip_prefix('.') {
+                self.complain(
+                    path,
+                    "an earlier start set it aside as damaged; it is not in force",
+                );
             }
         }
         Ok(documents)
     }
 
-    fn quarantine(&self, path: &Path, why: &str) {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(BROKEN);
-        let moved = fs::rename(path, &aside);
-        error!(
-            file = %path.display(),
-            why,
-            "a stored policy cannot be loaded and is set aside{}",
-            if moved.is_ok() { " with the ending .broken" } else { "; it could not be renamed" },
-        );
+    fn quarantine(&mut self, path: PathBuf, why: &str) {
+        let aside = aside(&path);
+        match fs::rename(&path, &aside) {
+            Ok(()) => {
+                let why = format!("{why}; it is damaged and set aside, and is not in force");
+                self.complain(aside, &why);
+            }
+            Err(error) => {
+                let why = format!(
+                    "{why}; it is damaged and not in force, and cannot be set aside: {error}"
+                );
+                self.complain(path, &why);
+            }
+        }
+    }
+
+    fn complain(&mut self, path: PathBuf, why: &str) {
+        error!(file = %path.display(), why, "a stored policy is not in force");
+        let what = "; add the policy again, or remove this file";
+        self.complaints.insert(path, format!("{why}{what}"));
+    }
+
+    /// Files that are not in force, and why; as long as nobody removes them.
+    pub fn complaints(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let files = self.complaints.iter().map(|(p, why)| (&**p, &**why));
+        files.filter(|(path, _)| path.exists())
     }
 
     fn path(&self, id: &PolicyId) -> PathBuf {
@@ -100,33 +141,56 @@ impl Store {
     }
 }
 
+/// Where a file is set aside.
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(BROKEN);
+    aside.into()
+}
+
+/// Why a file is not loaded.
+enum Unfit {
+    /// It is no policy at all.
+    Broken(String),
+    /// It is one that is not valid, or not the one it is named after.
+    Refused(String),
+}
+
+impl Unfit {
+    fn of(reading: &Reading) -> Self {
+        let why = reading.summary();
+        if why.is_empty() {
+            return Self::Refused("its policy has another name than the file".into());
+        }
+        if reading.damaged {
+            Self::Broken(why)
+        } else {
+            Self::Refused(why)
+        }
+    }
+}
+
 /// The policy that a file is named after. Its text may hold others: every policy of a list is kept
 /// with all of it.
-fn load(path: &Path) -> Result<Document, String> {
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let first = read(&text, CLIENT);
-    let why = first.summary();
+fn load(path: &Path, bytes: &[u8]) -> Result<Document, Unfit> {
+    let text = std::str::from_utf8(bytes).map_err(|e| Unfit::Broken(e.to_string()))?;
+    let first = read(text, CLIENT);
+    let unfit = Unfit::of(&first);
     // What a program sent may be sound only as an object.
     let objects = [Kind::Container, Kind::Cluster, Kind::Host];
     let objects = objects
         .into_iter()
-        .map(|kind| read_object(kind, &text, CLIENT));
+        .map(|kind| read_object(kind, text, CLIENT));
     std::iter::once(first)
         .chain(objects)
         .filter(|reading| !reading.failed())
         .flat_map(|reading| reading.documents)
         .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
         .map(|document| Document {
-            text: text.as_str().into(),
+            text: text.into(),
             ..document
         })
-        .ok_or_else(|| {
-            if why.is_empty() {
-                "its policy has another name than the file".into()
-            } else {
-                why
-            }
-        })
+        .ok_or(unfit)
 }
 
 /// A file name for people, made unique and harmless: names are chosen by clients.

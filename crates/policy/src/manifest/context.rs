@@ -125,6 +125,7 @@ struct Found {
     errors: usize,
     untold_errors: usize,
     untold_warnings: usize,
+    no_yaml: bool,
 }
 
 impl<'t> Context<'t> {
@@ -188,6 +189,16 @@ impl<'t> Context<'t> {
             }
         }
         out
+    }
+
+    /// Notes that part of the text is no YAML at all.
+    pub(crate) fn note_no_yaml(&self) {
+        self.found.borrow_mut().no_yaml = true;
+    }
+
+    /// Whether part of the text is no YAML at all.
+    pub(crate) fn has_no_yaml(&self) -> bool {
+        self.found.borrow().no_yaml
     }
 
     /// Errors so far, told or not.

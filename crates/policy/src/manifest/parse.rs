@@ -194,6 +194,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
 
     fn invalid(&self, error: &ScanError) -> Failed {
         let at = self.byte(error.marker().index());
+        self.cx.note_no_yaml();
         self.cx.report(syntax::explain(self.text, at, error.info()));
         Failed { at, fatal: false }
     }

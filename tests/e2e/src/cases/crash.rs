@@ -11,11 +11,18 @@ use crate::support::{
     Alerts, Container, Enforcer, Guest, Hammer, Image, KernelVersion, probe, run, until,
 };
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "crash_of_the_daemon_opens_no_gap",
-    since: KernelVersion::new(6, 1),
-    run: crash,
-}];
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "crash_of_the_daemon_frees_no_hard_link",
+        since: KernelVersion::new(6, 1),
+        run: hard_link,
+    },
+    Case {
+        name: "crash_of_the_daemon_opens_no_gap",
+        since: KernelVersion::new(6, 1),
+        run: crash,
+    },
+];
 
 const POLICY: &str = "\
 apiVersion: security.kubearmor.com/v1
@@ -100,6 +107,64 @@ fn crash(guest: &Guest) -> Result<()> {
     one_link_each(&hooks)?;
     alerts_flow(&container)?;
     unload(&container, &mut next)
+}
+
+/// The link is there before the policy, and the directory is large enough for the search of the
+/// next daemon to take a while: until that is done, what the first one found must hold.
+const LINK: &str = "mkdir -p /srv/vault /srv/open /srv/many && touch /srv/many/{1..20000} \
+    && echo secret > /srv/vault/secret && ln /srv/vault/secret /srv/open/s";
+
+const LINK_POLICY: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: links-over-a-crash
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+    matchDirectories:
+    - dir: /srv/many/
+      recursive: true
+  action: Block
+";
+
+const LINK_HAMMER: [&str; 3] = ["--deny-open=/srv/open/s", "--processes=2", "--until=stop"];
+
+fn hard_link(guest: &Guest) -> Result<()> {
+    let hammer = Hammer::new("linked")?;
+    let container = hammer
+        .mount(guest.container(Image::Debian)?)?
+        .start("linked")?;
+    container.exec(&["bash", "-c", LINK])?.success()?;
+    guest.without_enforcer();
+    let mut enforcer = Enforcer::start(guest.containerd()?, &[])?;
+    enforcer.knows(container.name())?;
+    let policy = enforcer.add_manifest("links-over-a-crash", LINK_POLICY)?;
+    until("the link to be known", PATIENCE, || {
+        let output = container.exec(&["cat", "/srv/open/s"])?;
+        Ok(output.denied().then_some(()))
+    })?;
+    let next: Result<Enforcer> = std::thread::scope(|scope| {
+        let hammering = hammer.start(scope, &container, &LINK_HAMMER);
+        let taken_over = (|| {
+            hammer.reaches(1_000, &hammering)?;
+            enforcer.crash()?;
+            let next = Enforcer::start(guest.containerd()?, &[])?;
+            next.knows(container.name())?;
+            let here = hammer.counts()?;
+            hammer.reaches(here.denials() + 10_000, &hammering)?;
+            Ok(next)
+        })();
+        hammer.stop()?;
+        hammering.report()?.all_right()?;
+        taken_over
+    });
+    next?.delete_policy(&policy)?;
+    Ok(())
 }
 
 /// Every policy, without when it came into force.
@@ -202,8 +267,14 @@ fn alerts_flow(container: &Container<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Enforcement outlives the daemon's regular end too; `unload` ends it.
+/// `unload` does nothing beside a daemon. Enforcement outlives the daemon's regular end too; then
+/// `unload` ends it.
 fn unload(container: &Container<'_>, enforcer: &mut Enforcer) -> Result<()> {
+    let beside = run("karmor-enforcer", ["unload"])?;
+    ensure!(
+        beside.code == 1 && beside.stderr.contains("stop karmor-enforcer first"),
+        "unloaded beside a daemon: {beside}"
+    );
     enforcer.stop()?;
     ensure!(
         container.exec(&["cat", FORBIDDEN])?.denied(),
