@@ -100,8 +100,7 @@ impl Store {
     }
 }
 
-/// The policy that a file is named after. Its text may hold others: every policy of a list is kept
-/// with all of it.
+/// The policy that a file is named after.
 fn load(path: &Path) -> Result<Document, String> {
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
     let first = read(&text, CLIENT);
@@ -116,10 +115,6 @@ fn load(path: &Path) -> Result<Document, String> {
         .filter(|reading| !reading.failed())
         .flat_map(|reading| reading.documents)
         .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
-        .map(|document| Document {
-            text: text.as_str().into(),
-            ..document
-        })
         .ok_or_else(|| {
             if why.is_empty() {
                 "its policy has another name than the file".into()
