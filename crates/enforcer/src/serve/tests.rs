@@ -586,3 +586,37 @@ async fn what_was_accepted_among_others_is_there_after_a_restart() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_given_twice_is_refused_over_policy_service_too() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let whole = String::from_utf8(object("ADDED", "p", "/bin/p")).unwrap();
+    let delete = whole.replace("ADDED", "DELETED");
+    let twice = |text: &str, field: &str, value: &str| {
+        let changed = text.replacen(
+            &format!("{field}:"),
+            &format!("{field}:{value},{field}:"),
+            1,
+        );
+        assert_ne!(changed, text);
+        changed
+    };
+    for wrong in [
+        twice(&whole, "\"action\"", "\"Allow\""),
+        twice(&whole, "\"path\"", "\"/bin/q\""),
+        twice(&whole, "\"name\"", "\"q\""),
+        twice(&whole, "\"object\"", "{}"),
+        twice(&whole, "\"type\"", "\"DELETED\""),
+    ] {
+        assert_eq!(
+            daemon.send(wrong.as_bytes()).await,
+            PolicyStatus::Invalid,
+            "{wrong}"
+        );
+    }
+    assert_eq!(daemon.send(whole.as_bytes()).await, PolicyStatus::Applied);
+    let wrong = twice(&delete, "\"name\"", "\"q\"");
+    assert_eq!(daemon.send(wrong.as_bytes()).await, PolicyStatus::Invalid);
+    assert_eq!(daemon.send(delete.as_bytes()).await, PolicyStatus::Deleted);
+    daemon.stop().await;
+}
