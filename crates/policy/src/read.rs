@@ -9,8 +9,9 @@ use crate::{
     diagnostic::{Diagnostic, Place, Style, render},
     encoding::{self, NotUtf8},
     manifest::{
-        self, Manifest, Source, Span,
+        self, Manifest, Source, Span, Written,
         context::{Context, Problem},
+        limits,
     },
     model::{Kind, Policy},
     validate,
@@ -26,6 +27,9 @@ pub struct Report {
     pub policies: Vec<Policy>,
     /// Where the name of each of them stands.
     pub names: Vec<Place>,
+    /// The text of each of them alone, which says the same when it is read by itself: as it was
+    /// written where it stands on its own, otherwise written anew.
+    pub texts: Vec<String>,
     /// All problems, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
     /// Part of the text is neither YAML nor JSON; no other version could make policies of it.
@@ -103,13 +107,17 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     let manifests = manifest::read(source.text(), kind, &cx);
     let mut policies = Vec::with_capacity(manifests.len());
     let mut names = Vec::with_capacity(manifests.len());
+    let mut texts = Vec::with_capacity(manifests.len());
+    let mut room = limits::WRITTEN_BYTES;
     let mut known = HashMap::new();
     for manifest in &manifests {
         let policy = validate::policy(manifest, &cx);
         if is_first(manifest, &mut known, &cx)
             && let Some(policy) = policy
+            && let Some(text) = alone(manifest, &source, &mut room, &cx)
         {
             policies.push(policy);
+            texts.push(text);
             names.push(source.place(manifest.metadata.name.span));
         }
     }
@@ -124,9 +132,40 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
     Report {
         policies,
         names,
+        texts,
         damaged: cx.has_no_yaml(),
         diagnostics: cx.finish(),
     }
+}
+
+/// The text of a policy alone, if there is room for it.
+fn alone(
+    manifest: &Manifest,
+    source: &Source<'_>,
+    room: &mut usize,
+    cx: &Context<'_>,
+) -> Option<String> {
+    let node = match &manifest.written {
+        Written::Part(part) => {
+            let part = source.text().get(part.start as usize..part.end as usize);
+            return part.map(str::to_owned);
+        }
+        Written::Tree(node) => node,
+    };
+    let text = node.write(limits::TEXT_BYTES.min(*room));
+    if let Some(text) = &text {
+        *room -= text.len();
+    } else {
+        let (whose, most) = if *room < limits::TEXT_BYTES {
+            ("the policies of this text have", limits::WRITTEN_BYTES)
+        } else {
+            ("this policy has", limits::TEXT_BYTES)
+        };
+        let message = format!("with all aliases written out, {whose} more than {most} bytes");
+        let problem = Problem::error(manifest.metadata.name.span, message);
+        cx.item(manifest.item, || cx.report(problem));
+    }
+    text
 }
 
 /// Refuses the policies that an earlier one of some texts is already: of the same kind, namespace
@@ -136,13 +175,15 @@ pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
     for report in reports {
         let policies = std::mem::take(&mut report.policies);
         let names = std::mem::take(&mut report.names);
-        for (policy, place) in policies.into_iter().zip(names) {
+        let texts = std::mem::take(&mut report.texts);
+        for ((policy, place), text) in policies.into_iter().zip(names).zip(texts) {
             let key = (policy.kind, policy.namespace.clone(), policy.name.clone());
             match known.entry(key) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(place.clone());
                     report.policies.push(policy);
                     report.names.push(place);
+                    report.texts.push(text);
                 }
                 Entry::Occupied(first) => {
                     let message = repeated(policy.kind);

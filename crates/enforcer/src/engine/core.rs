@@ -376,6 +376,10 @@ impl Core {
             return Err(reading.summary());
         }
         let old = self.ids_of(path);
+        if reading.documents.is_empty() && !old.is_empty() {
+            // Most often a writer that has emptied it first, or whose disk is full.
+            return Err("there is no policy in it; remove the file to remove its policies".into());
+        }
         let added = reading.documents.len().saturating_sub(old.len());
         if self.index.policies().len() + added > POLICIES {
             return Err(format!("there are {POLICIES} policies already"));

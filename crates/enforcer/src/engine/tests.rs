@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     backend::{Capabilities, memory::Memory},
     index::Rules,
-    source::read::read,
+    source::{directory::FileChange, read::read},
     workload::{Container, Node, RuntimeEvent, cgroup::Cgroup, numbers::Numbers},
 };
 
@@ -264,4 +264,43 @@ async fn a_workload_that_cannot_be_searched_is_told_of() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("waited in vain");
+}
+
+#[test]
+fn a_file_that_holds_no_policy_any_more_keeps_its_last_good_version() {
+    let policy = |name: &str| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}}}\n\
+             spec:\n  file:\n    matchPaths:\n    - path: /a\n  action: Block\n"
+        )
+    };
+    let mut core = core(Memory::new(Capabilities::default()));
+    let mut write = |name: &str, content: Option<&str>| {
+        core.files(vec![FileChange {
+            path: name.into(),
+            content: content.map(|text| Ok(text.to_owned())),
+        }]);
+        let complaints = core.complaints().into_iter().map(|(_, why)| why);
+        (core.policies().len(), complaints.collect::<String>())
+    };
+    let fine = |policies| (policies, String::new());
+    assert_eq!(write("other.yaml", Some("# nothing yet\n")), fine(0));
+    assert_eq!(write("other.yaml", Some("")), fine(0));
+    let both = format!("{}---\n{}", policy("a"), policy("b"));
+    assert_eq!(write("p.yaml", Some(&both)), fine(2));
+    for empty in [
+        "",
+        "\n",
+        "# a comment\n",
+        "---\n",
+        "apiVersion: v1\nkind: List\nitems: []\n",
+    ] {
+        let (policies, complaint) = write("p.yaml", Some(empty));
+        assert_eq!(policies, 2, "{empty:?}");
+        assert!(complaint.contains("remove the file"), "{complaint}");
+        assert!(complaint.contains("last good version"), "{complaint}");
+    }
+    assert_eq!(write("p.yaml", Some(&policy("b"))), fine(1));
+    assert_eq!(write("p.yaml", Some("")).0, 1);
+    assert_eq!(write("p.yaml", None), fine(0));
 }

@@ -215,6 +215,8 @@ impl Tables {
                 users: 0,
             },
         );
+        // Until somebody uses it, which the caller may fail to bring about.
+        self.retired.push(uid);
         self.directory.insert(uid, table);
         Ok(handle)
     }

@@ -9,7 +9,8 @@ use karmor_proto::{
         probe_service_server::ProbeService,
     },
 };
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
@@ -35,38 +36,58 @@ enum Wanted {
     Invalid(String),
 }
 
+/// A watch event. The object stays as it was sent: a generic value would keep the last of the
+/// fields that are given twice, and the policy would not say what was meant.
+#[derive(Deserialize)]
+struct Event<'e> {
+    #[serde(rename = "type")]
+    change: Option<String>,
+    #[serde(borrow)]
+    object: Option<&'e RawValue>,
+}
+
+/// What names the policy of an object.
+#[derive(Deserialize)]
+struct Object {
+    kind: Option<String>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
 /// Takes the watch event apart: `{"type": "ADDED", "object": {...}}`.
 fn unwrap(bytes: &[u8], kinds: &[Kind]) -> Wanted {
     if bytes.len() > MAX_BYTES {
         return Wanted::Invalid(crate::source::read::too_large(bytes.len()));
     }
-    let mut event: Value = match serde_json::from_slice(bytes) {
+    let event: Event<'_> = match serde_json::from_slice(bytes) {
         Ok(event) => event,
-        Err(error) => return Wanted::Invalid(format!("the request is not JSON: {error}")),
+        Err(error) => return Wanted::Invalid(format!("the request is no watch event: {error}")),
     };
-    let change = event
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_uppercase();
-    let Some(object) = event
-        .get_mut("object")
-        .map(Value::take)
-        .filter(Value::is_object)
-    else {
+    let object = event.object.map(RawValue::get);
+    let Some(text) = object.filter(|object| object.starts_with('{')) else {
         return Wanted::Invalid("the request has no `object`".into());
     };
+    let object: Object = match serde_json::from_str(text) {
+        Ok(object) => object,
+        Err(error) => return Wanted::Invalid(format!("`object` is no policy: {error}")),
+    };
+    let change = event.change.unwrap_or_default().to_uppercase();
     match change.as_str() {
-        "ADDED" | "MODIFIED" => set(&object, kinds),
-        "DELETED" => delete(&object, kinds),
+        "ADDED" | "MODIFIED" => set(&object, text, kinds),
+        "DELETED" => delete(object, kinds),
         other => Wanted::Invalid(format!(
             "there is no change `{other}`; allowed are ADDED, MODIFIED and DELETED"
         )),
     }
 }
 
-fn set(object: &Value, kinds: &[Kind]) -> Wanted {
-    let stated = object.get("kind").and_then(Value::as_str);
+fn set(object: &Object, text: &str, kinds: &[Kind]) -> Wanted {
+    let stated = object.kind.as_deref();
     let Some(kind) = kinds
         .iter()
         .find(|k| stated.is_none_or(|s| s == k.as_str()))
@@ -74,32 +95,26 @@ fn set(object: &Value, kinds: &[Kind]) -> Wanted {
         let allowed: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
         return Wanted::Invalid(format!("this call takes {} only", allowed.join(" and ")));
     };
-    let reading = read_object(*kind, &object.to_string(), CLIENT);
+    let reading = read_object(*kind, text, CLIENT);
     if reading.failed() {
         return Wanted::Invalid(reading.summary());
     }
     Wanted::Set(reading)
 }
 
-fn delete(object: &Value, kinds: &[Kind]) -> Wanted {
-    let field = |name: &str| {
-        let metadata = object.get("metadata").and_then(|m| m.get(name));
-        metadata
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let name = field("name");
+fn delete(object: Object, kinds: &[Kind]) -> Wanted {
+    let metadata = object.metadata.unwrap_or_default();
+    let name = metadata.name.unwrap_or_default();
     if name.is_empty() {
         return Wanted::Invalid("metadata.name is missing".into());
     }
-    let stated = object.get("kind").and_then(Value::as_str);
+    let stated = object.kind.as_deref();
     let kind = kinds
         .iter()
         .find(|k| stated == Some(k.as_str()))
         .or(kinds.first());
     let kind = kind.map_or_else(String::new, |k| k.as_str().to_owned());
-    let namespace = match field("namespace") {
+    let namespace = match metadata.namespace.unwrap_or_default() {
         empty if empty.is_empty() && kind == Kind::Container.as_str() => "default".to_owned(),
         namespace if kind == Kind::Container.as_str() => namespace,
         _ => String::new(),

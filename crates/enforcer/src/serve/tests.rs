@@ -780,3 +780,84 @@ async fn only_who_enforces_needs_the_numbers_of_workloads() {
     let _dir = daemon.stop().await;
     assert_eq!(std::fs::read_to_string(numbers).unwrap(), "damaged");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_among_others_is_there_after_a_restart() {
+    let item = |policy: &str| format!("- {}\n", policy.trim_end().replace('\n', "\n  "));
+    let list = |items: &[String]| {
+        let items: String = items.iter().map(|policy| item(policy)).collect();
+        format!("apiVersion: v1\nkind: List\nitems:\n{items}")
+    };
+    let bad = block("bad", "relative");
+    let mut texts = [
+        "%TAG !y! tag:yaml.org,2002:\n---\n".to_owned()
+            + &block("tag", "/bin/a").replace("/bin/a", "!y!str /bin/a"),
+        format!("%YAML 1.2\n---\n{}", block("version", "/bin/a")),
+        format!("{}...\n{bad}", block("first", "/bin/a")),
+        format!("{bad}...\n{}", block("second", "/bin/a")),
+        list(&[bad.clone(), block("listed", "/bin/a"), bad.clone()]),
+        list(&[block("one", "/bin/a"), block("other", "/bin/b")]),
+    ];
+    texts[5] =
+        texts[5].replacen("- api", "- &one\n  api", 1) + "- <<: *one\n  metadata: {name: merged}\n";
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let mut applied = 0;
+    for text in &texts {
+        let results = daemon.apply(text).await.results;
+        applied += results
+            .iter()
+            .filter(|r| r.outcome() == Outcome::Applied)
+            .count();
+    }
+    assert_eq!(applied, 8);
+    let daemon = Daemon::start(daemon.stop().await).await;
+    let mut names: Vec<String> = daemon.list().await.into_iter().map(|p| p.name).collect();
+    names.sort();
+    let expected = [
+        "first", "listed", "merged", "one", "other", "second", "tag", "version",
+    ];
+    assert_eq!(names, expected);
+    for text in &texts {
+        let results = daemon.apply(text).await.results;
+        let mut outcomes = results.iter().map(|result| result.outcome());
+        assert!(
+            outcomes.all(|o| matches!(o, Outcome::Unchanged | Outcome::Invalid)),
+            "{text}"
+        );
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_given_twice_is_refused_over_policy_service_too() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let whole = String::from_utf8(object("ADDED", "p", "/bin/p")).unwrap();
+    let delete = whole.replace("ADDED", "DELETED");
+    let twice = |text: &str, field: &str, value: &str| {
+        let changed = text.replacen(
+            &format!("{field}:"),
+            &format!("{field}:{value},{field}:"),
+            1,
+        );
+        assert_ne!(changed, text);
+        changed
+    };
+    for wrong in [
+        twice(&whole, "\"action\"", "\"Allow\""),
+        twice(&whole, "\"path\"", "\"/bin/q\""),
+        twice(&whole, "\"name\"", "\"q\""),
+        twice(&whole, "\"object\"", "{}"),
+        twice(&whole, "\"type\"", "\"DELETED\""),
+    ] {
+        assert_eq!(
+            daemon.send(wrong.as_bytes()).await,
+            PolicyStatus::Invalid,
+            "{wrong}"
+        );
+    }
+    assert_eq!(daemon.send(whole.as_bytes()).await, PolicyStatus::Applied);
+    let wrong = twice(&delete, "\"name\"", "\"q\"");
+    assert_eq!(daemon.send(wrong.as_bytes()).await, PolicyStatus::Invalid);
+    assert_eq!(daemon.send(delete.as_bytes()).await, PolicyStatus::Deleted);
+    daemon.stop().await;
+}

@@ -12,12 +12,13 @@ use karmor_proto::karmor::v1::Diagnostic;
 /// Most bytes of one text.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// A checked policy and the text it was written as.
+/// A checked policy and its text.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// What it means.
     pub policy: Arc<Policy>,
-    /// As it was written, without the documents around it.
+    /// Its text alone, which says the same wherever it is read: as it was written, if it stood on
+    /// its own among the other documents. Equal texts under one name are the same policy.
     pub text: Arc<str>,
 }
 
@@ -104,13 +105,13 @@ pub fn read_object(kind: Kind, text: &str, file: &str) -> Reading {
 
 fn reading(report: Report, text: &str) -> Reading {
     let rendered = report.render(text, Style::Plain);
-    let parts = split(text);
     let documents = report
         .policies
         .into_iter()
-        .map(|policy| Document {
-            text: part(&parts, policy.location.line).into(),
+        .zip(report.texts)
+        .map(|(policy, text)| Document {
             policy: Arc::new(policy),
+            text: text.into(),
         })
         .collect();
     let diagnostics = report.diagnostics.into_iter().map(wire).collect();
@@ -146,46 +147,30 @@ fn wire(from: diagnostic::Diagnostic) -> Diagnostic {
     }
 }
 
-/// The text of each document, by the line it starts on, from 1.
-///
-/// A line that starts with `---` separates documents wherever it stands: YAML forbids it even
-/// inside block scalars.
-fn split(text: &str) -> Vec<(u32, &str)> {
-    let mut parts = Vec::new();
-    let (mut start, mut first, mut offset) = (0, 1, 0);
-    for (number, line) in (1u32..).zip(text.split_inclusive('\n')) {
-        let rest = line.strip_prefix("---");
-        if rest.is_some_and(|r| r.is_empty() || r.starts_with([' ', '\t', '\r', '\n'])) {
-            parts.push((first, &text[start..offset]));
-            (start, first) = (offset + 3, number);
-        }
-        offset += line.len();
-    }
-    parts.push((first, &text[start..]));
-    parts
-}
-
-/// The part that a document on this line is in.
-fn part<'a>(parts: &[(u32, &'a str)], line: u32) -> &'a str {
-    let after = parts.partition_point(|(first, _)| *first <= line);
-    parts
-        .get(after.saturating_sub(1))
-        .map_or("", |(_, text)| text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: a}\nspec:\n  process: {matchPaths: [{path: /bin/a}]}\n  action: Block\n";
+
+    fn listed(names: impl IntoIterator<Item = String>) -> String {
+        let items = names.into_iter().map(|name| {
+            let item = POLICY.replace("name: a", &format!("name: {name}"));
+            format!("- {}\n", item.trim_end().replace('\n', "\n  "))
+        });
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n{}",
+            items.collect::<String>()
+        )
+    }
+
     #[test]
-    fn splits_at_separators_only() {
-        let text = "a: 1\n---\nb: |\n  --- no\n--- # yes\nc: 1\n";
-        let parts = split(text);
-        let lines: Vec<u32> = parts.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [1, 2, 5]);
-        assert_eq!(part(&parts, 1), "a: 1\n");
-        assert_eq!(part(&parts, 3), "\nb: |\n  --- no\n");
-        assert_eq!(part(&parts, 6), " # yes\nc: 1\n");
+    fn the_policies_of_a_list_share_its_size() {
+        let text = listed((0..100).map(|i| format!("p{i}")));
+        let reading = read(&text, "p.yaml");
+        assert_eq!(reading.documents.len(), 100, "{}", reading.rendered);
+        let bytes: usize = reading.documents.iter().map(|d| d.text.len()).sum();
+        assert!(bytes <= 2 * text.len(), "{bytes} bytes of {}", text.len());
     }
 
     #[test]

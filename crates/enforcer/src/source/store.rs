@@ -170,8 +170,7 @@ impl Unfit {
     }
 }
 
-/// The policy that a file is named after. Its text may hold others: every policy of a list is kept
-/// with all of it.
+/// The policy that a file is named after.
 fn load(path: &Path, bytes: &[u8]) -> Result<Document, Unfit> {
     let text = std::str::from_utf8(bytes).map_err(|e| Unfit::Broken(e.to_string()))?;
     let first = read(text, CLIENT);
@@ -186,10 +185,6 @@ fn load(path: &Path, bytes: &[u8]) -> Result<Document, Unfit> {
         .filter(|reading| !reading.failed())
         .flat_map(|reading| reading.documents)
         .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
-        .map(|document| Document {
-            text: text.into(),
-            ..document
-        })
         .ok_or(unfit)
 }
 

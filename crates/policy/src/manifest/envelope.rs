@@ -8,8 +8,10 @@ use super::{
     decode::{Decode, Field, Fields, Ignored},
     limits,
     node::{Node, NodeKind},
+    parse::Document,
     source::{Span, Spanned},
     types::{ClusterPolicySpec, HostPolicySpec, List, Metadata, PolicySpec},
+    write::Written,
 };
 use crate::{diagnostic::quote, model::Kind};
 
@@ -24,15 +26,22 @@ const OTHER_KINDS: [&str; 2] = ["KubeArmorNetworkPolicy", "KubeArmorConfig"];
 /// Reads the manifests of a document: one, or a list of them. `kind` is the kind if the caller
 /// knows it.
 pub(crate) fn manifests(
-    node: &Arc<Node>,
+    document: &Document,
     kind: Option<Kind>,
     cx: &Context<'_>,
     out: &mut Vec<Manifest>,
 ) {
+    let node = &document.node;
     if kind.is_none() && is_list(node) {
         list(node, cx, out);
-    } else {
-        one(node, kind, None, cx, out);
+        return;
+    }
+    let before = out.len();
+    one(node, kind, None, cx, out);
+    if let Some(part) = document.part {
+        for manifest in out.iter_mut().skip(before) {
+            manifest.written = Written::Part(part);
+        }
     }
 }
 
@@ -111,6 +120,7 @@ fn manifest(node: &Arc<Node>, given: Option<Kind>, cx: &Context<'_>) -> Option<M
         span: node.span,
         item: None,
         failed: false,
+        written: Written::Tree(Arc::clone(node)),
     })
 }
 

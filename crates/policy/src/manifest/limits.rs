@@ -3,6 +3,10 @@
 /// Longest text, in bytes.
 pub const TEXT_BYTES: usize = 1 << 20;
 
+/// Most bytes of all policies of a text that do not stand on their own in it, each written out with
+/// what its aliases stand for. A single one may have [`TEXT_BYTES`].
+pub const WRITTEN_BYTES: usize = 8 * TEXT_BYTES;
+
 /// Most documents of a text, items of lists included.
 pub const DOCUMENTS: usize = 1_000;
 

@@ -20,8 +20,8 @@ mod repair;
 mod source;
 mod syntax;
 pub mod types;
+mod write;
 
-pub(crate) use self::source::Source;
 use self::{
     context::Context,
     types::{ClusterPolicySpec, HostPolicySpec, Metadata, PolicySpec},
@@ -31,6 +31,7 @@ pub use self::{
     envelope::API_VERSION,
     source::{Span, Spanned},
 };
+pub(crate) use self::{source::Source, write::Written};
 use crate::model::Kind;
 
 /// One policy as written.
@@ -46,6 +47,8 @@ pub struct Manifest {
     pub item: Option<usize>,
     /// Something in it could not be read and is missing here.
     pub failed: bool,
+    /// Where its text is to be had from.
+    pub(crate) written: Written,
 }
 
 /// `spec`, by kind.
@@ -76,7 +79,7 @@ pub(crate) fn read(text: &str, kind: Option<Kind>, cx: &Context<'_>) -> Vec<Mani
     let mut manifests = Vec::new();
     for document in parse::documents(cx, text) {
         let before = manifests.len();
-        envelope::manifests(&document.node, kind, cx, &mut manifests);
+        envelope::manifests(&document, kind, cx, &mut manifests);
         for manifest in manifests.iter_mut().skip(before) {
             manifest.failed |= document.failed;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::source::{Span, Spanned};
 
 /// A value of a document. Aliases share the node of their anchor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) kind: NodeKind,
@@ -13,7 +13,7 @@ pub(crate) struct Node {
     pub(crate) size: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum NodeKind {
     Scalar(Scalar),
     Sequence(Vec<Arc<Node>>),
@@ -21,14 +21,14 @@ pub(crate) enum NodeKind {
 }
 
 /// A key and its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: Spanned<String>,
     pub(crate) value: Arc<Node>,
 }
 
 /// A scalar as written; only a plain one can be anything but text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) plain: bool,

@@ -19,6 +19,8 @@ pub(crate) struct Document {
     pub(crate) node: Arc<Node>,
     /// Something in it could not be read and is missing.
     pub(crate) failed: bool,
+    /// The part of the text that says the same when it is read alone, if there is one.
+    pub(crate) part: Option<Span>,
 }
 
 /// Reads all documents of a text; empty ones are left out.
@@ -117,6 +119,39 @@ struct Failed {
     fatal: bool,
 }
 
+/// The text of a document, without the markers around it.
+struct Part {
+    start: usize,
+    end: usize,
+    /// Which document it is, if it is not empty.
+    document: Option<usize>,
+}
+
+impl Part {
+    const fn new(start: usize) -> Self {
+        Self {
+            start,
+            end: start,
+            document: None,
+        }
+    }
+
+    fn tell(self, documents: &mut [Document]) {
+        let document = self.document.and_then(|index| documents.get_mut(index));
+        if let Some(document) = document {
+            document.part = Some(Span::new(self.start, self.end));
+        }
+    }
+}
+
+fn break_length(text: &str) -> usize {
+    match text.as_bytes() {
+        [b'\r', b'\n', ..] => 2,
+        [b'\r' | b'\n', ..] => 1,
+        _ => 0,
+    }
+}
+
 struct Reader<'c, 't, T: Input> {
     cx: &'c Context<'c>,
     text: &'t str,
@@ -150,11 +185,34 @@ impl<'c, 't> Reader<'c, 't, saphyr_parser::StrInput<'t>> {
 
 impl<'t, T: Input> Reader<'_, 't, T> {
     fn documents(&mut self, documents: &mut Vec<Document>) -> Result<(), Failed> {
+        let mut part: Option<Part> = None;
+        let mut behind = self.start;
         while let Some((event, span)) = self.next()? {
             match event {
-                Event::StreamEnd => break,
-                Event::DocumentStart(_) => self.anchors.clear(),
-                Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
+                // Not before: what is wrong behind a document is wrong with its part.
+                Event::StreamEnd | Event::DocumentStart(_) => {
+                    if let Some(part) = part.take() {
+                        part.tell(documents);
+                    }
+                    let Event::DocumentStart(explicit) = event else {
+                        break;
+                    };
+                    self.anchors.clear();
+                    part = if explicit {
+                        self.part(behind, span)
+                    } else {
+                        Some(Part::new(behind))
+                    };
+                }
+                Event::DocumentEnd => {
+                    let end = span.start as usize;
+                    let dots = (self.text.get(end..)).is_some_and(|rest| rest.starts_with("..."));
+                    behind = if dots { span.end as usize } else { end };
+                    if let Some(part) = &mut part {
+                        part.end = end;
+                    }
+                }
+                Event::Nothing | Event::StreamStart => {}
                 event @ (Event::Alias(_)
                 | Event::Scalar(..)
                 | Event::SequenceStart(..)
@@ -171,14 +229,36 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                             format!("the text has more than {} documents", limits::DOCUMENTS);
                         return Err(self.fatal(node.span, message));
                     }
+                    if let Some(part) = &mut part {
+                        part.document = Some(documents.len());
+                    }
                     documents.push(Document {
                         node,
                         failed: self.cx.errors() > errors,
+                        part: None,
                     });
                 }
             }
         }
         Ok(())
+    }
+
+    /// The part of a document that starts with this `---`, unless there are directives between it
+    /// and what is before: without them the part may say something else.
+    fn part(&self, behind: usize, dashes: Span) -> Option<Part> {
+        let (start, end) = (dashes.start as usize, dashes.end as usize);
+        let before = self.text.get(behind..start)?;
+        if before.split(['\n', '\r']).any(|line| line.starts_with('%')) {
+            return None;
+        }
+        let rest = self.text.get(end..)?;
+        let line = rest.split(['\n', '\r']).next().unwrap_or_default();
+        Some(Part::new(match line.trim() {
+            "" => end + line.len() + break_length(&rest[line.len()..]),
+            comment if comment.starts_with('#') => end,
+            // What stands there would be read otherwise at the start of a line.
+            _ => start,
+        }))
     }
 
     fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, Failed> {
