@@ -23,7 +23,7 @@ use std::{
 
 use jiff::Timestamp;
 use karmor_proto::{
-    FILE_DESCRIPTOR_SET,
+    ANSWER_BYTES, FILE_DESCRIPTOR_SET,
     feeder::log_service_server::LogServiceServer,
     karmor::v1::control_server::ControlServer,
     policy::{
@@ -191,7 +191,11 @@ impl Services {
                 PolicyServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES),
             )
             .add_service(ProbeServiceServer::new(api.clone()))
-            .add_service(ControlServer::new(api).max_decoding_message_size(MESSAGE_BYTES));
+            .add_service(
+                ControlServer::new(api)
+                    .max_decoding_message_size(MESSAGE_BYTES)
+                    .max_encoding_message_size(ANSWER_BYTES),
+            );
         Ok(Self { routes, health })
     }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use karmor_proto::karmor::v1::{ApplyPolicyRequest, PolicyResult};
 
-use super::{client, outcome};
+use super::outcome;
 use crate::{
-    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, control, within},
     error::{CommandError, CommandResult},
     exit::Exit,
     policy_file::{self, PolicyFile},
@@ -48,7 +48,7 @@ impl Args {
     fn send(&self, ui: &mut Ui, files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyResult>> {
         let address = self.connect.address()?;
         block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             let mut results = Vec::new();
             for file in files {
                 let request = ApplyPolicyRequest {

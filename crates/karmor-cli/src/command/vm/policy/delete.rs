@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use karmor_proto::karmor::v1::{DeletePolicyRequest, PolicyRef};
 
-use super::{Kind, client, is_file, outcome, reference};
+use super::{Kind, is_file, outcome, reference};
 use crate::{
-    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, control, within},
     error::CommandResult,
     policy_file,
     ui::Ui,
@@ -36,7 +36,7 @@ impl Args {
         let policies = self.named(ui)?;
         let address = self.connect.address()?;
         let results = block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             let mut results = Vec::new();
             for policy in policies {
                 let request = DeletePolicyRequest {
