@@ -5,7 +5,7 @@ use std::{io::IsTerminal, path::Path, process::ExitCode};
 use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
-    backend::{Backend, memory::Memory},
+    backend::{Backend, Capabilities, memory::Memory},
     config::{self, Config},
     kernel::{self, Kernel},
     node, run,
@@ -71,14 +71,17 @@ fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
     }
     let config = Config::new(settings)?;
     match args.command {
-        None => daemon(config),
+        None => daemon(config, node::look()),
         Some(Command::Probe { json }) => probe(json),
         Some(Command::Unload) => unload(&config),
         Some(Command::SelfTest { dir }) => self_test(&dir),
     }
 }
 
-fn daemon(config: Config) -> anyhow::Result<()> {
+fn daemon(config: Config, node: Capabilities) -> anyhow::Result<()> {
+    // Before a socket or a directory is taken: who may not enforce may not take those either, and
+    // would be told of them instead.
+    let node = able(&config, node)?;
     let level = if config.debug { "debug" } else { "info" };
     let filter = EnvFilter::try_from_env("KARMOR_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,karmor_enforcer={level}")));
@@ -104,20 +107,25 @@ fn daemon(config: Config) -> anyhow::Result<()> {
             }
             token.cancel();
         });
-        run::run(config, backend, stop).await
+        run::run(config, |config| backend(config, node), stop).await
     })
 }
 
-/// The backend this node is able to have.
-fn backend(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
-    let mut node = node::look();
+/// The node as it is to be used, unless something that can be seen is in the way of enforcing.
+fn able(config: &Config, mut node: Capabilities) -> Result<Capabilities, NotEnforceable> {
     if let Some(why) = &config.observe {
         node.observe_only = Some(why.clone());
-        return Ok(Box::new(Memory::new(node)));
-    }
-    if let Some(obstacle) = node.observe_only {
+    } else if let Some(obstacle) = node.observe_only {
         let why = format!("nothing can be enforced here: {obstacle}; {ANYWAY}");
-        return Err(NotEnforceable(why).into());
+        return Err(NotEnforceable(why));
+    }
+    Ok(node)
+}
+
+/// The backend this node is able to have.
+fn backend(config: &Config, node: Capabilities) -> anyhow::Result<Box<dyn Backend>> {
+    if node.observe_only.is_some() {
+        return Ok(Box::new(Memory::new(node)));
     }
     let mut kernel = Kernel::new(&config.bpf_fs_path)
         .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
@@ -177,6 +185,8 @@ fn self_test(dir: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use karmor_enforcer::config::Settings;
+
     use super::*;
 
     #[test]
@@ -188,5 +198,24 @@ mod tests {
         assert_eq!(is(why().into()), code(5));
         assert_eq!(is(cause().context(why()).context("cannot start")), code(5));
         assert_eq!(is(cause().context("cannot start")), code(1));
+    }
+
+    #[test]
+    fn the_node_is_looked_at_before_anything_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "in the way of a directory").unwrap();
+        let settings = Settings {
+            socket: Some(file.join("karmor.sock")),
+            state_dir: Some(file.join("state")),
+            ..Settings::default()
+        };
+        let node = Capabilities {
+            observe_only: Some("this needs root".into()),
+            ..Capabilities::default()
+        };
+        let error = daemon(Config::new(settings).unwrap(), node).unwrap_err();
+        assert!(error.to_string().contains("needs root"), "{error:#}");
+        assert!(error.is::<NotEnforceable>());
     }
 }
