@@ -304,7 +304,10 @@ impl Config {
     /// # Errors
     /// The first value that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let host = settings.host.unwrap_or_else(host_name);
+        let host = settings
+            .host
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(host_name);
         let node_id =
             machine_id(settings.machine_id_path.as_deref()).unwrap_or_else(|| host.clone());
         let observe = observe(settings.observe.unwrap_or(false), settings.lsm.as_deref())?;

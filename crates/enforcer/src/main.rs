@@ -6,7 +6,7 @@ use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
     backend::{Backend, Capabilities, memory::Memory},
-    config::{self, Config},
+    config::{self, Config, ConfigError, Settings},
     kernel::{self, Kernel},
     node, run,
 };
@@ -42,12 +42,20 @@ fn main() -> ExitCode {
 #[error("{0}")]
 struct NotEnforceable(String);
 
-/// As of `karmor`, with the same meaning, and as `--help` says. Of a wrong command line clap ends
-/// the program.
+/// A flag or an environment variable has a value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Usage(ConfigError);
+
+/// As of `karmor`, with the same meaning, and as `--help` says. Of a command line that cannot be
+/// parsed clap ends the program, with the code of [`Usage`].
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref() {
-        Some(NotEnforceable(_)) => args::NOT_ENFORCEABLE.into(),
-        None => ExitCode::FAILURE,
+    if error.is::<NotEnforceable>() {
+        args::NOT_ENFORCEABLE.into()
+    } else if error.is::<Usage>() {
+        args::USAGE.into()
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -60,22 +68,31 @@ fn report(text: &str) {
 }
 
 fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
-    let mut settings = args.settings;
+    let mut file = Settings::default();
     if let Some(path) = &args.config {
-        let (file, more) = config::read_file(path)?;
-        settings = settings.over(file);
+        let (read, more) = config::read_file(path)?;
+        file = read;
         notices.extend(more);
     }
     for notice in notices {
         report(&format!("note: {notice}"));
     }
-    let config = Config::new(settings)?;
+    let config = checked(args.settings, file)?;
     match args.command {
         None => daemon(config, node::look()),
         Some(Command::Probe { json }) => probe(json),
         Some(Command::Unload) => unload(&config),
         Some(Command::SelfTest { dir }) => self_test(&dir),
     }
+}
+
+/// Settings that were given, over those of a file.
+fn checked(given: Settings, file: Settings) -> anyhow::Result<Config> {
+    Config::new(given.clone().over(file)).map_err(|error| match Config::new(given) {
+        Ok(_) => error.into(),
+        // Wrong without the file as well, so it is not the file's fault.
+        Err(_) => Usage(error).into(),
+    })
 }
 
 fn daemon(config: Config, node: Capabilities) -> anyhow::Result<()> {
@@ -185,8 +202,6 @@ fn self_test(dir: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use karmor_enforcer::config::Settings;
-
     use super::*;
 
     #[test]
@@ -217,5 +232,47 @@ mod tests {
         let error = daemon(Config::new(settings).unwrap(), node).unwrap_err();
         assert!(error.to_string().contains("needs root"), "{error:#}");
         assert!(error.is::<NotEnforceable>());
+    }
+
+    #[test]
+    fn a_wrong_value_is_of_the_command_line_or_of_the_file() {
+        let of = |given: Settings, file: Settings| {
+            checked(given, file)
+                .err()
+                .map(|error| format!("{:?}", exit_code(&error)))
+        };
+        let code = |code: u8| Some(format!("{:?}", ExitCode::from(code)));
+        let none = Settings::default;
+        let wrong = [
+            Settings {
+                lsm: Some("foo".into()),
+                ..none()
+            },
+            Settings {
+                k8s: Some(true),
+                ..none()
+            },
+            Settings {
+                tls_enabled: Some(true),
+                ..none()
+            },
+            Settings {
+                cri_socket: Some("x".into()),
+                ..none()
+            },
+        ];
+        for wrong in wrong {
+            assert_eq!(of(wrong.clone(), none()), code(2), "{wrong:?}");
+            assert_eq!(of(none(), wrong.clone()), code(1), "{wrong:?}");
+        }
+        let right = Settings {
+            k8s: Some(false),
+            ..none()
+        };
+        let wrong = Settings {
+            k8s: Some(true),
+            ..none()
+        };
+        assert_eq!(of(right, wrong), None);
     }
 }
