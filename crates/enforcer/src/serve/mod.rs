@@ -180,12 +180,15 @@ impl Services {
                 .set_service_status(name, ServingStatus::Serving)
                 .await;
         }
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
         let routes = Routes::new(health_service)
-            .add_service(reflection)
+            .add_service(reflection().build_v1()?)
+            // Older clients know no other.
+            .add_service(reflection().build_v1alpha()?)
             .add_service(LogServiceServer::new(api.clone()))
             .add_service(
                 PolicyServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES),

@@ -486,6 +486,46 @@ async fn a_denial_reaches_those_who_listen() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_is_for_old_and_new_clients() {
+    use tonic_reflection::pb;
+
+    /// Both versions have the same messages, of different types.
+    macro_rules! services {
+        ($version:ident, $channel:expr) => {{
+            use pb::$version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let mut answers = ServerReflectionClient::new($channel)
+                .server_reflection_info(tokio_stream::once(request))
+                .await
+                .unwrap()
+                .into_inner();
+            let answer = answers.message().await.unwrap().unwrap();
+            let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+                panic!("{answer:?}");
+            };
+            let names = list.service.into_iter().map(|service| service.name);
+            names.collect::<Vec<String>>()
+        }};
+    }
+
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let channel = daemon.channel().await;
+    for names in [services!(v1, channel.clone()), services!(v1alpha, channel)] {
+        for service in SERVICES {
+            assert!(names.iter().any(|name| name == service), "{names:?}");
+        }
+    }
+    daemon.stop().await;
+}
+
 #[test]
 fn a_socket_left_behind_is_replaced_and_a_file_is_not() {
     let dir = tempfile::tempdir().unwrap();
