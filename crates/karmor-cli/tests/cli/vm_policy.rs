@@ -185,6 +185,21 @@ fn delete_takes_names_and_files() {
     ");
 }
 
+#[test]
+fn nothing_to_apply_or_to_delete_is_an_error() {
+    let daemon = answering(vec![]);
+    let file = daemon.dir().join("none.yaml");
+    fs::write(&file, "# nothing yet\n").unwrap();
+    for verb in ["add", "delete"] {
+        for what in ["-", file.to_str().unwrap()] {
+            let args = ["vm", "policy", verb, what, "--socket", daemon.socket()];
+            let ran = run_with_stdin("", &args);
+            assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran}");
+            assert!(ran.stderr.contains("there is no policy to "), "{ran}");
+        }
+    }
+}
+
 fn listed() -> Daemon {
     Daemon::start(State {
         policies: vec![

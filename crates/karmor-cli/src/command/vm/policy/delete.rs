@@ -7,7 +7,8 @@ use karmor_proto::karmor::v1::{DeletePolicyRequest, PolicyRef};
 use super::{Kind, is_file, outcome, reference};
 use crate::{
     connect::{CHANGE, ConnectArgs, block_on, call_failed, control, within},
-    error::CommandResult,
+    error::{CommandError, CommandResult},
+    exit::Exit,
     policy_file,
     ui::Ui,
 };
@@ -67,6 +68,12 @@ impl Args {
             } else {
                 policies.push(reference(self.kind, &argument.to_string_lossy()));
             }
+        }
+        if policies.is_empty() {
+            return Err(CommandError::message(
+                Exit::PolicyInvalid,
+                "there is no policy to delete",
+            ));
         }
         Ok(policies)
     }
