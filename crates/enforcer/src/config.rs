@@ -189,7 +189,8 @@ settings! {
     /// Log in more detail
     #[arg(env = "DEBUG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "debug" debug: bool;
-    /// Directory of policy files, watched [default: /etc/karmor/policies]
+    /// Directory of policy files, watched; its own .yaml, .yml and .json files, in lower case, and
+    /// not those of directories in it [default: /etc/karmor/policies]
     #[arg(env = "KARMOR_POLICY_DIR", value_name = "DIR")]
     "policy-dir" policy_dir: PathBuf;
     /// Directory for what must survive a restart [default: /var/lib/karmor]

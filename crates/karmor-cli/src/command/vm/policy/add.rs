@@ -21,6 +21,9 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Files, directories, or - for standard input
+    ///
+    /// Of a directory all .yaml, .yml and .json files are read, also those in directories in it.
+    /// Of its own policy directory the daemon takes only those that are in it directly.
     #[arg(value_name = "FILE|DIR|-", required = true, value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
 

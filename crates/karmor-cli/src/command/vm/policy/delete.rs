@@ -17,6 +17,9 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Names, NAMESPACE/NAME, files, directories, or - for standard input
+    ///
+    /// Of a directory all .yaml, .yml and .json files are read, also those in directories in it.
+    /// Of its own policy directory the daemon takes only those that are in it directly.
     #[arg(value_name = "NAME|FILE|DIR|-", required = true, value_hint = clap::ValueHint::AnyPath)]
     policies: Vec<PathBuf>,
 
