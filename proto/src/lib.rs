@@ -59,5 +59,10 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin
 /// The port of the feed.
 pub const PORT: u16 = 32767;
 
+/// Largest answer of the daemon to a client on the same machine: the state of all policies and
+/// workloads in one message. Over TCP, where anybody may be at the other end, clients take what is
+/// usual for gRPC, 4 MiB.
+pub const ANSWER_BYTES: usize = 64 << 20;
+
 /// Where the daemon listens for clients on the same machine.
 pub const SOCKET: &str = "/run/karmor/karmor.sock";

@@ -1,6 +1,9 @@
 //! The command line of `karmor-enforcer`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -9,9 +12,9 @@ use crate::config::{FUTURE_KEYS, Settings};
 /// Enforce security policies on containers and this host, and report what they refuse
 ///
 /// Settings are taken from the command line, else from the environment, else from the file that
-/// --config or KUBEARMOR_CFG names, else from the defaults below. Without a subcommand the daemon
-/// runs in the foreground until it is told to stop; what it enforces stays in force after that,
-/// until `karmor-enforcer unload`.
+/// --config or KUBEARMOR_CFG names, else from the defaults below; an empty variable says nothing.
+/// Without a subcommand the daemon runs in the foreground until it is told to stop; what it enforces
+/// stays in force after that, until `karmor-enforcer unload`.
 #[derive(Debug, Parser)]
 #[command(
     name = "karmor-enforcer",
@@ -34,6 +37,9 @@ pub struct Args {
     pub settings: Settings,
 }
 
+/// Exit code when the command line or the environment is wrong, as of `karmor` and of clap.
+pub const USAGE: u8 = 2;
+
 /// Exit code when nothing can be enforced on this machine, as of `karmor`.
 pub const NOT_ENFORCEABLE: u8 = 5;
 
@@ -41,7 +47,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked for was done; of the daemon: it was told to stop
   1  something failed that has no code of its own
-  2  the command line is wrong
+  2  the command line, or a value of the environment, is wrong
   5  nothing can be enforced on this machine, and --observe was not given";
 
 /// What the program does.
@@ -82,7 +88,11 @@ pub struct Parsed {
 /// # Errors
 /// clap's, which includes `--help` and `--version`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
-    let mut command = Args::command();
+    // Templates of units and containers set variables to nothing where they have no value.
+    let mut command = Args::command().mut_args(|arg| match arg.get_env().map(is_set) {
+        Some(false) => arg.env(None::<&'static str>),
+        _ => arg,
+    });
     for key in FUTURE_KEYS {
         // Hidden, so that --help shows what works and old unit files still start.
         command = command.arg(
@@ -105,7 +115,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, cl
     for key in FUTURE_KEYS {
         if matches.value_source(key).is_some() {
             notices.push(notice(&format!("--{key}")));
-        } else if std::env::var_os(key.to_uppercase()).is_some() {
+        } else if is_set(OsStr::new(&key.to_uppercase())) {
             notices.push(notice(&format!(
                 "environment variable {}",
                 key.to_uppercase()
@@ -114,6 +124,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, cl
     }
     let args = Args::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))?;
     Ok(Parsed { args, notices })
+}
+
+fn is_set(variable: &OsStr) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
 /// What is said about a KubeArmor setting that means nothing here yet.

@@ -189,7 +189,8 @@ settings! {
     /// Log in more detail
     #[arg(env = "DEBUG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "debug" debug: bool;
-    /// Directory of policy files, watched [default: /etc/karmor/policies]
+    /// Directory of policy files, watched; its own .yaml, .yml and .json files, in lower case, and
+    /// not those of directories in it [default: /etc/karmor/policies]
     #[arg(env = "KARMOR_POLICY_DIR", value_name = "DIR")]
     "policy-dir" policy_dir: PathBuf;
     /// Directory for what must survive a restart [default: /var/lib/karmor]
@@ -304,7 +305,10 @@ impl Config {
     /// # Errors
     /// The first value that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let host = settings.host.unwrap_or_else(host_name);
+        let host = settings
+            .host
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(host_name);
         let node_id =
             machine_id(settings.machine_id_path.as_deref()).unwrap_or_else(|| host.clone());
         let observe = observe(settings.observe.unwrap_or(false), settings.lsm.as_deref())?;

@@ -5,8 +5,8 @@ use std::{io::IsTerminal, path::Path, process::ExitCode};
 use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
-    backend::{Backend, memory::Memory},
-    config::{self, Config},
+    backend::{Backend, Capabilities, memory::Memory},
+    config::{self, Config, ConfigError, Settings},
     kernel::{self, Kernel},
     node, run,
 };
@@ -42,12 +42,20 @@ fn main() -> ExitCode {
 #[error("{0}")]
 struct NotEnforceable(String);
 
-/// As of `karmor`, with the same meaning, and as `--help` says. Of a wrong command line clap ends
-/// the program.
+/// A flag or an environment variable has a value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Usage(ConfigError);
+
+/// As of `karmor`, with the same meaning, and as `--help` says. Of a command line that cannot be
+/// parsed clap ends the program, with the code of [`Usage`].
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref() {
-        Some(NotEnforceable(_)) => args::NOT_ENFORCEABLE.into(),
-        None => ExitCode::FAILURE,
+    if error.is::<NotEnforceable>() {
+        args::NOT_ENFORCEABLE.into()
+    } else if error.is::<Usage>() {
+        args::USAGE.into()
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -60,25 +68,37 @@ fn report(text: &str) {
 }
 
 fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
-    let mut settings = args.settings;
+    let mut file = Settings::default();
     if let Some(path) = &args.config {
-        let (file, more) = config::read_file(path)?;
-        settings = settings.over(file);
+        let (read, more) = config::read_file(path)?;
+        file = read;
         notices.extend(more);
     }
     for notice in notices {
         report(&format!("note: {notice}"));
     }
-    let config = Config::new(settings)?;
+    let config = checked(args.settings, file)?;
     match args.command {
-        None => daemon(config),
+        None => daemon(config, node::look()),
         Some(Command::Probe { json }) => probe(json),
         Some(Command::Unload) => unload(&config),
         Some(Command::SelfTest { dir }) => self_test(&dir),
     }
 }
 
-fn daemon(config: Config) -> anyhow::Result<()> {
+/// Settings that were given, over those of a file.
+fn checked(given: Settings, file: Settings) -> anyhow::Result<Config> {
+    Config::new(given.clone().over(file)).map_err(|error| match Config::new(given) {
+        Ok(_) => error.into(),
+        // Wrong without the file as well, so it is not the file's fault.
+        Err(_) => Usage(error).into(),
+    })
+}
+
+fn daemon(config: Config, node: Capabilities) -> anyhow::Result<()> {
+    // Before a socket or a directory is taken: who may not enforce may not take those either, and
+    // would be told of them instead.
+    let node = able(&config, node)?;
     let level = if config.debug { "debug" } else { "info" };
     let filter = EnvFilter::try_from_env("KARMOR_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,karmor_enforcer={level}")));
@@ -104,20 +124,25 @@ fn daemon(config: Config) -> anyhow::Result<()> {
             }
             token.cancel();
         });
-        run::run(config, backend, stop).await
+        run::run(config, |config| backend(config, node), stop).await
     })
 }
 
-/// The backend this node is able to have.
-fn backend(config: &Config) -> anyhow::Result<Box<dyn Backend>> {
-    let mut node = node::look();
+/// The node as it is to be used, unless something that can be seen is in the way of enforcing.
+fn able(config: &Config, mut node: Capabilities) -> Result<Capabilities, NotEnforceable> {
     if let Some(why) = &config.observe {
         node.observe_only = Some(why.clone());
-        return Ok(Box::new(Memory::new(node)));
-    }
-    if let Some(obstacle) = node.observe_only {
+    } else if let Some(obstacle) = node.observe_only {
         let why = format!("nothing can be enforced here: {obstacle}; {ANYWAY}");
-        return Err(NotEnforceable(why).into());
+        return Err(NotEnforceable(why));
+    }
+    Ok(node)
+}
+
+/// The backend this node is able to have.
+fn backend(config: &Config, node: Capabilities) -> anyhow::Result<Box<dyn Backend>> {
+    if node.observe_only.is_some() {
+        return Ok(Box::new(Memory::new(node)));
     }
     let mut kernel = Kernel::new(&config.bpf_fs_path)
         .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
@@ -188,5 +213,66 @@ mod tests {
         assert_eq!(is(why().into()), code(5));
         assert_eq!(is(cause().context(why()).context("cannot start")), code(5));
         assert_eq!(is(cause().context("cannot start")), code(1));
+    }
+
+    #[test]
+    fn the_node_is_looked_at_before_anything_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "in the way of a directory").unwrap();
+        let settings = Settings {
+            socket: Some(file.join("karmor.sock")),
+            state_dir: Some(file.join("state")),
+            ..Settings::default()
+        };
+        let node = Capabilities {
+            observe_only: Some("this needs root".into()),
+            ..Capabilities::default()
+        };
+        let error = daemon(Config::new(settings).unwrap(), node).unwrap_err();
+        assert!(error.to_string().contains("needs root"), "{error:#}");
+        assert!(error.is::<NotEnforceable>());
+    }
+
+    #[test]
+    fn a_wrong_value_is_of_the_command_line_or_of_the_file() {
+        let of = |given: Settings, file: Settings| {
+            checked(given, file)
+                .err()
+                .map(|error| format!("{:?}", exit_code(&error)))
+        };
+        let code = |code: u8| Some(format!("{:?}", ExitCode::from(code)));
+        let none = Settings::default;
+        let wrong = [
+            Settings {
+                lsm: Some("foo".into()),
+                ..none()
+            },
+            Settings {
+                k8s: Some(true),
+                ..none()
+            },
+            Settings {
+                tls_enabled: Some(true),
+                ..none()
+            },
+            Settings {
+                cri_socket: Some("x".into()),
+                ..none()
+            },
+        ];
+        for wrong in wrong {
+            assert_eq!(of(wrong.clone(), none()), code(2), "{wrong:?}");
+            assert_eq!(of(none(), wrong.clone()), code(1), "{wrong:?}");
+        }
+        let right = Settings {
+            k8s: Some(false),
+            ..none()
+        };
+        let wrong = Settings {
+            k8s: Some(true),
+            ..none()
+        };
+        assert_eq!(of(right, wrong), None);
     }
 }

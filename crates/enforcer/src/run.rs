@@ -56,7 +56,8 @@ const QUEUE: usize = 64;
 /// Runs until `stop`. What is enforced stays in force afterwards.
 ///
 /// The places to listen and the state directory are taken before `open` is called: a second daemon
-/// fails there, before it touches what the first one enforces.
+/// fails there, before it touches what the first one enforces. What can be said about the node
+/// without touching anything is for the caller to say before.
 ///
 /// # Errors
 /// When something that the daemon cannot do without is not to be had; the message says what.

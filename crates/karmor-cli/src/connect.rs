@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use hyper_util::rt::TokioIo;
-use karmor_proto::{PORT, SOCKET};
+use karmor_proto::{ANSWER_BYTES, PORT, SOCKET, karmor::v1::control_client::ControlClient};
 use tokio::net::UnixStream;
 use tonic::{
     Code, Request, Status,
@@ -133,6 +133,15 @@ pub(crate) async fn connect(address: &Address) -> CommandResult<Channel> {
         Address::Tcp(address) => connect_tcp(address).await,
     };
     result.map_err(|error| unreachable(address, error))
+}
+
+/// Connects, to ask what KubeArmor's services cannot be asked.
+pub(crate) async fn control(address: &Address) -> CommandResult<ControlClient<Channel>> {
+    let client = ControlClient::new(connect(address).await?);
+    Ok(match address {
+        Address::Unix(_) => client.max_decoding_message_size(ANSWER_BYTES),
+        Address::Tcp(_) => client,
+    })
 }
 
 async fn connect_tcp(address: &str) -> anyhow::Result<Channel> {

@@ -147,8 +147,9 @@ fn list(dir: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
             EXTENSIONS
                 .iter()
                 .any(|known| extension.eq_ignore_ascii_case(known))
-        }) && path.is_file()
+        }) && fs::metadata(&path).map_or(true, |found| found.is_file())
         {
+            // Also what is not there, such as behind a link: whoever reads it says so.
             paths.push(path);
         }
     }

@@ -93,6 +93,7 @@ pub struct PolicyResult {
     /// Why, when the outcome or the enforcement needs one.
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
+    /// As in `Policy`.
     #[prost(message, repeated, tag = "5")]
     pub not_enforced: ::prost::alloc::vec::Vec<NotEnforced>,
     /// How many workloads it applies to now.
@@ -158,6 +159,7 @@ pub struct Policy {
     /// Why, when the enforcement needs one.
     #[prost(string, tag = "6")]
     pub message: ::prost::alloc::string::String,
+    /// At most 100; where there are more, one without a field follows and says how many.
     #[prost(message, repeated, tag = "7")]
     pub not_enforced: ::prost::alloc::vec::Vec<NotEnforced>,
     /// Names of the workloads it applies to, as in `Workload.name`.

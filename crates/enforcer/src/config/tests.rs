@@ -110,3 +110,11 @@ fn a_socket_needs_its_scheme() {
         Some(PathBuf::from("/run/x.sock"))
     );
 }
+
+#[test]
+fn a_host_without_a_name_has_its_own() {
+    let (settings, _) = parse_file("host: \"\"\n", "f").unwrap();
+    let config = Config::new(settings).unwrap();
+    assert_eq!(config.host, host_name());
+    assert!(!config.host.is_empty());
+}

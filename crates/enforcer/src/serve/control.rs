@@ -29,6 +29,10 @@ use crate::{
 /// The apiVersion of the policies that are understood.
 const POLICY_API: &str = "security.kubearmor.com/v1";
 
+/// Parts of one policy that are told of as not enforced. A policy may have as many as rules, and an
+/// answer may be about all policies.
+const NOT_ENFORCED: usize = 100;
+
 fn reference(id: &PolicyId) -> PolicyRef {
     PolicyRef {
         kind: id.kind.as_str().into(),
@@ -96,7 +100,20 @@ fn not_enforced(policy: &ListedPolicy) -> Vec<NotEnforced> {
             why: remark.text(workloads),
             line: remark.line,
         });
-    parts.chain(remarks).collect()
+    first(parts.chain(remarks))
+}
+
+/// As many as are told of, and how many there are besides.
+fn first(mut parts: impl Iterator<Item = NotEnforced>) -> Vec<NotEnforced> {
+    let mut told: Vec<NotEnforced> = parts.by_ref().take(NOT_ENFORCED).collect();
+    let more = parts.count();
+    if more > 0 {
+        told.push(NotEnforced {
+            why: format!("{more} more parts of this policy are not enforced"),
+            ..NotEnforced::default()
+        });
+    }
+    told
 }
 
 fn describe(policy: &ListedPolicy, with_text: bool) -> Policy {

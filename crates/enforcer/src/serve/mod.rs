@@ -24,7 +24,7 @@ use std::{
 
 use jiff::Timestamp;
 use karmor_proto::{
-    FILE_DESCRIPTOR_SET,
+    ANSWER_BYTES, FILE_DESCRIPTOR_SET,
     feeder::log_service_server::LogServiceServer,
     karmor::v1::control_server::ControlServer,
     policy::{
@@ -194,19 +194,26 @@ impl Services {
                 .set_service_status(name, ServingStatus::Serving)
                 .await;
         }
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let current = reflection().build_v1()?;
+        // Older clients know no other.
+        let older = reflection().build_v1alpha()?;
         let routes = |bytes: usize| {
             let health = health_service.clone().max_decoding_message_size(bytes);
-            let reflection = reflection.clone().max_decoding_message_size(bytes);
+            let control = ControlServer::new(api.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(ANSWER_BYTES);
             Routes::new(health)
-                .add_service(reflection)
+                .add_service(current.clone().max_decoding_message_size(bytes))
+                .add_service(older.clone().max_decoding_message_size(bytes))
                 .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
                 .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
                 .add_service(ProbeServiceServer::new(api.clone()).max_decoding_message_size(bytes))
-                .add_service(ControlServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(control)
         };
         Ok(Self {
             known: routes(MESSAGE_BYTES),

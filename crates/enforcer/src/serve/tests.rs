@@ -424,6 +424,27 @@ async fn a_policy_of_a_million_rules_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_enforced_is_told_up_to_a_number() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let rules: String = (0..150)
+        .map(|n| format!("    - path: /bin/b{n}\n      pts: false\n"))
+        .collect();
+    let text =
+        block("a", "/bin/a").replace("  action: Block\n", &format!("{rules}  action: Block\n"));
+    let applied = daemon.apply(&text).await;
+    let listed = daemon.list().await;
+    for told in [&applied.results[0].not_enforced, &listed[0].not_enforced] {
+        assert_eq!(told.len(), 101);
+        assert!(told[..100].iter().all(|part| part.field.ends_with("pts")));
+        assert_eq!(
+            (told[100].field.as_str(), told[100].why.as_str()),
+            ("", "50 more parts of this policy are not enforced")
+        );
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_written_file_keeps_its_last_good_version() {
     let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
     let file = daemon.dir.path().join("policies/p.yaml");
@@ -726,6 +747,46 @@ async fn a_denial_reaches_those_who_listen() {
     assert_eq!(probe.workloads[0].name, "node-1");
     assert!(probe.runtimes[0].error.is_some() && !probe.runtimes[0].connected);
     drop(alerts);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_is_for_old_and_new_clients() {
+    use tonic_reflection::pb;
+
+    /// Both versions have the same messages, of different types.
+    macro_rules! services {
+        ($version:ident, $channel:expr) => {{
+            use pb::$version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let mut answers = ServerReflectionClient::new($channel)
+                .server_reflection_info(tokio_stream::once(request))
+                .await
+                .unwrap()
+                .into_inner();
+            let answer = answers.message().await.unwrap().unwrap();
+            let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+                panic!("{answer:?}");
+            };
+            let names = list.service.into_iter().map(|service| service.name);
+            names.collect::<Vec<String>>()
+        }};
+    }
+
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let channel = daemon.channel().await;
+    for names in [services!(v1, channel.clone()), services!(v1alpha, channel)] {
+        for service in SERVICES {
+            assert!(names.iter().any(|name| name == service), "{names:?}");
+        }
+    }
     daemon.stop().await;
 }
 

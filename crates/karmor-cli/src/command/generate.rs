@@ -123,8 +123,8 @@ fn exit_codes() -> String {
     }
     text.push_str(
         "\n`karmor-enforcer` has 0, 1, 2 and 5 of these: 0 also when the daemon was told to stop, 5 \
-         for `probe`\nand for a daemon that does not start because of it. A wrong setting of the file \
-         is 1.\n",
+         for `probe`\nand for a daemon that does not start because of it. A wrong value of a flag or of \
+         the environment\nis 2, a wrong setting of the file 1.\n",
     );
     text
 }

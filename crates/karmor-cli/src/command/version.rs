@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use karmor_proto::karmor::v1::{VersionRequest, VersionResponse, control_client::ControlClient};
+use karmor_proto::karmor::v1::{VersionRequest, VersionResponse};
 use serde::Serialize;
 
 use crate::{
-    connect::{Address, ConnectArgs, block_on, call_failed, connect},
+    connect::{Address, ConnectArgs, block_on, call_failed, control},
     error::CommandResult,
     ui::Ui,
 };
@@ -102,7 +102,7 @@ impl Args {
 fn ask(address: &Address) -> CommandResult<VersionResponse> {
     block_on(async {
         let answer = tokio::time::timeout(PATIENCE, async {
-            let mut client = ControlClient::new(connect(address).await?);
+            let mut client = control(address).await?;
             let answer = client.version(VersionRequest {}).await;
             answer.map_err(|status| call_failed(address, &status))
         });

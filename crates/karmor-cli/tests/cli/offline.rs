@@ -57,6 +57,17 @@ fn check_shows_all_problems_of_all_files() {
 }
 
 #[test]
+fn check_misses_what_a_link_in_a_directory_leads_to() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    file(dir.path(), "policies/a.yaml", POLICIES);
+    std::os::unix::fs::symlink("gone", dir.path().join("policies/b.yaml")).unwrap();
+    let ran = run_in(dir.path(), &["policy", "check", "policies"]);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.stderr.contains("cannot read policies/b.yaml"), "{ran}");
+}
+
+#[test]
 fn check_goes_on_behind_a_file_that_is_no_text() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.yaml"), b"kind:\n  caf\xe9").unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use karmor_proto::karmor::v1::{
-    Enforcement, NotEnforced, Outcome, Policy, PolicyRef, PolicyResult,
+    Enforcement, NotEnforced, Outcome, Policy, PolicyRef, PolicyResult, ProbeResponse,
 };
 
 use crate::{
@@ -185,6 +185,21 @@ fn delete_takes_names_and_files() {
     ");
 }
 
+#[test]
+fn nothing_to_apply_or_to_delete_is_an_error() {
+    let daemon = answering(vec![]);
+    let file = daemon.dir().join("none.yaml");
+    fs::write(&file, "# nothing yet\n").unwrap();
+    for verb in ["add", "delete"] {
+        for what in ["-", file.to_str().unwrap()] {
+            let args = ["vm", "policy", verb, what, "--socket", daemon.socket()];
+            let ran = run_with_stdin("", &args);
+            assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran}");
+            assert!(ran.stderr.contains("there is no policy to "), "{ran}");
+        }
+    }
+}
+
 fn listed() -> Daemon {
     Daemon::start(State {
         policies: vec![
@@ -261,6 +276,81 @@ fn get_shows_one_and_its_text_comes_back_as_it_went() {
     let ran = get(&["nothing"]);
     assert_eq!(ran.code, 1, "{ran}");
     assert!(ran.stderr.contains("there is no policy `nothing`"), "{ran}");
+}
+
+#[test]
+fn the_rest_of_what_is_not_enforced_is_a_number() {
+    let parts = vec![
+        NotEnforced {
+            field: "spec.network".into(),
+            why: "this version has no network rules".into(),
+            line: 14,
+        },
+        NotEnforced {
+            why: "7 more parts of this policy are not enforced".into(),
+            ..NotEnforced::default()
+        },
+    ];
+    let result = PolicyResult {
+        not_enforced: parts.clone(),
+        ..result(Outcome::Applied, Enforcement::Partial)
+    };
+    let daemon = Daemon::start(State {
+        policies: vec![Policy {
+            name: "p".into(),
+            not_enforced: parts,
+            ..Policy::default()
+        }],
+        results: [result].into(),
+        ..State::default()
+    });
+    let of = |args: &[&str]| {
+        run_with_stdin(
+            POLICY,
+            &[&["vm", "policy"], args, &["--socket", daemon.socket()]].concat(),
+        )
+    };
+    let get = of(&["get", "p"]).stdout;
+    assert!(
+        get.ends_with(
+            "Not enforced: line 14: spec.network: this version has no network rules\n\
+             Not enforced: 7 more parts of this policy are not enforced\n"
+        ),
+        "{get}"
+    );
+    let list = of(&["list"]).stdout;
+    assert!(list.contains(" 7 more parts"), "{list}");
+    let add = of(&["add", "-"]).stderr;
+    assert!(
+        add.ends_with("default/block-apt: 7 more parts of this policy are not enforced\n"),
+        "{add}"
+    );
+}
+
+#[test]
+fn an_answer_may_be_large_on_the_same_machine() {
+    let policies: Vec<Policy> = (0..200)
+        .map(|n| Policy {
+            name: format!("p{n}"),
+            workloads: vec!["0123456789abcdef-0123456789abcdef-0123456789abcdef".into(); 500],
+            ..Policy::default()
+        })
+        .collect();
+    let daemon = Daemon::start(State {
+        probe: ProbeResponse {
+            policies: policies.clone(),
+            ..ProbeResponse::default()
+        },
+        policies,
+        ..State::default()
+    });
+    for args in [&["vm", "policy", "list"][..], &["probe"]] {
+        let near = run(&[args, &["--socket", daemon.socket()]].concat());
+        assert!(near.stdout.contains("p199"), "{}", near.stderr);
+        let far = run(&[args, &["--gRPC", &daemon.address]].concat());
+        assert_eq!(far.code, 1);
+        assert!(far.stderr.contains("too large"), "{}", far.stderr);
+    }
 }
 
 #[test]

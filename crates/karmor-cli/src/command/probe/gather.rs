@@ -6,14 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use karmor_proto::karmor::v1::{
-    Capabilities, HookSupport, ProbeRequest, ProbeResponse, control_client::ControlClient,
-};
+use karmor_proto::karmor::v1::{Capabilities, HookSupport, ProbeRequest, ProbeResponse};
 
 use super::report::{Daemon, Enforcement, Report};
 use crate::{
     command::version::VERSION,
-    connect::{ANSWER, Address, ConnectArgs, block_on, call_failed, connect, within},
+    connect::{ANSWER, Address, ConnectArgs, block_on, call_failed, control, within},
     error::CommandResult,
     exit::Exit,
     node,
@@ -42,7 +40,7 @@ pub(super) fn gather(ui: &mut Ui, args: &ConnectArgs) -> CommandResult<Report> {
 
 fn ask(address: &Address) -> CommandResult<ProbeResponse> {
     block_on(async {
-        let mut client = ControlClient::new(connect(address).await?);
+        let mut client = control(address).await?;
         let answer = client.probe(within(ANSWER, ProbeRequest {})).await;
         answer
             .map(tonic::Response::into_inner)

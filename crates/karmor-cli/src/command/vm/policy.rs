@@ -9,14 +9,9 @@ mod outcome;
 use std::path::Path;
 
 use clap::Subcommand;
-use karmor_proto::karmor::v1::{Enforcement, PolicyRef, control_client::ControlClient};
-use tonic::transport::Channel;
+use karmor_proto::karmor::v1::{Enforcement, NotEnforced, PolicyRef};
 
-use crate::{
-    connect::{Address, connect},
-    error::CommandResult,
-    ui::Ui,
-};
+use crate::{error::CommandResult, ui::Ui};
 
 /// Add, delete and show policies of the daemon
 #[derive(Debug, Subcommand)]
@@ -101,6 +96,11 @@ fn is_file(argument: &Path) -> bool {
         })
 }
 
-async fn client(address: &Address) -> CommandResult<ControlClient<Channel>> {
-    Ok(ControlClient::new(connect(address).await?))
+/// What is not enforced, in a line: the part and why, or how many parts there are besides.
+fn part_text(part: &NotEnforced) -> String {
+    if part.field.is_empty() {
+        part.why.clone()
+    } else {
+        format!("{}: {}", part.field, part.why)
+    }
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use karmor_proto::karmor::v1::{ApplyPolicyRequest, PolicyResult};
 
-use super::{client, outcome};
+use super::outcome;
 use crate::{
-    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, control, within},
     error::{CommandError, CommandResult},
     exit::Exit,
     policy_file::{self, PolicyFile},
@@ -21,6 +21,9 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Files, directories, or - for standard input
+    ///
+    /// Of a directory all .yaml, .yml and .json files are read, also those in directories in it.
+    /// Of its own policy directory the daemon takes only those that are in it directly.
     #[arg(value_name = "FILE|DIR|-", required = true, value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
 
@@ -48,7 +51,7 @@ impl Args {
     fn send(&self, ui: &mut Ui, files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyResult>> {
         let address = self.connect.address()?;
         block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             let mut results = Vec::new();
             for file in files {
                 let request = ApplyPolicyRequest {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use karmor_proto::karmor::v1::{DeletePolicyRequest, PolicyRef};
 
-use super::{Kind, client, is_file, outcome, reference};
+use super::{Kind, is_file, outcome, reference};
 use crate::{
-    connect::{CHANGE, ConnectArgs, block_on, call_failed, within},
-    error::CommandResult,
+    connect::{CHANGE, ConnectArgs, block_on, call_failed, control, within},
+    error::{CommandError, CommandResult},
+    exit::Exit,
     policy_file,
     ui::Ui,
 };
@@ -16,6 +17,9 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Names, NAMESPACE/NAME, files, directories, or - for standard input
+    ///
+    /// Of a directory all .yaml, .yml and .json files are read, also those in directories in it.
+    /// Of its own policy directory the daemon takes only those that are in it directly.
     #[arg(value_name = "NAME|FILE|DIR|-", required = true, value_hint = clap::ValueHint::AnyPath)]
     policies: Vec<PathBuf>,
 
@@ -36,7 +40,7 @@ impl Args {
         let policies = self.named(ui)?;
         let address = self.connect.address()?;
         let results = block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             let mut results = Vec::new();
             for policy in policies {
                 let request = DeletePolicyRequest {
@@ -67,6 +71,12 @@ impl Args {
             } else {
                 policies.push(reference(self.kind, &argument.to_string_lossy()));
             }
+        }
+        if policies.is_empty() {
+            return Err(CommandError::message(
+                Exit::PolicyInvalid,
+                "there is no policy to delete",
+            ));
         }
         Ok(policies)
     }

@@ -3,9 +3,9 @@
 use karmor_proto::karmor::v1::{GetPolicyRequest, Policy};
 use tonic::Code;
 
-use super::{Kind, client, enforcement_word, reference};
+use super::{Kind, enforcement_word, part_text, reference};
 use crate::{
-    connect::{ANSWER, ConnectArgs, block_on, call_failed, within},
+    connect::{ANSWER, ConnectArgs, block_on, call_failed, control, within},
     error::{CommandError, CommandResult},
     exit::Exit,
     render::text::printable,
@@ -50,7 +50,7 @@ impl Args {
             policy: Some(reference(self.kind, &self.name)),
         };
         let answer = block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             client
                 .get_policy(within(ANSWER, request))
                 .await
@@ -95,10 +95,11 @@ fn lines(policy: &Policy) -> String {
         ("Remark", policy.message.clone()),
     ];
     for part in &policy.not_enforced {
-        lines.push((
-            "Not enforced",
-            format!("line {}: {}: {}", part.line, part.field, part.why),
-        ));
+        let text = match part.line {
+            0 => part_text(part),
+            line => format!("line {line}: {}", part_text(part)),
+        };
+        lines.push(("Not enforced", text));
     }
     lines.extend(
         policy

@@ -2,9 +2,9 @@
 
 use karmor_proto::karmor::v1::{ListPoliciesRequest, Policy};
 
-use super::{client, enforcement_word};
+use super::{enforcement_word, part_text};
 use crate::{
-    connect::{ANSWER, ConnectArgs, block_on, call_failed, within},
+    connect::{ANSWER, ConnectArgs, block_on, call_failed, control, within},
     error::CommandResult,
     render::table::table,
     ui::Ui,
@@ -33,7 +33,7 @@ impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
         let address = self.connect.address()?;
         let policies = block_on(async {
-            let mut client = client(&address).await?;
+            let mut client = control(&address).await?;
             let answer = client
                 .list_policies(within(ANSWER, ListPoliciesRequest {}))
                 .await;
@@ -84,10 +84,7 @@ pub(crate) fn rows(policies: &[Policy]) -> String {
 }
 
 fn remark(policy: &Policy) -> String {
-    let parts = policy
-        .not_enforced
-        .iter()
-        .map(|part| format!("{}: {}", part.field, part.why));
+    let parts = policy.not_enforced.iter().map(part_text);
     let remarks: Vec<_> = Some(policy.message.clone())
         .filter(|text| !text.is_empty())
         .into_iter()

@@ -88,6 +88,10 @@ fn text(ui: &mut Ui, result: &PolicyResult) -> CommandResult {
         ui.status(&name);
     }
     for part in &result.not_enforced {
+        if part.field.is_empty() {
+            ui.warning(format_args!("{name}: {}", printable(&part.why)));
+            continue;
+        }
         ui.warning(format_args!(
             "{name}: line {}: {} is not enforced: {}",
             part.line,
