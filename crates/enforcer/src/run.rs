@@ -43,6 +43,9 @@ use crate::{
 /// How often losses are looked for.
 const LOSS_CHECK: Duration = Duration::from_secs(1);
 
+/// How often policy files that could not be put in force are tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
 /// How long clients may take to leave when the daemon stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -255,7 +258,16 @@ async fn follow_files(files: Directory, engine: Engine) {
             }
         }
     };
-    tokio::join!(follow, take);
+    let finish = async {
+        let mut tick = tokio::time::interval(AGAIN);
+        loop {
+            tick.tick().await;
+            if engine.ask(|core| core.finish_files()).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(follow, take, finish);
 }
 
 /// `listed` is cancelled once the containers that already ran are registered, or there is no hope

@@ -61,6 +61,28 @@ pub struct Core {
     unnumbered: BTreeMap<String, (Arc<Container>, String)>,
     /// What is wrong with files of the watched directory, and with itself.
     complaints: BTreeMap<PathBuf, String>,
+    /// Changes of files that are sound, but could not be put in force.
+    unfinished: BTreeMap<PathBuf, FileChange>,
+}
+
+/// Why what a file says is not in force.
+enum Unfit {
+    /// It is nothing to put in force.
+    Text(String),
+    /// Not possible at the moment.
+    Index(IndexError),
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Self {
+        Self::Text(why)
+    }
+}
+
+impl From<IndexError> for Unfit {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
 }
 
 /// What became of a request about one policy.
@@ -139,6 +161,7 @@ impl Core {
             running: BTreeMap::new(),
             unnumbered: BTreeMap::new(),
             complaints: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
         };
         let documents = core
             .store
@@ -322,29 +345,43 @@ impl Core {
     /// Takes over what changed in the watched directory.
     pub fn files(&mut self, changes: Vec<FileChange>) {
         for change in changes {
-            let outcome = match change.content {
+            let outcome = match &change.content {
                 None => self.file_gone(&change.path),
-                Some(Err(error)) => Err(error),
-                Some(Ok(text)) => self.file_changed(&change.path, &text),
+                Some(Err(error)) => Err(Unfit::Text(error.clone())),
+                Some(Ok(text)) => self.file_changed(&change.path, text),
             };
-            match outcome {
-                Ok(()) => {
-                    self.complaints.remove(&change.path);
+            self.unfinished.remove(&change.path);
+            let Err(unfit) = outcome else {
+                self.complaints.remove(&change.path);
+                continue;
+            };
+            let path = change.path.clone();
+            let mut why = match unfit {
+                Unfit::Text(why) => why,
+                Unfit::Index(error) => {
+                    self.unfinished.insert(path.clone(), change);
+                    error_text(&error)
                 }
-                Err(mut why) => {
-                    if !self.ids_of(&change.path).is_empty() {
-                        why.push_str("; its last good version stays in force");
-                    }
-                    warn!(file = %change.path.display(), why, "policy file is not in force");
-                    self.complaints.insert(change.path, why);
-                }
+            };
+            if !self.ids_of(&path).is_empty() {
+                why.push_str("; its last good version stays in force");
+            }
+            if self.complaints.get(&path) != Some(&why) {
+                warn!(file = %path.display(), why, "policy file is not in force");
+                self.complaints.insert(path, why);
             }
         }
     }
 
-    fn file_gone(&mut self, path: &PathBuf) -> Result<(), String> {
+    /// Tries again what the backend refused, or other policies made impossible.
+    pub fn finish_files(&mut self) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        self.files(unfinished.into_values().collect());
+    }
+
+    fn file_gone(&mut self, path: &PathBuf) -> Result<(), Unfit> {
         let gone = self.ids_of(path).into_iter().map(Change::Remove).collect();
-        self.change(gone).map_err(|e| error_text(&e))?;
+        self.change(gone)?;
         self.forget_file(path);
         Ok(())
     }
@@ -370,30 +407,28 @@ impl Core {
         }
     }
 
-    fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), String> {
+    fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), Unfit> {
         let reading = read(text, &path.display().to_string());
         if reading.failed() {
-            return Err(reading.summary());
+            return Err(reading.summary().into());
         }
         let old = self.ids_of(path);
         if reading.documents.is_empty() && !old.is_empty() {
             // Most often a writer that has emptied it first, or whose disk is full.
-            return Err("there is no policy in it; remove the file to remove its policies".into());
+            let why = "there is no policy in it; remove the file to remove its policies";
+            return Err(why.to_owned().into());
         }
         let added = reading.documents.len().saturating_sub(old.len());
         if self.index.policies().len() + added > POLICIES {
-            return Err(format!("there are {POLICIES} policies already"));
+            return Err(format!("there are {POLICIES} policies already").into());
         }
         let mut kept = BTreeSet::new();
         let mut changes = Vec::new();
         for document in reading.documents {
             let id = id_in(path, &document);
             if !kept.insert(id.clone()) {
-                return Err(format!(
-                    "{} {} is in this file twice",
-                    id.kind.as_str(),
-                    id.name
-                ));
+                let why = format!("{} {} is in this file twice", id.kind.as_str(), id.name);
+                return Err(why.into());
             }
             if self
                 .index
@@ -408,7 +443,7 @@ impl Core {
                 .filter(|id| !kept.contains(id))
                 .map(Change::Remove),
         );
-        self.change(changes).map_err(|e| error_text(&e))?;
+        self.change(changes)?;
         if kept.is_empty() {
             self.forget_file(path);
         } else {

@@ -304,3 +304,31 @@ fn a_file_that_holds_no_policy_any_more_keeps_its_last_good_version() {
     assert_eq!(write("p.yaml", Some("")).0, 1);
     assert_eq!(write("p.yaml", None), fine(0));
 }
+
+#[test]
+fn a_file_that_could_not_be_put_in_force_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::new(Capabilities::default());
+    let kernel = memory.handle();
+    let mut core = core(memory);
+    runs(&mut core, &container(dir.path(), "web"));
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+        metadata: {name: p}\nspec:\n  process:\n    matchPaths:\n    - path: /bin/ip\n  \
+        action: Block\n";
+    let write = |core: &mut Core, content: Option<&str>| {
+        core.files(vec![FileChange {
+            path: "p.yaml".into(),
+            content: content.map(|text| Ok(text.to_owned())),
+        }]);
+    };
+    for (content, policies) in [(Some(text), 1), (None, 0)] {
+        kernel.refuse(Some("table"));
+        write(&mut core, content);
+        assert_eq!(core.complaints().len(), 1);
+        assert_eq!(core.policies().len(), 1 - policies);
+        kernel.refuse(None);
+        core.finish_files();
+        assert_eq!(core.complaints(), []);
+        assert_eq!(core.policies().len(), policies);
+    }
+}
