@@ -8,10 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use karmor_policy::{
-    Report,
-    diagnostic::{Severity, Style},
-};
+use karmor_policy::{Report, diagnostic::Style};
 
 use crate::{
     error::{CommandError, CommandResult},
@@ -36,17 +33,6 @@ pub(crate) struct PolicyFile {
     pub(crate) text: String,
     /// Policies and problems.
     pub(crate) report: Report,
-}
-
-impl PolicyFile {
-    /// How many problems of a severity it has.
-    pub(crate) fn count(&self, severity: Severity) -> usize {
-        let diagnostics = &self.report.diagnostics;
-        diagnostics
-            .iter()
-            .filter(|diagnostic| diagnostic.severity == severity)
-            .count()
-    }
 }
 
 /// Reads files, directories (with everything below that looks like a policy) and `-`, each file

@@ -71,6 +71,10 @@ pub struct Diagnostic {
     /// Other places that have to do with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<Related>,
+    /// How many problems it is about: more than one only for the last of a text, which says how
+    /// many more there are.
+    #[serde(skip)]
+    pub stands_for: usize,
 }
 
 impl Diagnostic {
@@ -89,6 +93,7 @@ impl Diagnostic {
                 message: "first here".to_owned(),
                 place: first,
             }],
+            stands_for: 1,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    diagnostic::{Diagnostic, Place, Style, render},
+    diagnostic::{Diagnostic, Place, Severity, Style, render},
     encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span,
@@ -35,6 +35,25 @@ impl Report {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    /// How many problems of a severity there are, those that are only counted included.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        let diagnostics = self.diagnostics.iter();
+        diagnostics
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .map(|diagnostic| diagnostic.stands_for)
+            .sum()
+    }
+
+    /// Adds a problem at its place in the order of the text.
+    fn insert(&mut self, diagnostic: Diagnostic) {
+        let start = diagnostic.place.span.start;
+        let is_behind = |other: &Diagnostic| other.stands_for > 1 || other.place.span.start > start;
+        let at = self.diagnostics.iter().position(is_behind);
+        let at = at.unwrap_or(self.diagnostics.len());
+        self.diagnostics.insert(at, diagnostic);
     }
 
     /// The problems as text for people. `text` is what was read.
@@ -143,11 +162,10 @@ pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
                 Entry::Occupied(first) => {
                     let message = repeated(policy.kind);
                     let diagnostic = Diagnostic::repeated(message, place, first.get().clone());
-                    report.diagnostics.push(diagnostic);
+                    report.insert(diagnostic);
                 }
             }
         }
-        report.diagnostics.sort_by_key(|d| d.place.span.start);
     }
 }
 

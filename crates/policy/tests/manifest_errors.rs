@@ -1,6 +1,10 @@
 //! What people see when a policy is wrong.
 
-use karmor_policy::{diagnostic::Style, read, read_bytes};
+use karmor_policy::{
+    Report,
+    diagnostic::{Severity, Style},
+    read, read_bytes,
+};
 
 /// Reads a text that is wrong and renders what is told about it.
 #[track_caller]
@@ -141,17 +145,41 @@ fn json_of_a_diagnostic() {
     insta::assert_snapshot!(json);
 }
 
-#[test]
-fn at_most_a_hundred_problems_are_told_and_the_rest_counted() {
-    let rules = "    - path: bin\n".repeat(500);
-    let report = read(
+/// What is told of a list of rules.
+fn told_of_rules(rules: &str) -> Report {
+    read(
         "f",
         &policy(&format!("  process:\n    matchPaths:\n{rules}")),
-    );
+    )
+}
+
+#[test]
+fn at_most_a_hundred_problems_are_told_and_the_rest_counted() {
+    let report = told_of_rules(&"    - path: bin\n".repeat(500));
     assert_eq!(report.diagnostics.len(), 101);
+    let last = &report.diagnostics[100];
+    assert_eq!(last.message, "400 more errors are not shown");
+    // The spec's first rule is on line 8.
+    assert_eq!(last.place.line, 8 + 100, "the first that is not shown");
+    assert_eq!(report.count(Severity::Error), 500);
+}
+
+#[test]
+fn warnings_do_not_crowd_out_the_error() {
+    let rules = "    - path: /a\n".repeat(150) + "    - path: rel\n";
+    let report = told_of_rules(&rules);
+    let errors: Vec<_> = report.diagnostics.iter().filter(|d| d.is_error()).collect();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].suggestion.as_deref(), Some("/rel"));
+    assert_eq!(errors[0].place.line, 8 + 150);
+    let last = report.diagnostics.last().expect("some");
+    assert_eq!(last.message, "49 more warnings are not shown");
     assert_eq!(
-        report.diagnostics[100].message,
-        "400 more errors are not shown"
+        (
+            report.count(Severity::Error),
+            report.count(Severity::Warning)
+        ),
+        (1, 149)
     );
 }
 

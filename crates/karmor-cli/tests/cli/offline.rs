@@ -156,6 +156,25 @@ fn check_speaks_json() {
 }
 
 #[test]
+fn check_counts_what_it_does_not_show() {
+    let rule = "\n    - path: /a";
+    let rules = format!("  process:\n    matchPaths:{}\n  file:", rule.repeat(150));
+    let text = POLICIES
+        .replace("  file:", &rules)
+        .replace("/bin/cat", "cat");
+    let ran = run_with_stdin(&text, &["policy", "check", "-", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&json["errors"], &json["warnings"]),
+        (&1.into(), &149.into())
+    );
+    let problems = json["files"][0]["diagnostics"].as_array().unwrap();
+    let errors = problems.iter().filter(|p| p["severity"] == "error");
+    let errors: Vec<_> = errors.map(|p| &p["message"]).collect();
+    assert_eq!(errors, ["the path `cat` is not absolute"], "{ran}");
+}
+
+#[test]
 fn check_without_a_file_says_which() {
     let ran = run(&["policy", "check", "/nonexistent.yaml"]);
     insta::assert_snapshot!(ran, @r"

@@ -78,7 +78,12 @@ impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
         let mut files = policy_file::read_all(&self.files)?;
         files.iter_mut().for_each(expect_policies);
-        let total = |severity| files.iter().map(|file| file.count(severity)).sum::<usize>();
+        let total = |severity| {
+            files
+                .iter()
+                .map(|file| file.report.count(severity))
+                .sum::<usize>()
+        };
         let (errors, warnings) = (total(Severity::Error), total(Severity::Warning));
         match self.output {
             Output::Json => ui.json(&Checked {
