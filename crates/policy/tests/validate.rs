@@ -1,12 +1,14 @@
 //! One table: a value, and what is said about it.
 
+use std::collections::BTreeMap;
+
 use karmor_abi::op::Op;
 use karmor_policy::{
     alias::Aliases,
     model::{Action, Policy, Posture, Rule, Target},
     read,
     reference::{Access, AccessObject, decide},
-    select::Effective,
+    select::{Effective, Workload, WorkloadKind},
 };
 
 fn policy(kind: &str, spec: &str) -> String {
@@ -293,6 +295,37 @@ fn selectors() {
             "kube-system",
         )],
     );
+}
+
+#[test]
+fn a_star_in_a_pattern_of_hosts_is_any_text() {
+    let selected = |pattern: &str, host: &str| {
+        let spec = format!(
+            "process: {{matchPaths: [{{path: /a}}]}}, nodeSelector: {{matchLabels: {{kubearmor.io/hostnamereg: '{pattern}'}}}}"
+        );
+        let report = read("f", &policy("KubeArmorHostPolicy", &spec));
+        assert!(!report.has_errors(), "{pattern}: {:#?}", report.diagnostics);
+        let host = Workload {
+            kind: WorkloadKind::Host,
+            host: host.into(),
+            namespace: String::new(),
+            name: String::new(),
+            labels: BTreeMap::new(),
+        };
+        host.is_selected_by(&report.policies[0])
+    };
+    for (pattern, host, expected) in [
+        ("*", "anything", true),
+        ("*-prod", "db-prod", true),
+        ("*-prod", "db-test", false),
+        ("web-*", "web-1", true),
+        ("web-*", "webserver", false),
+        ("web-*", "my-web-1", true),
+        ("^web-*$", "my-web-1", false),
+        ("node-[0-9]", "node-7", true),
+    ] {
+        assert_eq!(selected(pattern, host), expected, "{pattern}: {host}");
+    }
 }
 
 #[test]

@@ -164,8 +164,9 @@ fn node_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -
         return names(value, value, cx).map(Term::HostName);
     }
     if HOST_NAME_PATTERNS.contains(&key.as_str()) {
-        let text = if value.value == "*" { ".*" } else { value };
-        return pattern(text, value.span, cx).map(Term::HostNameRegex);
+        // As these policies have always been read, a `*` stands for any text, never for a
+        // repetition: `*-prod` is written more often than a regular expression.
+        return pattern(&value.replace('*', ".*"), value, cx).map(Term::HostNameRegex);
     }
     if key.value == CONTAINER_NAME {
         cx.report(Problem::warning(
@@ -192,7 +193,7 @@ fn container_name(value: &Spanned<String>, cx: &Context<'_>) -> Option<NameMatch
         // Empty items are ignored, and nothing but empty items is no condition.
         Some(items) if items.split(',').all(|item| item.trim().is_empty()) => Some(NameMatch::Any),
         Some(items) => names(value, items, cx),
-        None => pattern(text, value.span, cx).map(NameMatch::Regex),
+        None => pattern(text, value, cx).map(NameMatch::Regex),
     }
 }
 
@@ -224,7 +225,8 @@ fn names(value: &Spanned<String>, items: &str, cx: &Context<'_>) -> Option<NameM
     Some(NameMatch::OneOf(names))
 }
 
-fn pattern(text: &str, span: Span, cx: &Context<'_>) -> Option<Pattern> {
+/// The regular expression `text`, which was written as `value`.
+fn pattern(text: &str, value: &Spanned<String>, cx: &Context<'_>) -> Option<Pattern> {
     match Regex::new(text) {
         Ok(regex) => Some(Pattern(regex)),
         Err(error) => {
@@ -232,10 +234,10 @@ fn pattern(text: &str, span: Span, cx: &Context<'_>) -> Option<Pattern> {
             let error = quote(&error.to_string());
             let message = format!(
                 "{} is not a regular expression: {}",
-                quote(text),
+                quote(value),
                 error.trim_matches('`')
             );
-            cx.report(Problem::error(span, message));
+            cx.report(Problem::error(value.span, message));
             None
         }
     }
