@@ -28,6 +28,9 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
         if let Some(labels) = &selector.match_labels {
             cx.at("matchLabels", || {
                 each_label(labels, cx, |key, value| {
+                    if key.value == CONTAINER_NAME && labels.0.len() > 1 {
+                        beside_others(key, value, cx);
+                    }
                     terms.extend(pod_term(key, value, cx))
                 });
             });
@@ -53,6 +56,7 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
             },
         );
         terms.extend(expressions.terms());
+        contradiction(&terms, selector.span, cx);
         Selector { terms }
     })
 }
@@ -83,10 +87,56 @@ pub(super) fn cluster(selector: Option<&Spanned<ClusterSelector>>, cx: &Context<
                 );
             },
         );
-        Selector {
-            terms: expressions.terms(),
-        }
+        let terms = expressions.terms();
+        contradiction(&terms, selector.span, cx);
+        Selector { terms }
     })
+}
+
+/// Warns of terms that no container can satisfy together.
+fn contradiction(terms: &[Term], span: Span, cx: &Context<'_>) {
+    let wanted = |term: &Term| match term {
+        Term::Label { key, value } => Some((key.clone(), value.clone())),
+        _ => None,
+    };
+    let wanted: Vec<_> = terms.iter().filter_map(wanted).collect();
+    let mut unwanted: &[(String, String)] = &[];
+    let mut unwanted_namespaces: &[String] = &[];
+    for term in terms {
+        match term {
+            Term::LabelNotIn(labels) => unwanted = labels,
+            Term::NamespaceNotIn(names) => unwanted_namespaces = names,
+            _ => {}
+        }
+    }
+    let other_value = |(key, value): &(String, String)| {
+        let mut wanted = wanted.iter();
+        wanted.any(|(wanted, other)| wanted == key && other != value)
+    };
+    let why = terms.iter().find_map(|term| match term {
+        Term::Label { key, value } => {
+            let label = (key.clone(), value.clone());
+            unwanted.contains(&label).then(|| {
+                format!(
+                    "{} is wanted and excluded",
+                    quote(&format!("{key}={value}"))
+                )
+            })
+        }
+        Term::LabelIn(labels) => labels
+            .iter()
+            .all(|label| unwanted.contains(label) || other_value(label))
+            .then(|| "every label of `In` is excluded".to_owned()),
+        Term::NamespaceIn(names) => names
+            .iter()
+            .all(|name| unwanted_namespaces.contains(name))
+            .then(|| "every namespace of `In` is excluded".to_owned()),
+        _ => None,
+    });
+    if let Some(why) = why {
+        let message = format!("the selector selects nothing: {why}");
+        cx.report(Problem::warning(span, message));
+    }
 }
 
 pub(super) fn node(
@@ -168,19 +218,34 @@ fn node_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -
         // repetition: `*-prod` is written more often than a regular expression.
         return pattern(&value.replace('*', ".*"), value, cx).map(Term::HostNameRegex);
     }
-    if key.value == CONTAINER_NAME {
-        cx.report(Problem::warning(
-            key.span,
-            format!(
-                "{} is a label of containers; no host carries it",
-                quote(key)
-            ),
-        ));
-    }
+    let message = if key.value == CONTAINER_NAME {
+        "is a label of containers; no host carries it"
+    } else {
+        "is carried by no host: it has no labels but its name"
+    };
+    let message = format!("{} {message}", quote(key));
+    let name = HOST_NAMES[0];
+    cx.report(
+        Problem::warning(key.span, message)
+            .help(format!("to select hosts, use `{name}`; `*` selects all")),
+    );
     Some(Term::Label {
         key: key.value.clone(),
         value: value.value.clone(),
     })
+}
+
+/// Warns of a container's name among other labels. In Kubernetes it is often there, in brackets.
+fn beside_others(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) {
+    let text = value.trim();
+    if !matches!(text, "" | "*") && !text.starts_with('[') {
+        let message = format!("{} stands beside other labels", quote(key));
+        cx.report(
+            Problem::warning(key.span, message)
+                .label("KubeArmor refuses this outside Kubernetes")
+                .help("here all labels must hold; keep one of them, or write the name in brackets"),
+        );
+    }
 }
 
 /// `[a, b]`, or `*`, or a regular expression.
