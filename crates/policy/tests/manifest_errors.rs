@@ -53,6 +53,7 @@ snapshots! {
     missing_space: policy("  action:Block\n");
     open_bracket: policy("  tags: [a, b\n  action: Block\n");
     alias_of_itself: policy("  tags: &tags [*tags]\n");
+    second_merge_key: policy("  file:\n    matchPaths:\n    - &a\n      path: /a\n    - <<: *a\n      <<: {readOnly: true}\n");
     unknown_tag: policy("  message: !secret x\n  process: {matchPaths: [{path: /a}]}\n");
     duplicate_key: policy("  action: Block\n  process: {matchPaths: [{path: /a}]}\n  action: Allow\n");
     key_that_is_a_list: policy("  process: {matchPaths: [{path: /a}]}\n  ? [a]\n  : b\n");
@@ -85,6 +86,37 @@ fn warnings_that_keep_the_policy() {
     assert!(!report.has_errors());
     assert_eq!(report.policies.len(), 1);
     insta::assert_snapshot!(report.render(&text, Style::Plain));
+}
+
+#[test]
+fn an_alias_is_not_for_the_next_document() {
+    let rule = "  process: {matchPaths: [{path: /a}]}\n";
+    let first = policy(&format!("  message: &n x\n{rule}"));
+    let second = policy(&format!("  message: *n\n{rule}")).replace("example", "other");
+    let text = format!("{first}---\n{second}");
+    let report = read("policy.yaml", &text);
+    assert_eq!(report.policies.len(), 1);
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!(problem.message, "no anchor of this document is named `n`");
+    assert_eq!((problem.place.line, problem.place.column), (14, 12));
+}
+
+#[test]
+fn a_rule_written_as_an_alias_stands_where_the_alias_does() {
+    let text = policy("  file:\n    matchPaths:\n    - &x\n      path: /a\n    - *x\n");
+    let report = read("policy.yaml", &text);
+    let lines: Vec<u32> = report.policies[0]
+        .rules
+        .iter()
+        .map(|rule| rule.location.line)
+        .collect();
+    assert_eq!(lines, [8, 10]);
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!((problem.place.line, problem.related[0].place.line), (10, 8));
 }
 
 #[test]
