@@ -227,6 +227,20 @@ fn explain_wants_one_absolute_path() {
         assert_eq!(bad(&["--open", never]), 2, "{never}");
     }
     assert_eq!(bad(&["--open", &"/a".repeat(257)]), 2);
+    // Nothing is executed by the name of a directory.
+    for directory in ["/", "/usr/bin/"] {
+        assert_eq!(
+            bad(&["--open", "/a", "--from", directory]),
+            2,
+            "{directory}"
+        );
+        assert_eq!(
+            bad(&["--exec", "/a", "--parent", directory]),
+            2,
+            "{directory}"
+        );
+        assert_eq!(bad(&["--exec", directory]), 2, "{directory}");
+    }
     assert_eq!(bad(&["--open", "@too-long"]), 0);
     assert_eq!(bad(&["--open", "/"]), 0);
 }
@@ -240,8 +254,58 @@ fn explain_knows_the_links_every_system_has() {
         - path: /bin/apt\n  action: Block\n";
     fs::write(&file, manifest).unwrap();
     let file = file.to_str().unwrap();
-    let ran = run(&["policy", "explain", "-f", file, "--exec", "/usr/bin/apt"]);
-    assert!(ran.stdout.contains("Block"), "{ran}");
+    let explain = |args: &[&str]| {
+        let ran = run(&[&["policy", "explain", "-f", file, "--exec"], args].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    assert!(explain(&["/usr/bin/apt"]).starts_with("Block"));
+    assert!(explain(&["/bin/apt"]).starts_with("Block: exec /bin/apt (that is, /usr/bin/apt)"));
+    assert!(explain(&["/bin/apt", "--no-merged-usr"]).starts_with("Block: exec /bin/apt, as"));
+    fs::write(file, manifest.replace("/bin/apt", "/usr/bin/apt")).unwrap();
+    assert!(explain(&["/bin/apt", "--no-merged-usr"]).starts_with("Allow: exec /bin/apt, as"));
+}
+
+#[test]
+fn explain_is_about_a_container_or_about_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = POLICIES
+        .replace("KubeArmorPolicy", "KubeArmorHostPolicy")
+        .replace("selector", "nodeSelector")
+        .replace("app: nginx", "kubearmor.io/hostname: \"*\"");
+    file(dir.path(), "host.yaml", &host);
+    file(dir.path(), "pod.yaml", POLICIES);
+    let explain = |args: &[&str]| {
+        let asked = ["policy", "explain", "--open", "/run/secrets/x"];
+        let ran = run_in(dir.path(), &[&asked, args].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    let left_out = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("left out"));
+        line.map(str::to_owned).unwrap_or_default()
+    };
+    let both = explain(&["-f", "."]);
+    assert!(
+        both.contains("pod.yaml:11") && !both.contains("host.yaml:"),
+        "{both}"
+    );
+    assert_eq!(
+        left_out(&both),
+        "left out, as not about a container: KubeArmorHostPolicy (1)"
+    );
+    let host = explain(&["-f", ".", "--host"]);
+    assert!(
+        host.contains("host.yaml:11") && !host.contains("pod.yaml:"),
+        "{host}"
+    );
+    assert_eq!(
+        left_out(&host),
+        "left out, as not about a host: KubeArmorPolicy (1)"
+    );
+    let only_host = explain(&["-f", "host.yaml"]);
+    assert!(only_host.contains("on the host"), "{only_host}");
+    assert_eq!(left_out(&only_host), "");
 }
 
 #[test]

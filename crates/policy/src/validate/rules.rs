@@ -1,5 +1,7 @@
 //! Process and file rules.
 
+use std::sync::Arc;
+
 use super::{conflict::Seen, level::Level, path, pattern};
 use crate::{
     manifest::{
@@ -10,7 +12,7 @@ use crate::{
             Attributed, Attributes, FileSection, FromSource, List, ProcessPath, ProcessSection,
         },
     },
-    model::{Action, Family, NotEnforced, Rule, Target},
+    model::{Action, Family, Narrowed, NotEnforced, Rule, Target},
 };
 
 /// Most items of `allowedArgs`.
@@ -77,6 +79,7 @@ impl<'c, 't> Rules<'c, 't> {
             field: self.cx.field(),
             why: why.to_owned(),
             location: self.cx.location(span),
+            rule: None,
         });
     }
 
@@ -253,6 +256,7 @@ impl<'c, 't> Rules<'c, 't> {
     ) {
         let level = above.below(modifiers.attributes, self.cx);
         let sources = sources(modifiers.from_source, self.cx);
+        let parts = self.not_enforced.len();
         let narrowed = self.modifiers_not_enforced(modifiers, level.action);
         let (Some(target), Some(sources)) = (target, sources) else {
             return;
@@ -268,6 +272,14 @@ impl<'c, 't> Rules<'c, 't> {
             location: self.cx.location(span),
         };
         if narrowed {
+            let is_applied = rule.action != Action::Audit;
+            let narrowed = Arc::new(Narrowed {
+                written: rule.clone(),
+                applied: is_applied.then_some(self.rules.len()),
+            });
+            for part in &mut self.not_enforced[parts..] {
+                part.rule = Some(Arc::clone(&narrowed));
+            }
             match rule.action {
                 Action::Block => {
                     rule.read_only = false;
