@@ -41,13 +41,7 @@ pub(super) fn target(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Targ
         cx.report(problem.allowed(pattern, OBJECTS.map(|(name, _)| name)));
         return None;
     }
-    let glob = match parse(pattern) {
-        Ok(glob) => glob,
-        Err(problem) => {
-            cx.report(problem);
-            return None;
-        }
-    };
+    let glob = glob(pattern, cx)?;
     foreign_class(pattern, cx);
     let alternatives = glob.alternatives();
     let dead: Vec<_> = alternatives
@@ -72,31 +66,30 @@ pub(super) fn target(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Targ
     Some(Target::Glob(pattern.value.clone()))
 }
 
-fn parse(pattern: &Spanned<String>) -> Result<Glob, Problem> {
+fn glob(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Glob> {
     let span = pattern.span;
-    if pattern.is_empty() {
-        return Err(Problem::error(span, "the pattern is empty"));
-    }
-    if pattern.len() > PATH_BYTES {
-        let message = format!(
-            "the pattern has {} bytes, more than {PATH_BYTES}",
-            pattern.len()
-        );
-        return Err(Problem::error(span, message));
-    }
-    if let Some(c) = pattern.chars().find(|c| c.is_control()) {
-        let message = format!(
-            "the character {} is not allowed here",
-            quote(&c.to_string())
-        );
-        return Err(Problem::error(span, message));
-    }
-    Glob::parse(pattern).map_err(|error| {
-        let before = pattern.get(..error.offset);
-        let at = before.map_or(error.offset, |t| t.chars().count()) + 1;
-        let message = format!("{} is not a pattern: {}", quote(pattern), error.kind);
-        Problem::error(span, message).label(format!("character {at} of the pattern"))
-    })
+    let problem = if pattern.is_empty() {
+        Problem::error(span, "the pattern is empty")
+    } else if pattern.len() > PATH_BYTES {
+        let bytes = pattern.len();
+        let message = format!("the pattern has {bytes} bytes, more than {PATH_BYTES}");
+        Problem::error(span, message)
+    } else if let Some(c) = pattern.chars().find(|c| c.is_control()) {
+        let c = quote(&c.to_string());
+        Problem::error(span, format!("the character {c} is not allowed here"))
+    } else {
+        match Glob::parse(pattern) {
+            Ok(glob) => return Some(glob),
+            Err(error) => {
+                let before = pattern.get(..error.offset);
+                let at = before.map_or(error.offset, |t| t.chars().count()) + 1;
+                let message = format!("{} is not a pattern: {}", quote(pattern), error.kind);
+                Problem::error(span, message).label(format!("character {at} of the pattern"))
+            }
+        }
+    };
+    cx.report(problem);
+    None
 }
 
 /// Warns of classes that shells and regular expressions have, and that mean something else here.
@@ -319,4 +312,48 @@ fn text(tokens: &[Token]) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{alias::Aliases, reference::matches};
+
+    /// Everything of at most `length` elements of an alphabet.
+    fn texts(alphabet: &[&str], length: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..length {
+            let longer = all[from..]
+                .iter()
+                .flat_map(|text| alphabet.iter().map(move |more| format!("{text}{more}")))
+                .collect::<Vec<_>>();
+            from = all.len();
+            all.extend(longer);
+        }
+        all
+    }
+
+    fn is_real(path: &str) -> bool {
+        let parts = |rest: &str| rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        path == "/" || path.strip_prefix('/').is_some_and(parts)
+    }
+
+    #[test]
+    fn what_never_matches_is_what_matches_no_path() {
+        let mut paths = texts(&["/", ".", "a"], 6);
+        paths.retain(|path| is_real(path));
+        for text in texts(&["/", ".", "[.a]", "*", "{**}", "?"], 4) {
+            let glob = Glob::parse(&text).expect("a glob");
+            let target = Target::Glob(text.clone());
+            let is_matched = paths
+                .iter()
+                .any(|path| matches(&target, &Aliases::none(), path.as_bytes()));
+            assert_eq!(
+                never(&glob.alternatives()[0]).is_none(),
+                is_matched,
+                "{text}"
+            );
+        }
+    }
 }
