@@ -97,6 +97,22 @@ impl Diagnostic {
         }
     }
 
+    /// The error that a policy cannot be put in force.
+    pub(crate) fn not_compiled(message: String, help: String, place: Place) -> Self {
+        Self {
+            severity: Severity::Error,
+            message,
+            place,
+            field: "spec".to_owned(),
+            label: None,
+            allowed: Vec::new(),
+            suggestion: None,
+            help: vec![help],
+            related: Vec::new(),
+            stands_for: 1,
+        }
+    }
+
     /// Whether it is an error, which keeps its policy out of [`crate::Report::policies`].
     #[must_use]
     pub fn is_error(&self) -> bool {

@@ -3,16 +3,20 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
+    sync::Arc,
 };
 
 use crate::{
+    alias::Aliases,
+    compile,
     diagnostic::{Diagnostic, Place, Severity, Style, render},
     encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span,
         context::{Context, Problem},
     },
-    model::{Kind, Policy},
+    model::{Kind, Policy, Posture},
+    select::Effective,
     validate,
 };
 
@@ -45,6 +49,33 @@ impl Report {
             .filter(|diagnostic| diagnostic.severity == severity)
             .map(|diagnostic| diagnostic.stands_for)
             .sum()
+    }
+
+    /// Refuses the policies that could not be put in force even alone: those whose patterns are too
+    /// complex, or whose rules need too large a table. Takes up to seconds for such a policy.
+    pub fn refuse_uncompilable(&mut self) {
+        let policies = std::mem::take(&mut self.policies);
+        let names = std::mem::take(&mut self.names);
+        for (policy, place) in policies.into_iter().zip(names) {
+            let policy = Arc::new(policy);
+            let alone = [Arc::clone(&policy)];
+            let effective = Effective::new(alone, Posture::default(), Aliases::merged_usr());
+            match compile::compile(&effective) {
+                Ok(_) => {
+                    drop(effective);
+                    self.policies.push(Arc::unwrap_or_clone(policy));
+                    self.names.push(place);
+                }
+                Err(error) => {
+                    let help = format!(
+                        "all rules of one workload have {} states and {} MiB at most",
+                        compile::STATES_MAX,
+                        compile::WORDS_MAX * size_of::<u64>() / (1024 * 1024),
+                    );
+                    self.insert(Diagnostic::not_compiled(error.to_string(), help, place));
+                }
+            }
+        }
     }
 
     /// Adds a problem at its place in the order of the text.
@@ -141,6 +172,18 @@ fn report(file_name: &str, text: &str, kind: Option<Kind>) -> Report {
         policies,
         names,
         diagnostics: cx.finish(),
+    }
+}
+
+/// What is told of a file that gave no text, for the reason `message`.
+#[must_use]
+pub fn unreadable(file_name: &str, message: impl Into<String>) -> Report {
+    let source = Source::new(file_name, "");
+    let cx = Context::new(&source, false);
+    cx.report(Problem::error(Span::default(), message));
+    Report {
+        diagnostics: cx.finish(),
+        ..Report::default()
     }
 }
 

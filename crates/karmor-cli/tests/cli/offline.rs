@@ -182,7 +182,62 @@ fn check_without_a_file_says_which() {
     --- stdout
     --- stderr
     error: cannot read /nonexistent.yaml: No such file or directory (os error 2)
+    0 valid policies in 1 file; 1 error, 0 warnings
     ");
+}
+
+#[test]
+fn check_goes_on_behind_a_file_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "good.yaml", POLICIES);
+    file(dir.path(), "bad.yaml", "kind: [");
+    let check = |files: &[&str]| {
+        let asked = ["policy", "check", "-o", "json"];
+        let ran = run_in(dir.path(), &[&asked, files].concat());
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        (ran.code, json)
+    };
+    let (code, json) = check(&["missing.yaml", "good.yaml"]);
+    assert_eq!((code, &json["valid"]), (1, &false.into()));
+    let problem = &json["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (&problem["severity"], &problem["file"]),
+        (&"error".into(), &"missing.yaml".into())
+    );
+    let message = problem["message"].as_str().unwrap_or_default();
+    assert!(
+        message.starts_with("cannot read missing.yaml: No such file"),
+        "{json}"
+    );
+    assert_eq!(
+        json["files"][1]["policies"][0]["name"],
+        "token-only-for-cat"
+    );
+    let (code, json) = check(&["missing.yaml", "bad.yaml"]);
+    assert_eq!((code, &json["errors"]), (3, &2.into()), "{json}");
+    let explain = ["policy", "explain", "--open", "/a", "-f", "missing.yaml"];
+    let ran = run_in(dir.path(), &explain);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(
+        ran.stderr.starts_with("error: cannot read missing.yaml"),
+        "{ran}"
+    );
+}
+
+#[test]
+fn check_refuses_what_the_daemon_would() {
+    let rules = (0..60).map(|i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n"));
+    let rules = rules.collect::<String>();
+    let start = POLICIES.find("    matchDirectories:").unwrap();
+    let text = format!("{}    matchPatterns:\n{rules}", &POLICIES[..start]);
+    let ran = run_with_stdin(&text, &["policy", "check", "-"]);
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(
+        ran.stdout
+            .starts_with("error: the patterns together are too complex"),
+        "{ran}"
+    );
+    assert!(ran.stdout.contains("--> <stdin>:4:9"), "{ran}");
 }
 
 #[test]

@@ -57,12 +57,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EXE")]
     parent: Option<String>,
 
-    /// A process of the host does it, not one of a container [default: if there are only host
-    /// policies]
+    /// A process of the host does it, not one of a container; taken so if all policies are hosts'
     #[arg(long)]
     host: bool,
 
-    /// In this root /bin, /sbin, /lib and the like are directories, not links into /usr
+    /// The root has directories where others have the links /bin, /lib and so on into /usr
     #[arg(long)]
     no_merged_usr: bool,
 
