@@ -1,6 +1,6 @@
 //! Rules of one policy that repeat or contradict one another.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{collections::HashMap, fmt, hash::Hash};
 
 use karmor_abi::op::Op;
 
@@ -23,25 +23,41 @@ struct Subject {
     target: Target,
     /// Sorted.
     sources: Vec<String>,
-    read_only: bool,
-    owner_only: bool,
-    action: Action,
+    effect: Effect,
 }
 
-/// What makes two rules equally specific: the object and one source, under the names that they
-/// have where the usual links are.
-type Place = (Family, Target, Option<String>);
-
-/// A rule seen before.
-#[derive(Debug)]
-struct Earlier {
-    target: Target,
-    sources: Vec<String>,
+/// What a rule does to what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Effect {
+    action: Action,
     read_only: bool,
     owner_only: bool,
-    action: Action,
-    says: Says,
-    span: Span,
+}
+
+impl Effect {
+    fn of(rule: &Rule) -> Self {
+        Self {
+            action: rule.action,
+            read_only: rule.read_only,
+            owner_only: rule.owner_only,
+        }
+    }
+
+    fn is_plain(self) -> bool {
+        !self.read_only && !self.owner_only
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.action)?;
+        match (self.read_only, self.owner_only) {
+            (false, false) => Ok(()),
+            (true, false) => f.write_str(" with `readOnly`"),
+            (false, true) => f.write_str(" with `ownerOnly`"),
+            (true, true) => f.write_str(" with `readOnly` and `ownerOnly`"),
+        }
+    }
 }
 
 /// What a rule says about each operation, for the owner and for others.
@@ -53,13 +69,33 @@ fn says(rule: &Rule) -> Says {
     std::array::from_fn(|_| says.next().flatten())
 }
 
+/// Where rules of one effect are equally specific: a target and a source, by their numbers. Small,
+/// since a policy may have a million of them.
+type Place = (u32, u32, Effect);
+
+/// The source of a rule without sources.
+const ANY: u32 = u32::MAX;
+
+/// A rule seen before.
+#[derive(Debug)]
+struct Earlier {
+    target: Target,
+    sources: usize,
+    span: Span,
+}
+
 /// The rules seen so far.
 #[derive(Debug)]
 pub(super) struct Seen {
     aliases: Aliases,
     same: HashMap<Subject, Span>,
-    /// By place, as numbers in `rules`; of rules that only differ in their sources, one is enough.
-    places: HashMap<Place, Vec<usize>>,
+    /// Numbers of what is named, by the names that hold where the usual links are.
+    targets: HashMap<(Family, Target), u32>,
+    sources: HashMap<String, u32>,
+    /// What the effects come to that there are: at most as many as combinations.
+    effects: Vec<(Family, Effect, Says)>,
+    /// The first rule at each place, by its index in `rules`.
+    places: HashMap<Place, usize>,
     rules: Vec<Earlier>,
 }
 
@@ -68,6 +104,9 @@ impl Seen {
         Self {
             aliases: Aliases::merged_usr(),
             same: HashMap::new(),
+            targets: HashMap::new(),
+            sources: HashMap::new(),
+            effects: Vec::new(),
             places: HashMap::new(),
             rules: Vec::new(),
         }
@@ -75,56 +114,43 @@ impl Seen {
 
     /// Remembers a rule, and warns if there was one about the same.
     pub(super) fn add(&mut self, rule: &Rule, span: Span, cx: &Context<'_>) {
-        let mut sources = rule.sources.clone();
-        sources.sort_unstable();
-        let subject = Subject {
-            family: rule.family,
-            target: rule.target.clone(),
-            sources,
-            read_only: rule.read_only,
-            owner_only: rule.owner_only,
-            action: rule.action,
+        let subject = {
+            let mut sources = rule.sources.clone();
+            sources.sort_unstable();
+            Subject {
+                family: rule.family,
+                target: rule.target.clone(),
+                sources,
+                effect: Effect::of(rule),
+            }
         };
-        let says = says(rule);
-        let places = self.places(rule);
-        let contradicting = places
-            .iter()
-            .filter_map(|place| self.places.get(place))
-            .flatten()
-            .map(|&earlier| &self.rules[earlier])
-            .filter(|earlier| earlier.action != rule.action && differ(&earlier.says, &says))
-            .max_by_key(|earlier| (earlier.action, std::cmp::Reverse(earlier.span.start)));
-        let same = self.same.entry(subject);
-        if let Some(earlier) = contradicting {
-            cx.report(contradiction(rule, span, earlier));
-        } else if let Entry::Occupied(first) = &same {
-            cx.report(repetition(rule, span, *first.get()));
+        let (target, sources) = (self.target(rule), self.sources(rule));
+        let first = self.same.get(&subject).copied();
+        if let Some(problem) = self.contradiction(rule, span, target, &sources) {
+            cx.report(problem);
+        } else if let Some(first) = first {
+            cx.report(repetition(rule, span, first));
         }
-        let Entry::Vacant(vacant) = same else { return };
-        vacant.insert(span);
-        let number = self.rules.len();
+        if first.is_some() {
+            return;
+        }
+        let effect = (rule.family, subject.effect, says(rule));
+        if !self.effects.contains(&effect) {
+            self.effects.push(effect);
+        }
+        for source in sources {
+            let place = (target, source, subject.effect);
+            self.places.entry(place).or_insert(self.rules.len());
+        }
         self.rules.push(Earlier {
             target: rule.target.clone(),
-            sources: rule.sources.clone(),
-            read_only: rule.read_only,
-            owner_only: rule.owner_only,
-            action: rule.action,
-            says,
+            sources: rule.sources.len(),
             span,
         });
-        for place in places {
-            let there = self.places.entry(place).or_default();
-            // No more than there are actions and modifiers, so that looking through them is cheap.
-            if there.iter().all(|&earlier| {
-                let earlier = &self.rules[earlier];
-                (earlier.action, &earlier.says) != (rule.action, &says)
-            }) {
-                there.push(number);
-            }
-        }
+        self.same.insert(subject, span);
     }
 
-    fn places(&self, rule: &Rule) -> Vec<Place> {
+    fn target(&mut self, rule: &Rule) -> u32 {
         let target = match &rule.target {
             Target::Path(path) => Target::Path(self.aliases.resolve(path)),
             Target::Directory { path, recursive } => Target::Directory {
@@ -133,15 +159,53 @@ impl Seen {
             },
             target @ (Target::ExecName(_) | Target::Glob(_) | Target::Object(_)) => target.clone(),
         };
-        let at = |source: Option<String>| (rule.family, target.clone(), source);
-        if rule.sources.is_empty() {
-            return vec![at(None)];
-        }
-        let sources = rule.sources.iter();
-        sources
-            .map(|source| at(Some(self.aliases.resolve(source))))
-            .collect()
+        number(&mut self.targets, (rule.family, target))
     }
+
+    fn sources(&mut self, rule: &Rule) -> Vec<u32> {
+        if rule.sources.is_empty() {
+            return vec![ANY];
+        }
+        let names = rule.sources.iter().map(|path| self.aliases.resolve(path));
+        let sources = &mut self.sources;
+        names.map(|name| number(sources, name)).collect()
+    }
+
+    /// The problem with the strictest earlier rule that is about the same and says another thing.
+    fn contradiction(
+        &self,
+        rule: &Rule,
+        span: Span,
+        target: u32,
+        sources: &[u32],
+    ) -> Option<Problem> {
+        let own = says(rule);
+        let mut others: Vec<Effect> = self
+            .effects
+            .iter()
+            .filter(|(family, effect, says)| {
+                *family == rule.family && effect.action != rule.action && differ(says, &own)
+            })
+            .map(|&(_, effect, _)| effect)
+            .collect();
+        others.sort_by_key(|effect| std::cmp::Reverse(effect.action));
+        others.into_iter().find_map(|effect| {
+            let (at, earlier) = sources.iter().enumerate().find_map(|(at, &source)| {
+                let earlier = self.places.get(&(target, source, effect))?;
+                Some((at, &self.rules[*earlier]))
+            })?;
+            let source = rule.sources.get(at);
+            let source = source.filter(|_| rule.sources.len().max(earlier.sources) > 1);
+            Some(contradiction(rule, span, effect, earlier, source))
+        })
+    }
+}
+
+/// The number of a key, which gets the next if it has none.
+fn number<K: Eq + Hash>(numbers: &mut HashMap<K, u32>, key: K) -> u32 {
+    // A text is far too short for as many.
+    let next = u32::try_from(numbers.len()).unwrap_or(ANY);
+    *numbers.entry(key).or_insert(next)
 }
 
 fn differ(a: &Says, b: &Says) -> bool {
@@ -159,42 +223,33 @@ fn repetition(rule: &Rule, span: Span, first: Span) -> Problem {
         .help("remove one of them")
 }
 
-fn contradiction(rule: &Rule, span: Span, earlier: &Earlier) -> Problem {
+fn contradiction(
+    rule: &Rule,
+    span: Span,
+    other: Effect,
+    earlier: &Earlier,
+    source: Option<&String>,
+) -> Problem {
     let what = quote(describe(&rule.target));
-    let own = weight(rule.action, rule.read_only, rule.owner_only);
-    let other = weight(earlier.action, earlier.read_only, earlier.owner_only);
-    let is_plain = !(rule.read_only || rule.owner_only || earlier.read_only || earlier.owner_only);
+    let own = Effect::of(rule);
     let message = format!("two rules about {what} contradict each other: {own} and {other}");
     let mut problem = Problem::warning(span, message)
         .label(format!("{own} here"))
         .related(earlier.span, format!("{other} here"));
     if earlier.target != rule.target {
         let other = quote(describe(&earlier.target));
-        problem = problem.help(format!(
-            "{other} is the same file where the usual links are"
-        ));
+        let help = format!("{other} is the same file where the usual links are");
+        problem = problem.help(help);
     }
-    let mut sources = rule.sources.iter();
-    if sources.any(|source| !earlier.sources.contains(source)) {
-        problem = problem.help("they share a source of `fromSource`");
+    if let Some(source) = source {
+        problem = problem.help(format!("both are for the source {}", quote(source)));
     }
-    problem.help(if is_plain {
-        let winner = rule.action.max(earlier.action);
+    problem.help(if own.is_plain() && other.is_plain() {
+        let winner = own.action.max(other.action);
         format!("{winner:?} wins: Block beats Audit beats Allow")
     } else {
         "where they differ, Block beats Audit beats Allow".to_owned()
     })
-}
-
-/// An action with what modifies it.
-fn weight(action: Action, read_only: bool, owner_only: bool) -> String {
-    let modifiers = match (read_only, owner_only) {
-        (false, false) => "",
-        (true, false) => " with `readOnly`",
-        (false, true) => " with `ownerOnly`",
-        (true, true) => " with `readOnly` and `ownerOnly`",
-    };
-    format!("{action:?}{modifiers}")
 }
 
 fn describe(target: &Target) -> &str {
