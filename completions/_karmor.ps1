@@ -87,6 +87,8 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the answer')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour the output')
             [CompletionResult]::new('--write', '--write', [CompletionResultType]::ParameterName, 'Open for writing instead of reading')
+            [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'A process of the host does it, not one of a container; taken so if all policies are hosts''')
+            [CompletionResult]::new('--no-merged-usr', '--no-merged-usr', [CompletionResultType]::ParameterName, 'The root has directories where others have the links /bin, /lib and so on into /usr')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')

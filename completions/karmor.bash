@@ -192,7 +192,7 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__policy__subcmd__explain)
-            opts="-f -o -q -h --file --exec --open --write --from --parent --uid --owner --posture --output --color --quiet --help"
+            opts="-f -o -q -h --file --exec --open --write --from --parent --host --no-merged-usr --uid --owner --posture --output --color --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -80,6 +80,8 @@ set edit:completion:arg-completer[karmor] = {|@words|
             cand --output 'How to print the answer'
             cand --color 'When to colour the output'
             cand --write 'Open for writing instead of reading'
+            cand --host 'A process of the host does it, not one of a container; taken so if all policies are hosts'''
+            cand --no-merged-usr 'The root has directories where others have the links /bin, /lib and so on into /usr'
             cand -q 'Say nothing but data, warnings and errors'
             cand --quiet 'Say nothing but data, warnings and errors'
             cand -h 'Print help (see more with ''--help'')'

@@ -83,6 +83,8 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 always\t'Always'
 never\t'Never'"
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l write -d 'Open for writing instead of reading'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l host -d 'A process of the host does it, not one of a container; taken so if all policies are hosts\''
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-merged-usr -d 'The root has directories where others have the links /bin, /lib and so on into /usr'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'

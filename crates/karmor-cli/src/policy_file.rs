@@ -8,10 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use karmor_policy::{
-    Report,
-    diagnostic::{Severity, Style},
-};
+use karmor_policy::{Report, diagnostic::Style};
 
 use crate::{
     error::{CommandError, CommandResult},
@@ -36,55 +33,57 @@ pub(crate) struct PolicyFile {
     pub(crate) text: String,
     /// Policies and problems.
     pub(crate) report: Report,
+    /// Why there is no text.
+    pub(crate) unreadable: Option<CommandError>,
 }
 
 impl PolicyFile {
-    /// How many problems of a severity it has.
-    pub(crate) fn count(&self, severity: Severity) -> usize {
-        let diagnostics = &self.report.diagnostics;
-        diagnostics
-            .iter()
-            .filter(|diagnostic| diagnostic.severity == severity)
-            .count()
+    fn unreadable(name: String, error: CommandError) -> Self {
+        Self {
+            report: karmor_policy::unreadable(&name, error.text().unwrap_or_default()),
+            name,
+            is_named: true,
+            text: String::new(),
+            unreadable: Some(error),
+        }
     }
 }
 
 /// Reads files, directories (with everything below that looks like a policy) and `-`, each file
-/// once. A policy that several files have is refused in all but the first.
-pub(crate) fn read_all(inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
+/// once. What cannot be read is a file with a problem; a policy that several files have is refused
+/// in all but the first.
+pub(crate) fn read_all(inputs: &[PathBuf]) -> Vec<PolicyFile> {
     let mut files = Vec::new();
     let mut known = HashSet::new();
     let mut is_new = |path: &Path| fs::canonicalize(path).map_or(true, |path| known.insert(path));
     for input in inputs {
         if input.as_os_str() == "-" {
-            files.push(parse("<stdin>".to_owned(), true, io::stdin())?);
+            files.push(parse("<stdin>".to_owned(), true, io::stdin()));
         } else if input.is_dir() {
-            let mut paths = Vec::new();
-            list(input, &mut paths).map_err(failed)?;
-            if paths.is_empty() {
-                return Err(CommandError::message(
-                    Exit::Failed,
-                    format!(
-                        "there is no .yaml, .yml or .json file in {}",
-                        input.display()
-                    ),
-                ));
-            }
-            paths.sort();
-            for path in paths.iter().filter(|path| is_new(path)) {
-                files.push(read_file(path, false)?);
+            match in_directory(input) {
+                Ok(paths) => {
+                    let paths = paths.iter().filter(|path| is_new(path));
+                    files.extend(paths.map(|path| read_file(path, false)));
+                }
+                Err(error) => {
+                    let name = input.display().to_string();
+                    files.push(PolicyFile::unreadable(name, error));
+                }
             }
         } else if is_new(input) {
-            files.push(read_file(input, true)?);
+            files.push(read_file(input, true));
         }
     }
     karmor_policy::refuse_repeated(files.iter_mut().map(|file| &mut file.report));
-    Ok(files)
+    files
 }
 
 /// Reads files that must be free of errors; warnings are told, errors end the command.
 pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
-    let files = read_all(inputs)?;
+    let mut files = read_all(inputs);
+    if let Some(error) = files.iter_mut().find_map(|file| file.unreadable.take()) {
+        return Err(error);
+    }
     let mut is_valid = true;
     for file in &files {
         ui.note(&file.report.render(&file.text, Style::Coloured));
@@ -97,38 +96,55 @@ pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<P
     }
 }
 
-fn read_file(path: &Path, is_named: bool) -> CommandResult<PolicyFile> {
+fn read_file(path: &Path, is_named: bool) -> PolicyFile {
     let name = path.display().to_string();
-    let file = fs::File::open(path)
-        .with_context(|| format!("cannot read {name}"))
-        .map_err(failed)?;
-    parse(name, is_named, file)
+    match fs::File::open(path) {
+        Ok(file) => parse(name, is_named, file),
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("cannot read {name}"));
+            PolicyFile::unreadable(name, failed(error))
+        }
+    }
 }
 
-fn parse(name: String, is_named: bool, from: impl Read) -> CommandResult<PolicyFile> {
+fn parse(name: String, is_named: bool, from: impl Read) -> PolicyFile {
     let mut bytes = Vec::new();
-    let length = from
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {name}"))
-        .map_err(failed)?;
+    let length = match from.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
+        Ok(length) => length,
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("cannot read {name}"));
+            return PolicyFile::unreadable(name, failed(error));
+        }
+    };
     if length as u64 > MAX_BYTES {
-        return Err(CommandError::message(
-            Exit::PolicyInvalid,
-            format!(
-                "{name} is larger than {} MiB: no policy file",
-                MAX_BYTES / 1024 / 1024
-            ),
-        ));
+        let message = format!(
+            "{name} is larger than {} MiB: no policy file",
+            MAX_BYTES / 1024 / 1024
+        );
+        let error = CommandError::message(Exit::PolicyInvalid, message);
+        return PolicyFile::unreadable(name, error);
     }
     let (text, report) = karmor_policy::read_bytes(&name, &bytes);
     let text = text.into_owned();
-    Ok(PolicyFile {
+    PolicyFile {
         name,
         is_named,
         text,
         report,
-    })
+        unreadable: None,
+    }
+}
+
+/// The files of a directory that look like policies, of which there must be one.
+fn in_directory(dir: &Path) -> CommandResult<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    list(dir, &mut paths).map_err(failed)?;
+    if paths.is_empty() {
+        let message = format!("there is no .yaml, .yml or .json file in {}", dir.display());
+        return Err(CommandError::message(Exit::Failed, message));
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// Hidden files and directories are left out; so are links to directories, which might go around

@@ -71,6 +71,10 @@ pub struct Diagnostic {
     /// Other places that have to do with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<Related>,
+    /// How many problems it is about: more than one only for the last of a text, which says how
+    /// many more there are.
+    #[serde(skip)]
+    pub stands_for: usize,
 }
 
 impl Diagnostic {
@@ -89,6 +93,23 @@ impl Diagnostic {
                 message: "first here".to_owned(),
                 place: first,
             }],
+            stands_for: 1,
+        }
+    }
+
+    /// The error that a policy cannot be put in force.
+    pub(crate) fn not_compiled(message: String, help: String, place: Place) -> Self {
+        Self {
+            severity: Severity::Error,
+            message,
+            place,
+            field: "spec".to_owned(),
+            label: None,
+            allowed: Vec::new(),
+            suggestion: None,
+            help: vec![help],
+            related: Vec::new(),
+            stands_for: 1,
         }
     }
 

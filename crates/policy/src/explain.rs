@@ -2,8 +2,10 @@
 //! is about the same object and did not.
 
 mod text;
+mod view;
+mod weigh;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use karmor_abi::{
     op::{Object, Op},
@@ -11,11 +13,13 @@ use karmor_abi::{
 };
 use serde::Serialize;
 
+pub use self::view::{PartView, RuleView};
+use self::weigh::Weigher;
 use crate::{
     alias::Aliases,
-    model::{Action, Family, Policy, Posture, Rule, Target},
+    model::{Action, Kind, Policy, Posture, Rule},
     reference::{self, Access, AccessObject},
-    select::Effective,
+    select::{Effective, WorkloadKind},
     semantics,
 };
 
@@ -34,10 +38,15 @@ pub struct Query {
     pub uid: u32,
     /// The object's owner.
     pub owner: u32,
+    /// Whose process it is: no process is subject to the policies of containers and of hosts.
+    pub workload: WorkloadKind,
     /// Default posture of files and processes.
     pub posture: Posture,
-    /// Links in the workload's root.
+    /// Links by which the names in rules are extended.
     pub aliases: Aliases,
+    /// The workload's root has these links, so that the kernel sees other names than were asked
+    /// for.
+    pub has_links: bool,
 }
 
 /// The answer. Serialises as what `-o json` prints.
@@ -46,6 +55,8 @@ pub struct Query {
 pub struct Explanation {
     /// `exec`, `map`, `read`, `write` or `move`.
     pub operation: &'static str,
+    /// `container` or `host`.
+    pub workload: &'static str,
     /// The object, as asked.
     pub object: String,
     /// The object's name as the kernel sees it, when links make it another.
@@ -57,6 +68,8 @@ pub struct Explanation {
     /// Path of the image that started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// One of these names runs through a link that the root is taken to have.
+    pub links_assumed: bool,
     /// The acting user owns the object.
     pub is_owner: bool,
     /// `Allow`, `Audit` or `Block`.
@@ -71,6 +84,13 @@ pub struct Explanation {
     pub whitelisted_by: Option<RuleView>,
     /// Other rules that match the object, in the order of the policies.
     pub others: Vec<Other>,
+    /// What is decided about the file being opened, which an exec does first; absent when no rule
+    /// is about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Box<Explanation>>,
+    /// Policies that are about another kind of workload, by kind: how many.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<&'static str, usize>,
 }
 
 /// What an answer rests on.
@@ -87,35 +107,8 @@ pub enum DecidedBy {
     Object,
     /// The object, or something in it, would shed a rule with its name.
     Move,
-}
-
-/// A rule, as shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RuleView {
-    /// `metadata.name` of its policy.
-    pub policy: String,
-    /// `metadata.namespace` of its policy.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// File it stands in.
-    pub file: String,
-    /// Line, from 1.
-    pub line: u32,
-    /// Column, from 1.
-    pub column: u32,
-    /// `process` or `file`.
-    pub family: &'static str,
-    /// What it names, such as `directory /etc/ (recursive)`.
-    pub target: String,
-    /// Executables it is limited to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub from_source: Vec<String>,
-    /// `readOnly`, `ownerOnly`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub modifiers: Vec<&'static str>,
-    /// Action as written.
-    pub action: &'static str,
+    /// The exec has to open the file, and that is decided more strictly.
+    Opening,
 }
 
 /// A rule that matches the object and did not decide.
@@ -130,12 +123,50 @@ pub struct Other {
     pub why: String,
 }
 
-/// Explains how policies that all apply to a workload decide an access.
+/// Explains how policies that all apply to a workload decide an access. Policies of kinds that are
+/// not about such a workload are left out.
 #[must_use]
 pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
-    let policies = policies.iter().cloned().map(Arc::new);
-    let effective = Effective::new(policies, query.posture, query.aliases.clone());
-    let real = |name: &String| query.aliases.resolve(name);
+    let is_about =
+        |policy: &&Policy| (policy.kind == Kind::Host) == (query.workload == WorkloadKind::Host);
+    let (about, other): (Vec<_>, Vec<_>) = policies.iter().partition(is_about);
+    let policies: Vec<_> = about.into_iter().cloned().map(Arc::new).collect();
+    let effective = Effective::new(
+        policies.iter().map(Arc::clone),
+        query.posture,
+        query.aliases.clone(),
+    );
+    let (mut explanation, verdict) = answer(&effective, &policies, query);
+    if query.op == Op::Exec {
+        let opening = Query {
+            op: Op::Read,
+            parent: None,
+            ..query.clone()
+        };
+        explanation.opens(answer(&effective, &policies, &opening), verdict);
+    }
+    for policy in other {
+        *explanation
+            .left_out
+            .entry(policy.kind.as_str())
+            .or_default() += 1;
+    }
+    explanation
+}
+
+/// Explains one operation.
+fn answer(
+    effective: &Effective,
+    policies: &[Arc<Policy>],
+    query: &Query,
+) -> (Explanation, Verdict) {
+    let real = |name: &String| {
+        if query.has_links {
+            query.aliases.resolve(name)
+        } else {
+            name.clone()
+        }
+    };
     let class = object_class(&query.object);
     let object = real(&query.object);
     let (source, parent) = (
@@ -149,7 +180,7 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
         parent: parent.as_deref().map(str::as_bytes),
         owner: query.uid == query.owner,
     };
-    let verdict = reference::decide(&effective, &access);
+    let verdict = reference::decide(effective, &access);
     let decided_by = match verdict.reason() {
         Reason::None | Reason::Fault => DecidedBy::Nothing,
         Reason::Rule => DecidedBy::Rule,
@@ -165,141 +196,83 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
             effective.rules().position(allows)
         })
         .flatten();
-    let view = |index: usize| view(&effective, index);
+    let view = |index: usize| view::applied(&effective.rules[index]);
     let weigher = Weigher {
-        effective: &effective,
+        effective,
         access,
         verdict,
     };
+    let matches = |rule: &Rule| {
+        concerns(query.op, rule) && reference::rule_matches(effective, rule, access.object)
+    };
     let others = effective
-        .rules()
+        .rules
+        .iter()
         .enumerate()
-        .filter(|&(index, rule)| {
-            winner != u32::try_from(index).ok()
-                && concerns(query.op, rule)
-                && reference::rule_matches(&effective, rule, access.object)
-        })
-        .map(|(index, rule)| {
-            let (beaten, why) = weigher.why_not(rule);
+        .filter(|&(index, entry)| winner != u32::try_from(index).ok() && matches(entry.rule()))
+        .map(|(index, entry)| {
+            let (beaten, why) = weigher.why_not(entry);
             Other {
                 rule: view(index),
                 beaten,
                 why,
             }
-        })
-        .collect();
-    Explanation {
-        operation: operation(query.op),
+        });
+    let left_out = policies
+        .iter()
+        .flat_map(|policy| view::left_out(policy))
+        .filter(|(rule, _)| matches(rule))
+        .map(|(_, view)| Other {
+            beaten: false,
+            why: view.why_not_enforced(),
+            rule: view,
+        });
+    let others = others.chain(left_out).collect();
+    let explanation = Explanation {
+        operation: view::operation(query.op),
+        workload: match query.workload {
+            WorkloadKind::Container => "container",
+            WorkloadKind::Host => "host",
+        },
+        links_assumed: object != query.object || source != query.source || parent != query.parent,
         real_object: (object != query.object).then_some(object.clone()),
         object: query.object.clone(),
         source: query.source.clone(),
         parent: query.parent.clone(),
         is_owner: access.owner,
-        action: action(verdict.action()),
+        action: view::action(verdict.action()),
         decided_by,
         rule: winner.map(|index| view(index as usize)),
         whitelisted_by: whitelisted_by.map(view),
         others,
-    }
+        opening: None,
+        left_out: BTreeMap::new(),
+    };
+    (explanation, verdict)
 }
 
-/// Says why rules that match did not decide.
-struct Weigher<'a> {
-    effective: &'a Effective,
-    access: Access<'a>,
-    verdict: Verdict,
-}
-
-impl Weigher<'_> {
-    /// Whether the rule applied, and why it did not decide.
-    fn why_not(&self, rule: &Rule) -> (bool, String) {
-        if self.access.op == Op::Move {
-            return (
-                true,
-                "would refuse it as well; the most specific rule is named".to_owned(),
-            );
+impl Explanation {
+    /// Adds what is decided about opening the file that is executed. The stricter answer counts.
+    fn opens(&mut self, opening: (Self, Verdict), verdict: Verdict) {
+        let (opening, opened) = opening;
+        if opening.decided_by == DecidedBy::Nothing && opening.others.is_empty() {
+            return;
         }
-        if let Some(why) = self.not_from(rule) {
-            return (false, why);
-        }
-        let Some(effect) = semantics::effect(rule, self.access.op, self.access.owner) else {
-            return (false, self.no_say(rule));
-        };
-        // A rule that applied can only have lost to another rule.
-        let winner = self.effective.rules[self.verdict.rule() as usize].rule();
-        let aliases = &self.effective.aliases;
-        let (own, best) = (
-            semantics::rank(rule, aliases),
-            semantics::rank(winner, aliases),
-        );
-        let won = self.verdict.action();
-        let why = if own < best {
-            format!("{} loses to {}", self.weight(rule), self.weight(winner))
-        } else if effect < won {
-            format!(
-                "{} loses to {} at the same level",
-                action(effect),
-                action(won)
-            )
-        } else {
-            "says the same at the same level".to_owned()
-        };
-        (true, why)
-    }
-
-    /// Why the rule is not about the images that act.
-    fn not_from(&self, rule: &Rule) -> Option<String> {
-        let with_parent = semantics::family(self.access.op) == Some(Family::Process);
-        let images = [
-            Some(self.access.source),
-            with_parent.then_some(self.access.parent),
-        ];
-        let mut images = images.into_iter().flatten();
-        if images.any(|image| reference::source_listed(self.effective, rule, image)) {
-            return None;
-        }
-        let named: Vec<_> = [
-            self.access.source,
-            self.access.parent.filter(|_| with_parent),
-        ]
-        .into_iter()
-        .flatten()
-        .map(String::from_utf8_lossy)
-        .collect();
-        Some(if named.is_empty() {
-            "fromSource limits it, and no source was given".to_owned()
-        } else {
-            format!("fromSource does not include {}", named.join(" or "))
-        })
-    }
-
-    /// Why the rule has no effect on the operation.
-    fn no_say(&self, rule: &Rule) -> String {
-        let owner = rule.owner_only && self.access.owner && rule.action == Action::Audit;
-        match self.access.op {
-            _ if owner => "ownerOnly with Audit reports others, and the owner asks".to_owned(),
-            Op::Map => "Allow says nothing about mapping".to_owned(),
-            _ => "readOnly with Audit reports writes only".to_owned(),
-        }
-    }
-
-    /// How specific a rule is, in words.
-    fn weight(&self, rule: &Rule) -> String {
-        let what = match &rule.target {
-            Target::Path(_) => "path".to_owned(),
-            Target::ExecName(_) => "execname".to_owned(),
-            Target::Directory { path, .. } => {
-                let length = self.effective.aliases.resolve(path).len();
-                format!("directory {path} ({length} bytes)")
+        if opened.action() > verdict.action() {
+            if let Some(rule) = self.rule.take() {
+                let why = format!("{} loses to {} at opening", self.action, opening.action);
+                let beaten = Other {
+                    rule,
+                    beaten: true,
+                    why,
+                };
+                self.others.insert(0, beaten);
             }
-            Target::Glob(_) => "pattern".to_owned(),
-            Target::Object(_) => "object class".to_owned(),
-        };
-        if rule.sources.is_empty() {
-            what
-        } else {
-            what + " with fromSource"
+            self.whitelisted_by = None;
+            self.decided_by = DecidedBy::Opening;
+            self.action = opening.action;
         }
+        self.opening = Some(Box::new(opening));
     }
 }
 
@@ -311,68 +284,8 @@ fn concerns(op: Op, rule: &Rule) -> bool {
     }
 }
 
-fn view(effective: &Effective, index: usize) -> RuleView {
-    let entry = &effective.rules[index];
-    let rule = entry.rule();
-    let modifiers = [(rule.read_only, "readOnly"), (rule.owner_only, "ownerOnly")];
-    RuleView {
-        policy: entry.policy.name.clone(),
-        namespace: entry.policy.namespace.clone(),
-        file: rule.location.file.to_string(),
-        line: rule.location.line,
-        column: rule.location.column,
-        family: match rule.family {
-            Family::Process => "process",
-            Family::File => "file",
-        },
-        target: match &rule.target {
-            Target::Path(path) => format!("path {path}"),
-            Target::ExecName(name) => format!("execname {name}"),
-            Target::Directory {
-                path,
-                recursive: true,
-            } => format!("directory {path} (recursive)"),
-            Target::Directory {
-                path,
-                recursive: false,
-            } => format!("directory {path}"),
-            Target::Glob(pattern) => format!("pattern {pattern}"),
-            Target::Object(object) => format!("pattern {}", object_name(*object)),
-        },
-        from_source: rule.sources.clone(),
-        modifiers: modifiers.into_iter().filter(|m| m.0).map(|m| m.1).collect(),
-        action: action(rule.action),
-    }
-}
-
-const fn operation(op: Op) -> &'static str {
-    match op {
-        Op::Exec => "exec",
-        Op::Map => "map",
-        Op::Read => "read",
-        Op::Write => "write",
-        Op::Move => "move",
-    }
-}
-
-const fn action(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "Allow",
-        Action::Audit => "Audit",
-        Action::Block => "Block",
-    }
-}
-
-const fn object_name(object: Object) -> &'static str {
-    match object {
-        Object::Anonymous => "@anonymous",
-        Object::Unreachable => "@unreachable",
-        Object::TooLong => "@too-long",
-    }
-}
-
 fn object_class(text: &str) -> Option<Object> {
     Object::ALL
         .into_iter()
-        .find(|&object| object_name(object) == text)
+        .find(|&object| view::object_name(object) == text)
 }

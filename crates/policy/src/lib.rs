@@ -28,4 +28,4 @@ pub mod select;
 pub mod semantics;
 pub mod validate;
 
-pub use self::read::{Report, read, read_bytes, read_object, refuse_repeated};
+pub use self::read::{Report, read, read_bytes, read_object, refuse_repeated, unreadable};

@@ -77,6 +77,17 @@ pub struct NotEnforced {
     pub why: String,
     /// Where it stands.
     pub location: Location,
+    /// The rule it is in, when it is a modifier of a process or file rule.
+    pub rule: Option<Arc<Narrowed>>,
+}
+
+/// A rule that is narrowed by a modifier that is not enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// What it says.
+    pub written: Rule,
+    /// Which of [`Policy::rules`] stands for it; none when it is left out.
+    pub applied: Option<usize>,
 }
 
 /// Whom a policy applies to.

@@ -3,17 +3,21 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
+    sync::Arc,
 };
 
 use crate::{
-    diagnostic::{Diagnostic, Place, Style, render},
+    alias::Aliases,
+    compile,
+    diagnostic::{Diagnostic, Place, Severity, Style, render},
     encoding::{self, NotUtf8},
     manifest::{
         self, Manifest, Source, Span, Written,
         context::{Context, Problem},
         limits,
     },
-    model::{Kind, Policy},
+    model::{Kind, Policy, Posture},
+    select::Effective,
     validate,
 };
 
@@ -41,6 +45,52 @@ impl Report {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    /// How many problems of a severity there are, those that are only counted included.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        let diagnostics = self.diagnostics.iter();
+        diagnostics
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .map(|diagnostic| diagnostic.stands_for)
+            .sum()
+    }
+
+    /// Refuses the policies that could not be put in force even alone: those whose patterns are too
+    /// complex, or whose rules need too large a table. Takes up to seconds for such a policy.
+    pub fn refuse_uncompilable(&mut self) {
+        let policies = std::mem::take(&mut self.policies);
+        let names = std::mem::take(&mut self.names);
+        for (policy, place) in policies.into_iter().zip(names) {
+            let policy = Arc::new(policy);
+            let alone = [Arc::clone(&policy)];
+            let effective = Effective::new(alone, Posture::default(), Aliases::merged_usr());
+            match compile::compile(&effective) {
+                Ok(_) => {
+                    drop(effective);
+                    self.policies.push(Arc::unwrap_or_clone(policy));
+                    self.names.push(place);
+                }
+                Err(error) => {
+                    let help = format!(
+                        "all rules of one workload have {} states and {} MiB at most",
+                        compile::STATES_MAX,
+                        compile::WORDS_MAX * size_of::<u64>() / (1024 * 1024),
+                    );
+                    self.insert(Diagnostic::not_compiled(error.to_string(), help, place));
+                }
+            }
+        }
+    }
+
+    /// Adds a problem at its place in the order of the text.
+    fn insert(&mut self, diagnostic: Diagnostic) {
+        let start = diagnostic.place.span.start;
+        let is_behind = |other: &Diagnostic| other.stands_for > 1 || other.place.span.start > start;
+        let at = self.diagnostics.iter().position(is_behind);
+        let at = at.unwrap_or(self.diagnostics.len());
+        self.diagnostics.insert(at, diagnostic);
     }
 
     /// The problems as text for people. `text` is what was read.
@@ -168,6 +218,18 @@ fn alone(
     text
 }
 
+/// What is told of a file that gave no text, for the reason `message`.
+#[must_use]
+pub fn unreadable(file_name: &str, message: impl Into<String>) -> Report {
+    let source = Source::new(file_name, "");
+    let cx = Context::new(&source, false);
+    cx.report(Problem::error(Span::default(), message));
+    Report {
+        diagnostics: cx.finish(),
+        ..Report::default()
+    }
+}
+
 /// Refuses the policies that an earlier one of some texts is already: of the same kind, namespace
 /// and name.
 pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
@@ -188,11 +250,10 @@ pub fn refuse_repeated<'r>(reports: impl IntoIterator<Item = &'r mut Report>) {
                 Entry::Occupied(first) => {
                     let message = repeated(policy.kind);
                     let diagnostic = Diagnostic::repeated(message, place, first.get().clone());
-                    report.diagnostics.push(diagnostic);
+                    report.insert(diagnostic);
                 }
             }
         }
-        report.diagnostics.sort_by_key(|d| d.place.span.start);
     }
 }
 

@@ -6,7 +6,9 @@ use karmor_abi::op::Op;
 use karmor_policy::{
     alias::Aliases,
     explain::{DecidedBy, Query, explain},
-    model::{Action, Family, Posture, Rule, Target},
+    model::{Action, Family, Kind, Policy, Posture, Rule, Target},
+    read,
+    select::WorkloadKind,
 };
 
 fn query(op: Op, object: &str) -> Query {
@@ -17,8 +19,10 @@ fn query(op: Op, object: &str) -> Query {
         parent: None,
         uid: 0,
         owner: 0,
+        workload: WorkloadKind::Container,
         posture: Posture::Block,
         aliases: Aliases::merged_usr(),
+        has_links: true,
     }
 }
 
@@ -62,6 +66,7 @@ fn every_rule_about_the_object_is_accounted_for() {
     );
     insta::assert_snapshot!(answer, @r"
     Block: read /etc/ssl/key from /bin/bash, as its owner
+    where /bin and the like are links, as on most systems
     decided by:
       test.yaml:2:1: Block file path /etc/ssl/key [tls]
     beaten:
@@ -88,6 +93,7 @@ fn posture_names_the_rule_that_restricts() {
     );
     insta::assert_snapshot!(answer, @r"
     Block: write /bin/sh (that is, /usr/bin/sh), as its owner
+    where /bin and the like are links, as on most systems
     no rule decides; the default posture does, because of:
       test.yaml:1:1: Allow file directory /srv/ (recursive) [only-srv]
     ");
@@ -158,8 +164,10 @@ fn json_has_the_names_of_the_policy_language() {
     insta::assert_snapshot!(json, @r#"
     {
       "operation": "write",
+      "workload": "container",
       "object": "/etc/x",
       "source": "/bin/cat",
+      "linksAssumed": true,
       "isOwner": true,
       "action": "Block",
       "decidedBy": "rule",
@@ -182,4 +190,170 @@ fn json_has_the_names_of_the_policy_language() {
       "others": []
     }
     "#);
+}
+
+/// The policy of these sections.
+fn written(sections: &str) -> Policy {
+    let text = format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p}}\nspec:\n{sections}"
+    );
+    let report = read("p.yaml", &text);
+    assert!(!report.has_errors(), "{:#?}", report.diagnostics);
+    report.policies.into_iter().next().expect("one policy")
+}
+
+#[test]
+fn a_rule_whose_modifier_is_not_enforced_is_shown_as_it_is_written() {
+    let policy = written(
+        "  process:
+    matchPaths:
+    - path: /opt/allow
+      pts: false
+      action: Allow
+      fromSource: [{path: /usr/bin/bash}]
+    - path: /opt/block
+      pts: false
+      ownerOnly: true
+      allowedArgs: [-l]
+    - path: /opt/audit
+      allowedArgs: [-l]
+      pts: false
+      action: Audit
+",
+    );
+    let asked = |object: &str, source: &str| {
+        let query = Query {
+            source: Some(source.into()),
+            ..query(Op::Exec, object)
+        };
+        explain(std::slice::from_ref(&policy), &query)
+    };
+    insta::assert_snapshot!(asked("/opt/allow", "/usr/bin/bash"), @r"
+    Block: exec /opt/allow from /usr/bin/bash, as its owner
+    no rule decides; the default posture does, because of:
+      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
+        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
+    did not apply:
+      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
+        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
+    ");
+    insta::assert_snapshot!(asked("/opt/block", "/usr/bin/bash"), @r"
+    Block: exec /opt/block from /usr/bin/bash, as its owner
+    decided by:
+      p.yaml:11:7: Block process path /opt/block, ownerOnly, pts (not enforced), allowedArgs (not enforced) [p]
+        pts and allowedArgs are not enforced in this version; the rule blocks in any case, which is stricter
+    ");
+    insta::assert_snapshot!(asked("/opt/audit", "/usr/bin/bash"), @r"
+    Block: exec /opt/audit from /usr/bin/bash, as its owner
+    no rule decides; the default posture does, because of:
+      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
+        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
+    did not apply:
+      p.yaml:15:7: Audit process path /opt/audit, pts (not enforced), allowedArgs (not enforced) [p]
+        pts and allowedArgs are not enforced in this version, so the rule is left out
+    ");
+    let json = serde_json::to_string(&asked("/opt/allow", "/usr/bin/bash")).expect("serialises");
+    assert!(!json.contains("\"/\""), "{json}");
+}
+
+#[test]
+fn names_are_taken_as_they_are_where_there_are_no_links() {
+    let path = |path: &str| Target::Path(path.into());
+    let policies = [common::policy(
+        "p",
+        vec![
+            common::rule(Family::Process, path("/bin/cat"), Action::Audit),
+            common::rule(Family::Process, path("/usr/bin/cat"), Action::Block),
+        ],
+    )];
+    let with_links = query(Op::Exec, "/bin/cat");
+    let without = Query {
+        has_links: false,
+        ..with_links.clone()
+    };
+    let (with_links, without) = (
+        explain(&policies, &with_links),
+        explain(&policies, &without),
+    );
+    assert_eq!(
+        (with_links.action, with_links.links_assumed),
+        ("Block", true)
+    );
+    assert!(
+        with_links
+            .to_string()
+            .contains("where /bin and the like are links"),
+        "{with_links}"
+    );
+    assert_eq!((without.action, without.links_assumed), ("Audit", false));
+    assert_eq!(without.real_object, None);
+}
+
+#[test]
+fn policies_of_hosts_and_of_containers_do_not_meet() {
+    let path = || Target::Path("/etc/shadow".into());
+    let host = Policy {
+        kind: Kind::Host,
+        ..common::policy("host", vec![file(path(), Action::Block)])
+    };
+    let container = common::policy("container", vec![file(path(), Action::Audit)]);
+    let asked = |workload| {
+        let query = Query {
+            workload,
+            ..query(Op::Read, "/etc/shadow")
+        };
+        explain(&[host.clone(), container.clone()], &query)
+    };
+    insta::assert_snapshot!(asked(WorkloadKind::Container), @r"
+    Audit: read /etc/shadow, as its owner
+    decided by:
+      test.yaml:1:1: Audit file path /etc/shadow [container]
+    left out, as not about a container: KubeArmorHostPolicy (1)
+    ");
+    insta::assert_snapshot!(asked(WorkloadKind::Host), @r"
+    Block: read /etc/shadow, as its owner, on the host
+    decided by:
+      test.yaml:1:1: Block file path /etc/shadow [host]
+    left out, as not about a host: KubeArmorPolicy (1)
+    ");
+}
+
+#[test]
+fn an_exec_is_refused_with_the_opening_of_its_file() {
+    let path = || Target::Path("/opt/tool".into());
+    let process = |action| common::rule(Family::Process, path(), action);
+    let asked = |rules| explain(&[common::policy("p", rules)], &query(Op::Exec, "/opt/tool"));
+
+    let refused = asked(vec![process(Action::Allow), file(path(), Action::Block)]);
+    assert_eq!(
+        (refused.action, refused.decided_by),
+        ("Block", DecidedBy::Opening)
+    );
+    insta::assert_snapshot!(refused, @r"
+    Block: exec /opt/tool, as its owner
+    an exec opens the file first, and that is stricter:
+      Block: read /opt/tool, as its owner
+      decided by:
+        test.yaml:2:1: Block file path /opt/tool [p]
+    beaten:
+      test.yaml:1:1: Allow process path /opt/tool [p]
+        Allow loses to Block at opening
+    ");
+
+    let no_stricter = asked(vec![process(Action::Block), file(path(), Action::Audit)]);
+    insta::assert_snapshot!(no_stricter, @r"
+    Block: exec /opt/tool, as its owner
+    decided by:
+      test.yaml:1:1: Block process path /opt/tool [p]
+    an exec opens the file first, and that is no stricter:
+      Audit: read /opt/tool, as its owner
+      decided by:
+        test.yaml:2:1: Audit file path /opt/tool [p]
+    ");
+
+    let without = asked(vec![
+        process(Action::Block),
+        file(deep("/etc/"), Action::Block),
+    ]);
+    assert_eq!(without.opening, None);
 }

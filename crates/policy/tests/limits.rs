@@ -7,6 +7,7 @@ use karmor_policy::{
     alias::Aliases,
     compile::{CompileError, compile},
     model::{Action::Block, Posture, Rule},
+    read,
 };
 
 #[test]
@@ -29,6 +30,34 @@ fn patterns_that_multiply_are_refused_by_name() {
         "{text}"
     );
     assert!(text.contains("test.yaml:"), "{text}");
+}
+
+#[test]
+fn a_policy_that_cannot_be_compiled_is_a_problem_of_its_text() {
+    let patterns = |count| {
+        let pattern = |i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n");
+        (0..count).map(pattern).collect::<String>()
+    };
+    let policy = |name: &str, count| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\nspec:\n  file:\n    matchPatterns:\n{}---\n",
+            patterns(count)
+        )
+    };
+    let text = policy("simple", 1) + &policy("complex", 60);
+    let mut report = read("p.yaml", &text);
+    assert_eq!((report.policies.len(), report.diagnostics.len()), (2, 0));
+    report.refuse_uncompilable();
+    assert_eq!((report.policies.len(), report.names.len()), (1, 1));
+    assert_eq!(report.policies[0].name, "simple");
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert!(problem.is_error());
+    assert_eq!(problem.place.line, 13);
+    assert!(problem.message.contains("too complex"), "{problem:#?}");
+    assert!(problem.message.contains("p.yaml:"), "{problem:#?}");
+    assert!(problem.help[0].contains("524288 states"), "{problem:#?}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! What people see when a policy is wrong.
 
-use karmor_policy::{diagnostic::Style, read, read_bytes};
+use karmor_policy::{
+    Report,
+    diagnostic::{Severity, Style},
+    read, read_bytes,
+};
 
 /// Reads a text that is wrong and renders what is told about it.
 #[track_caller]
@@ -49,6 +53,7 @@ snapshots! {
     missing_space: policy("  action:Block\n");
     open_bracket: policy("  tags: [a, b\n  action: Block\n");
     alias_of_itself: policy("  tags: &tags [*tags]\n");
+    second_merge_key: policy("  file:\n    matchPaths:\n    - &a\n      path: /a\n    - <<: *a\n      <<: {readOnly: true}\n");
     unknown_tag: policy("  message: !secret x\n  process: {matchPaths: [{path: /a}]}\n");
     duplicate_key: policy("  action: Block\n  process: {matchPaths: [{path: /a}]}\n  action: Allow\n");
     key_that_is_a_list: policy("  process: {matchPaths: [{path: /a}]}\n  ? [a]\n  : b\n");
@@ -81,6 +86,37 @@ fn warnings_that_keep_the_policy() {
     assert!(!report.has_errors());
     assert_eq!(report.policies.len(), 1);
     insta::assert_snapshot!(report.render(&text, Style::Plain));
+}
+
+#[test]
+fn an_alias_is_not_for_the_next_document() {
+    let rule = "  process: {matchPaths: [{path: /a}]}\n";
+    let first = policy(&format!("  message: &n x\n{rule}"));
+    let second = policy(&format!("  message: *n\n{rule}")).replace("example", "other");
+    let text = format!("{first}---\n{second}");
+    let report = read("policy.yaml", &text);
+    assert_eq!(report.policies.len(), 1);
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!(problem.message, "no anchor of this document is named `n`");
+    assert_eq!((problem.place.line, problem.place.column), (14, 12));
+}
+
+#[test]
+fn a_rule_written_as_an_alias_stands_where_the_alias_does() {
+    let text = policy("  file:\n    matchPaths:\n    - &x\n      path: /a\n    - *x\n");
+    let report = read("policy.yaml", &text);
+    let lines: Vec<u32> = report.policies[0]
+        .rules
+        .iter()
+        .map(|rule| rule.location.line)
+        .collect();
+    assert_eq!(lines, [8, 10]);
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!((problem.place.line, problem.related[0].place.line), (10, 8));
 }
 
 #[test]
@@ -141,17 +177,41 @@ fn json_of_a_diagnostic() {
     insta::assert_snapshot!(json);
 }
 
-#[test]
-fn at_most_a_hundred_problems_are_told_and_the_rest_counted() {
-    let rules = "    - path: bin\n".repeat(500);
-    let report = read(
+/// What is told of a list of rules.
+fn told_of_rules(rules: &str) -> Report {
+    read(
         "f",
         &policy(&format!("  process:\n    matchPaths:\n{rules}")),
-    );
+    )
+}
+
+#[test]
+fn at_most_a_hundred_problems_are_told_and_the_rest_counted() {
+    let report = told_of_rules(&"    - path: bin\n".repeat(500));
     assert_eq!(report.diagnostics.len(), 101);
+    let last = &report.diagnostics[100];
+    assert_eq!(last.message, "400 more errors are not shown");
+    // The spec's first rule is on line 8.
+    assert_eq!(last.place.line, 8 + 100, "the first that is not shown");
+    assert_eq!(report.count(Severity::Error), 500);
+}
+
+#[test]
+fn warnings_do_not_crowd_out_the_error() {
+    let rules = "    - path: /a\n".repeat(150) + "    - path: rel\n";
+    let report = told_of_rules(&rules);
+    let errors: Vec<_> = report.diagnostics.iter().filter(|d| d.is_error()).collect();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].suggestion.as_deref(), Some("/rel"));
+    assert_eq!(errors[0].place.line, 8 + 150);
+    let last = report.diagnostics.last().expect("some");
+    assert_eq!(last.message, "49 more warnings are not shown");
     assert_eq!(
-        report.diagnostics[100].message,
-        "400 more errors are not shown"
+        (
+            report.count(Severity::Error),
+            report.count(Severity::Warning)
+        ),
+        (1, 149)
     );
 }
 

@@ -1,12 +1,14 @@
 //! One table: a value, and what is said about it.
 
+use std::collections::BTreeMap;
+
 use karmor_abi::op::Op;
 use karmor_policy::{
     alias::Aliases,
     model::{Action, Policy, Posture, Rule, Target},
     read,
     reference::{Access, AccessObject, decide},
-    select::Effective,
+    select::{Effective, Workload, WorkloadKind},
 };
 
 fn policy(kind: &str, spec: &str) -> String {
@@ -127,8 +129,18 @@ fn names_of_executables() {
     );
 }
 
+/// The messages of the warnings about a spec that has no errors.
+#[track_caller]
+fn warnings(kind: &str, spec: &str) -> Vec<String> {
+    let report = read("f", &policy(kind, spec));
+    assert!(!report.has_errors(), "{spec}: {:#?}", report.diagnostics);
+    report.diagnostics.into_iter().map(|d| d.message).collect()
+}
+
 #[test]
 fn patterns() {
+    let name = format!("/{}?*", "n".repeat(255));
+    let deep = "/*a".repeat(257);
     table(
         "KubeArmorPolicy",
         "file: {matchPatterns: [{pattern: @@}]}",
@@ -143,6 +155,12 @@ fn patterns() {
             ("/a//*", "never matches", ""),
             ("/a/../*", "never matches", ""),
             ("/a/*/", "never matches", "/a/*/**"),
+            ("\"*\"", "every path starts with `/`", "/**"),
+            ("\"{a,b}\"", "every path starts with `/`", "/**/{a,b}"),
+            ("\"/a/{..,.}\"", "no path has `.`, `..` or `//`", ""),
+            ("\"/a{/,/./b}\"", "no path ends with a slash", ""),
+            (&name, "no file name has more than 255 bytes", ""),
+            (&deep, "more than 256 components", ""),
             ("\"@anonymos\"", "no objects", "@anonymous"),
             ("\"\"", "is empty", ""),
         ],
@@ -159,6 +177,69 @@ fn patterns() {
             &Target::Glob("**/x".into()),
         ]
     );
+}
+
+#[test]
+fn alternatives_that_never_match_are_warned_of() {
+    let told = |pattern: &str| {
+        let spec = format!("file: {{matchPatterns: [{{pattern: '{pattern}'}}]}}");
+        warnings("KubeArmorPolicy", &spec).join("; ")
+    };
+    let slash =
+        "1 of the 2 alternatives of `/a{/,}` can never match: `/a/`, for no path ends with a slash";
+    assert_eq!(told("/a{/,}"), slash);
+    for (pattern, part) in [
+        ("/a/{..,b}", "`/a/..`, for no path has"),
+        ("/{a/,b}/c", "`/a//c`, for no path has"),
+        ("{/x,a,b}", "2 of the 3 alternatives"),
+        ("/a/[^x]/{.,?}/b", "`/a/[…]/./b`"),
+    ] {
+        assert!(told(pattern).contains(part), "{pattern}: {}", told(pattern));
+    }
+    for right in [
+        "/",
+        "/*",
+        "/.*",
+        "/a/..?",
+        "/a/...",
+        "/[.]a",
+        "**/x",
+        "**",
+        "{/a,/b}/**",
+        "/{a,b}{,/**}",
+        "/**/a/**",
+        "\\/a",
+        "/a**/*/?",
+    ] {
+        assert_eq!(told(right), "", "{right}");
+    }
+}
+
+#[test]
+fn classes_of_other_languages_are_warned_of() {
+    let told = |pattern: &str| {
+        let spec = format!("file: {{matchPatterns: [{{pattern: '{pattern}'}}]}}");
+        let report = read("f", &policy("KubeArmorPolicy", &spec));
+        assert!(!report.has_errors());
+        let told = report.diagnostics.into_iter();
+        told.map(|d| (d.message, d.suggestion.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let [(message, suggestion)] = &told("/a[!s]/\\[!x")[..] else {
+        panic!("one warning")
+    };
+    assert!(
+        message.contains("`!` is one of the characters"),
+        "{message}"
+    );
+    assert_eq!(suggestion, "/a[^s]/\\[!x");
+    let [(message, _)] = &told("/a[[:alpha:]]")[..] else {
+        panic!("one warning")
+    };
+    assert!(message.contains("names no class"), "{message}");
+    for right in ["/a[!]", "/a[^s]", "/a[s!]", "/\\[!a]", "/a[:x]"] {
+        assert_eq!(told(right), [], "{right}");
+    }
 }
 
 #[test]
@@ -293,6 +374,105 @@ fn selectors() {
             "kube-system",
         )],
     );
+}
+
+#[test]
+fn selectors_that_select_nothing_are_warned_of() {
+    let pod = |selector: &str| {
+        let spec = format!("process: {{matchPaths: [{{path: /a}}]}}, selector: {{{selector}}}");
+        warnings("KubeArmorPolicy", &spec)
+    };
+    let not_a = "{key: label, operator: NotIn, values: [app=a]}";
+    assert_eq!(
+        pod(&format!(
+            "matchLabels: {{app: a}}, matchExpressions: [{not_a}]"
+        )),
+        ["the selector selects nothing: `app=a` is wanted and excluded"]
+    );
+    let only_excluded =
+        format!("matchExpressions: [{not_a}, {{key: label, operator: In, values: [app=a]}}]");
+    assert_eq!(
+        pod(&only_excluded),
+        ["the selector selects nothing: every label of `In` is excluded"]
+    );
+    let other =
+        "matchLabels: {app: a}, matchExpressions: [{key: label, operator: In, values: [app=b]}]";
+    assert_eq!(pod(other).len(), 1);
+    let one_is_left = format!(
+        "matchLabels: {{tier: x}}, matchExpressions: [{not_a}, {{key: label, operator: In, values: [app=a, app=b]}}]"
+    );
+    assert_eq!(pod(&one_is_left), [""; 0]);
+    let namespaces = "process: {matchPaths: [{path: /a}]}, selector: {matchExpressions: [{key: namespace, operator: In, values: [x]}, {key: namespace, operator: NotIn, values: [x, y]}]}";
+    assert_eq!(
+        warnings("KubeArmorClusterPolicy", namespaces),
+        ["the selector selects nothing: every namespace of `In` is excluded"]
+    );
+
+    let host = |labels: &str| {
+        let spec = format!(
+            "process: {{matchPaths: [{{path: /a}}]}}, nodeSelector: {{matchLabels: {{{labels}}}}}"
+        );
+        warnings("KubeArmorHostPolicy", &spec)
+    };
+    assert_eq!(
+        host("foo: bar"),
+        ["`foo` is carried by no host: it has no labels but its name"]
+    );
+    assert_eq!(
+        host("kubearmor.io/hostname: a, kubernetes.io/hostnamereg: b"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_container_name_among_other_labels_is_warned_of() {
+    let told = |labels: &str| {
+        let spec = format!(
+            "process: {{matchPaths: [{{path: /a}}]}}, selector: {{matchLabels: {{{labels}}}}}"
+        );
+        warnings("KubeArmorPolicy", &spec)
+    };
+    assert_eq!(
+        told("app: a, kubearmor.io/container.name: web"),
+        ["`kubearmor.io/container.name` stands beside other labels"]
+    );
+    // How policies for Kubernetes name a container of a pod.
+    assert_eq!(
+        told("app: a, kubearmor.io/container.name: \"[web]\""),
+        [""; 0]
+    );
+    assert_eq!(told("kubearmor.io/container.name: web"), [""; 0]);
+}
+
+#[test]
+fn a_star_in_a_pattern_of_hosts_is_any_text() {
+    let selected = |pattern: &str, host: &str| {
+        let spec = format!(
+            "process: {{matchPaths: [{{path: /a}}]}}, nodeSelector: {{matchLabels: {{kubearmor.io/hostnamereg: '{pattern}'}}}}"
+        );
+        let report = read("f", &policy("KubeArmorHostPolicy", &spec));
+        assert!(!report.has_errors(), "{pattern}: {:#?}", report.diagnostics);
+        let host = Workload {
+            kind: WorkloadKind::Host,
+            host: host.into(),
+            namespace: String::new(),
+            name: String::new(),
+            labels: BTreeMap::new(),
+        };
+        host.is_selected_by(&report.policies[0])
+    };
+    for (pattern, host, expected) in [
+        ("*", "anything", true),
+        ("*-prod", "db-prod", true),
+        ("*-prod", "db-test", false),
+        ("web-*", "web-1", true),
+        ("web-*", "webserver", false),
+        ("web-*", "my-web-1", true),
+        ("^web-*$", "my-web-1", false),
+        ("node-[0-9]", "node-7", true),
+    ] {
+        assert_eq!(selected(pattern, host), expected, "{pattern}: {host}");
+    }
 }
 
 #[test]
@@ -437,19 +617,10 @@ fn a_rule_whose_modifier_is_not_enforced_lets_nothing_through() {
 #[test]
 fn contradictions_and_repetitions_are_warned_of() {
     let warnings = |rules: &str| {
-        let report = read(
-            "f",
-            &policy(
-                "KubeArmorPolicy",
-                &format!("file: {{matchPaths: [{rules}]}}"),
-            ),
-        );
-        assert!(!report.has_errors());
-        report
-            .diagnostics
-            .into_iter()
-            .map(|d| d.message)
-            .collect::<Vec<_>>()
+        warnings(
+            "KubeArmorPolicy",
+            &format!("file: {{matchPaths: [{rules}]}}"),
+        )
     };
     let same = "two rules about `/a` contradict each other: Allow and Block";
     assert_eq!(warnings("{path: /a}, {path: /a, action: Allow}"), [same]);
@@ -457,12 +628,37 @@ fn contradictions_and_repetitions_are_warned_of() {
         warnings("{path: /a, severity: 1}, {path: /a, severity: 2}"),
         ["this rule repeats an earlier one about `/a`"]
     );
-    let sources = "{path: /a, fromSource: [{path: /x}, {path: /y}]}, {path: /a, action: Allow, fromSource: [{path: /y}, {path: /x}]}";
-    assert_eq!(warnings(sources), [same]);
+    for (rules, message) in [
+        (
+            "{path: /a, fromSource: [{path: /x}, {path: /y}]}, {path: /a, action: Allow, fromSource: [{path: /y}, {path: /x}]}",
+            same,
+        ),
+        (
+            "{path: /a, fromSource: [{path: /y}]}, {path: /a, action: Allow, fromSource: [{path: /x}, {path: /y}]}",
+            same,
+        ),
+        (
+            "{path: /a}, {path: /a, action: Allow, readOnly: true}",
+            "two rules about `/a` contradict each other: Allow with `readOnly` and Block",
+        ),
+        (
+            "{path: /bin/a}, {path: /usr/bin/a, action: Allow}",
+            "two rules about `/usr/bin/a` contradict each other: Allow and Block",
+        ),
+        (
+            "{path: /a, fromSource: [{path: /bin/x}]}, {path: /a, action: Audit, fromSource: [{path: /usr/bin/x}]}",
+            "two rules about `/a` contradict each other: Audit and Block",
+        ),
+    ] {
+        assert_eq!(warnings(rules), [message], "{rules}");
+    }
     for different in [
         "{path: /a}, {path: /b, action: Allow}",
         "{path: /a}, {path: /a, action: Allow, fromSource: [{path: /x}]}",
-        "{path: /a}, {path: /a, action: Allow, readOnly: true}",
+        "{path: /a, fromSource: [{path: /y}]}, {path: /a, action: Allow, fromSource: [{path: /x}]}",
+        // Both names are often written, to be sure.
+        "{path: /bin/a}, {path: /usr/bin/a}",
+        "{path: /a, readOnly: true, action: Allow}, {path: /a, readOnly: true, action: Block}",
     ] {
         assert_eq!(warnings(different), [""; 0], "{different}");
     }

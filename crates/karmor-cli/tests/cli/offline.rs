@@ -167,6 +167,25 @@ fn check_speaks_json() {
 }
 
 #[test]
+fn check_counts_what_it_does_not_show() {
+    let rule = "\n    - path: /a";
+    let rules = format!("  process:\n    matchPaths:{}\n  file:", rule.repeat(150));
+    let text = POLICIES
+        .replace("  file:", &rules)
+        .replace("/bin/cat", "cat");
+    let ran = run_with_stdin(&text, &["policy", "check", "-", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&json["errors"], &json["warnings"]),
+        (&1.into(), &149.into())
+    );
+    let problems = json["files"][0]["diagnostics"].as_array().unwrap();
+    let errors = problems.iter().filter(|p| p["severity"] == "error");
+    let errors: Vec<_> = errors.map(|p| &p["message"]).collect();
+    assert_eq!(errors, ["the path `cat` is not absolute"], "{ran}");
+}
+
+#[test]
 fn check_without_a_file_says_which() {
     let ran = run(&["policy", "check", "/nonexistent.yaml"]);
     insta::assert_snapshot!(ran, @r"
@@ -174,7 +193,62 @@ fn check_without_a_file_says_which() {
     --- stdout
     --- stderr
     error: cannot read /nonexistent.yaml: No such file or directory (os error 2)
+    0 valid policies in 1 file; 1 error, 0 warnings
     ");
+}
+
+#[test]
+fn check_goes_on_behind_a_file_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "good.yaml", POLICIES);
+    file(dir.path(), "bad.yaml", "kind: [");
+    let check = |files: &[&str]| {
+        let asked = ["policy", "check", "-o", "json"];
+        let ran = run_in(dir.path(), &[&asked, files].concat());
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        (ran.code, json)
+    };
+    let (code, json) = check(&["missing.yaml", "good.yaml"]);
+    assert_eq!((code, &json["valid"]), (1, &false.into()));
+    let problem = &json["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (&problem["severity"], &problem["file"]),
+        (&"error".into(), &"missing.yaml".into())
+    );
+    let message = problem["message"].as_str().unwrap_or_default();
+    assert!(
+        message.starts_with("cannot read missing.yaml: No such file"),
+        "{json}"
+    );
+    assert_eq!(
+        json["files"][1]["policies"][0]["name"],
+        "token-only-for-cat"
+    );
+    let (code, json) = check(&["missing.yaml", "bad.yaml"]);
+    assert_eq!((code, &json["errors"]), (3, &2.into()), "{json}");
+    let explain = ["policy", "explain", "--open", "/a", "-f", "missing.yaml"];
+    let ran = run_in(dir.path(), &explain);
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(
+        ran.stderr.starts_with("error: cannot read missing.yaml"),
+        "{ran}"
+    );
+}
+
+#[test]
+fn check_refuses_what_the_daemon_would() {
+    let rules = (0..60).map(|i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n"));
+    let rules = rules.collect::<String>();
+    let start = POLICIES.find("    matchDirectories:").unwrap();
+    let text = format!("{}    matchPatterns:\n{rules}", &POLICIES[..start]);
+    let ran = run_with_stdin(&text, &["policy", "check", "-"]);
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(
+        ran.stdout
+            .starts_with("error: the patterns together are too complex"),
+        "{ran}"
+    );
+    assert!(ran.stdout.contains("--> <stdin>:4:9"), "{ran}");
 }
 
 #[test]
@@ -219,6 +293,20 @@ fn explain_wants_one_absolute_path() {
         assert_eq!(bad(&["--open", never]), 2, "{never}");
     }
     assert_eq!(bad(&["--open", &"/a".repeat(257)]), 2);
+    // Nothing is executed by the name of a directory.
+    for directory in ["/", "/usr/bin/"] {
+        assert_eq!(
+            bad(&["--open", "/a", "--from", directory]),
+            2,
+            "{directory}"
+        );
+        assert_eq!(
+            bad(&["--exec", "/a", "--parent", directory]),
+            2,
+            "{directory}"
+        );
+        assert_eq!(bad(&["--exec", directory]), 2, "{directory}");
+    }
     assert_eq!(bad(&["--open", "@too-long"]), 0);
     assert_eq!(bad(&["--open", "/"]), 0);
 }
@@ -232,8 +320,58 @@ fn explain_knows_the_links_every_system_has() {
         - path: /bin/apt\n  action: Block\n";
     fs::write(&file, manifest).unwrap();
     let file = file.to_str().unwrap();
-    let ran = run(&["policy", "explain", "-f", file, "--exec", "/usr/bin/apt"]);
-    assert!(ran.stdout.contains("Block"), "{ran}");
+    let explain = |args: &[&str]| {
+        let ran = run(&[&["policy", "explain", "-f", file, "--exec"], args].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    assert!(explain(&["/usr/bin/apt"]).starts_with("Block"));
+    assert!(explain(&["/bin/apt"]).starts_with("Block: exec /bin/apt (that is, /usr/bin/apt)"));
+    assert!(explain(&["/bin/apt", "--no-merged-usr"]).starts_with("Block: exec /bin/apt, as"));
+    fs::write(file, manifest.replace("/bin/apt", "/usr/bin/apt")).unwrap();
+    assert!(explain(&["/bin/apt", "--no-merged-usr"]).starts_with("Allow: exec /bin/apt, as"));
+}
+
+#[test]
+fn explain_is_about_a_container_or_about_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = POLICIES
+        .replace("KubeArmorPolicy", "KubeArmorHostPolicy")
+        .replace("selector", "nodeSelector")
+        .replace("app: nginx", "kubearmor.io/hostname: \"*\"");
+    file(dir.path(), "host.yaml", &host);
+    file(dir.path(), "pod.yaml", POLICIES);
+    let explain = |args: &[&str]| {
+        let asked = ["policy", "explain", "--open", "/run/secrets/x"];
+        let ran = run_in(dir.path(), &[&asked, args].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    let left_out = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("left out"));
+        line.map(str::to_owned).unwrap_or_default()
+    };
+    let both = explain(&["-f", "."]);
+    assert!(
+        both.contains("pod.yaml:11") && !both.contains("host.yaml:"),
+        "{both}"
+    );
+    assert_eq!(
+        left_out(&both),
+        "left out, as not about a container: KubeArmorHostPolicy (1)"
+    );
+    let host = explain(&["-f", ".", "--host"]);
+    assert!(
+        host.contains("host.yaml:11") && !host.contains("pod.yaml:"),
+        "{host}"
+    );
+    assert_eq!(
+        left_out(&host),
+        "left out, as not about a host: KubeArmorPolicy (1)"
+    );
+    let only_host = explain(&["-f", "host.yaml"]);
+    assert!(only_host.contains("on the host"), "{only_host}");
+    assert_eq!(left_out(&only_host), "");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What must hold for any bytes that are read as policies.
 
+use std::sync::Arc;
+
 use karmor_policy::{
     Report,
     diagnostic::Style,
@@ -75,8 +77,11 @@ fn placeless(policy: &Policy) -> Policy {
     };
     let mut policy = policy.clone();
     let rules = policy.rules.iter_mut().map(|rule| &mut rule.location);
-    let others = policy.not_enforced.iter_mut();
-    for location in rules.chain(others.map(|not_enforced| &mut not_enforced.location)) {
+    let others = policy.not_enforced.iter_mut().flat_map(|other| {
+        let written = (other.rule.as_mut()).map(|rule| &mut Arc::make_mut(rule).written.location);
+        std::iter::once(&mut other.location).chain(written)
+    });
+    for location in rules.chain(others) {
         *location = nowhere.clone();
     }
     policy.location = nowhere;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Most states. Each takes at least a word of the table, so more would not fit anyway.
-pub(super) const STATES_MAX: usize = 1 << 19;
+pub const STATES_MAX: usize = 1 << 19;
 
 /// Most tree nodes remembered for states that consist of several: 32 MiB, held twice.
 pub(super) const MEMBERS_MAX: usize = 1 << 23;

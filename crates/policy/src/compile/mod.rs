@@ -41,6 +41,8 @@ use crate::{
 /// Words of the largest table.
 pub const WORDS_MAX: usize = 1 << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
 
+pub use self::dfa::STATES_MAX;
+
 /// Most patterns named in a [`CompileError::TooComplex`].
 const CULPRITS_MAX: usize = 5;
 

@@ -16,15 +16,20 @@ impl fmt::Display for Explanation {
         if let Some(parent) = &self.parent {
             write!(f, " started by {parent}")?;
         }
-        writeln!(
-            f,
-            ", {}",
-            if self.is_owner {
-                "as its owner"
-            } else {
-                "as somebody else"
-            }
-        )?;
+        let user = if self.is_owner {
+            "as its owner"
+        } else {
+            "as somebody else"
+        };
+        let host = if self.workload == "host" {
+            ", on the host"
+        } else {
+            ""
+        };
+        writeln!(f, ", {user}{host}")?;
+        if self.links_assumed {
+            writeln!(f, "where /bin and the like are links, as on most systems")?;
+        }
         self.reason(f)?;
         for (heading, beaten) in [("beaten:", true), ("did not apply:", false)] {
             let mut others = self
@@ -39,6 +44,14 @@ impl fmt::Display for Explanation {
                 writeln!(f, "  {}", other.rule)?;
                 writeln!(f, "    {}", other.why)?;
             }
+        }
+        if self.decided_by != DecidedBy::Opening && self.opening.is_some() {
+            writeln!(f, "an exec opens the file first, and that is no stricter:")?;
+            self.opening(f)?;
+        }
+        for (kind, policies) in &self.left_out {
+            let about = self.workload;
+            writeln!(f, "left out, as not about a {about}: {kind} ({policies})")?;
         }
         Ok(())
     }
@@ -59,9 +72,24 @@ impl Explanation {
                 "the object's path cannot be told, and rules restrict what it might be"
             ),
             DecidedBy::Move => writeln!(f, "another name would take it out of reach of:"),
+            DecidedBy::Opening => {
+                writeln!(f, "an exec opens the file first, and that is stricter:")?;
+                self.opening(f)
+            }
         }?;
         for rule in self.rule.iter().chain(&self.whitelisted_by) {
             writeln!(f, "  {rule}")?;
+            if !rule.not_enforced.is_empty() {
+                writeln!(f, "    {}", rule.why_not_enforced())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn opening(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let opening = self.opening.iter().map(ToString::to_string);
+        for line in opening.collect::<String>().lines() {
+            writeln!(f, "  {line}")?;
         }
         Ok(())
     }
@@ -73,6 +101,9 @@ impl fmt::Display for RuleView {
         write!(f, "{} {} {}", self.action, self.family, self.target)?;
         for modifier in &self.modifiers {
             write!(f, ", {modifier}")?;
+        }
+        for part in &self.not_enforced {
+            write!(f, ", {} (not enforced)", part.field)?;
         }
         if !self.from_source.is_empty() {
             write!(f, ", from {}", self.from_source.join(" "))?;

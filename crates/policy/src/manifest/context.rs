@@ -121,11 +121,52 @@ pub(crate) struct Context<'t> {
 
 #[derive(Debug, Default)]
 struct Found {
-    diagnostics: Vec<Diagnostic>,
-    errors: usize,
-    untold_errors: usize,
-    untold_warnings: usize,
+    errors: Told,
+    warnings: Told,
     no_yaml: bool,
+}
+
+/// Problems of one severity. Each has room of its own: what a policy is refused for must not get
+/// lost behind what is only remarked.
+#[derive(Debug, Default)]
+struct Told {
+    diagnostics: Vec<Diagnostic>,
+    /// How many there are besides.
+    untold: usize,
+    /// Where the first of these in the text is.
+    first_untold: Option<Span>,
+}
+
+impl Told {
+    fn skip(&mut self, span: Span) {
+        self.untold += 1;
+        let is_first = |first: Span| span.start < first.start;
+        if self.first_untold.is_none_or(is_first) {
+            self.first_untold = Some(span);
+        }
+    }
+
+    /// What stands for the problems that are not told.
+    fn summary(&self, severity: Severity, source: &Source<'_>) -> Option<Diagnostic> {
+        let what = match (severity, self.untold) {
+            (Severity::Error, 1) => "error is",
+            (Severity::Error, _) => "errors are",
+            (Severity::Warning, 1) => "warning is",
+            (Severity::Warning, _) => "warnings are",
+        };
+        Some(Diagnostic {
+            severity,
+            message: format!("{} more {what} not shown", self.untold),
+            place: source.place(self.first_untold?),
+            field: String::new(),
+            label: (self.untold > 1).then(|| "the first of them is here".to_owned()),
+            allowed: Vec::new(),
+            suggestion: None,
+            help: Vec::new(),
+            related: Vec::new(),
+            stands_for: self.untold,
+        })
+    }
 }
 
 impl<'t> Context<'t> {
@@ -203,29 +244,28 @@ impl<'t> Context<'t> {
 
     /// Errors so far, told or not.
     pub(crate) fn errors(&self) -> usize {
-        self.found.borrow().errors
+        let errors = &self.found.borrow().errors;
+        errors.diagnostics.len() + errors.untold
     }
 
     pub(crate) fn report(&self, mut problem: Problem) {
         let mut found = self.found.borrow_mut();
-        let error = problem.severity == Severity::Error;
-        if error {
-            problem = pasted::explain(problem, self.source.text());
-        }
-        found.errors += usize::from(error);
-        if found.diagnostics.len() >= limits::DIAGNOSTICS {
-            if error {
-                found.untold_errors += 1;
-            } else {
-                found.untold_warnings += 1;
+        let told = match problem.severity {
+            Severity::Error => {
+                problem = pasted::explain(problem, self.source.text());
+                &mut found.errors
             }
+            Severity::Warning => &mut found.warnings,
+        };
+        if told.diagnostics.len() >= limits::DIAGNOSTICS {
+            told.skip(problem.span);
             return;
         }
         let related = problem.related.into_iter().map(|(span, message)| Related {
             message,
             place: self.source.place(span),
         });
-        found.diagnostics.push(Diagnostic {
+        told.diagnostics.push(Diagnostic {
             severity: problem.severity,
             message: problem.message,
             place: self.source.place(problem.span),
@@ -235,34 +275,23 @@ impl<'t> Context<'t> {
             suggestion: problem.suggestion,
             help: problem.help,
             related: related.collect(),
+            stands_for: 1,
         });
     }
 
-    /// All problems, in the order of the text.
+    /// All problems, in the order of the text; at the end, how many more there are.
     pub(crate) fn finish(self) -> Vec<Diagnostic> {
-        let found = self.found.into_inner();
-        let mut diagnostics = found.diagnostics;
+        let Found {
+            errors, warnings, ..
+        } = self.found.into_inner();
+        let summaries = [
+            errors.summary(Severity::Error, self.source),
+            warnings.summary(Severity::Warning, self.source),
+        ];
+        let mut diagnostics = errors.diagnostics;
+        diagnostics.extend(warnings.diagnostics);
         diagnostics.sort_by_key(|d| d.place.span.start);
-        if let Some(last) = diagnostics.last() {
-            let untold = [
-                (Severity::Error, found.untold_errors, "errors"),
-                (Severity::Warning, found.untold_warnings, "warnings"),
-            ];
-            let place = last.place.clone();
-            for (severity, count, what) in untold.into_iter().filter(|(_, count, _)| *count > 0) {
-                diagnostics.push(Diagnostic {
-                    severity,
-                    message: format!("{count} more {what} are not shown"),
-                    place: place.clone(),
-                    field: String::new(),
-                    label: None,
-                    allowed: Vec::new(),
-                    suggestion: None,
-                    help: Vec::new(),
-                    related: Vec::new(),
-                });
-            }
-        }
+        diagnostics.extend(summaries.into_iter().flatten());
         diagnostics
     }
 }

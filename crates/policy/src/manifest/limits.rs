@@ -20,7 +20,7 @@ pub const NODES: usize = 1_000_000;
 /// Most rules of a policy, comma lists expanded.
 pub const RULES: usize = 10_000;
 
-/// Most problems that are told of one text; the rest is counted.
+/// Most errors that are told of one text, and most warnings; the rest is counted.
 pub const DIAGNOSTICS: usize = 100;
 
 /// Most places of a text that are mended; each is a new look at the rest of it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::source::{Span, Spanned};
 
-/// A value of a document. Aliases share the node of their anchor.
+/// A value of a document. Aliases share what is in the node of their anchor.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     pub(crate) span: Span,

@@ -1,6 +1,10 @@
 //! Text to documents: YAML, and JSON as a part of it.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use saphyr_parser::{Event, Input, Parser, ScalarStyle, ScanError, Tag};
 
@@ -160,7 +164,10 @@ struct Reader<'c, 't, T: Input> {
     start: usize,
     /// Byte offset of each character, unless all are one byte long.
     offsets: Option<Vec<u32>>,
+    /// Values of the document that have an anchor.
     anchors: HashMap<usize, Arc<Node>>,
+    /// Anchors of values that have been begun and not ended.
+    open: HashSet<usize>,
     nodes: usize,
 }
 
@@ -178,6 +185,7 @@ impl<'c, 't> Reader<'c, 't, saphyr_parser::StrInput<'t>> {
             start,
             offsets,
             anchors: HashMap::new(),
+            open: HashSet::new(),
             nodes,
         }
     }
@@ -198,6 +206,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                         break;
                     };
                     self.anchors.clear();
+                    self.open.clear();
                     part = if explicit {
                         self.part(behind, span)
                     } else {
@@ -328,11 +337,13 @@ impl<'t, T: Input> Reader<'_, 't, T> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), span);
+                self.open.insert(anchor);
                 let (items, end) = self.sequence(depth)?;
                 (anchor, NodeKind::Sequence(items), end)
             }
             Event::MappingStart(anchor, tag) => {
                 self.tag(tag.as_deref(), span);
+                self.open.insert(anchor);
                 let (entries, end) = self.mapping(depth)?;
                 (anchor, NodeKind::Mapping(entries), end)
             }
@@ -377,17 +388,25 @@ impl<'t, T: Input> Reader<'_, 't, T> {
 
     fn alias(&mut self, id: usize, span: Span) -> Result<Arc<Node>, Failed> {
         let Some(node) = self.anchors.get(&id).map(Arc::clone) else {
-            self.cx.report(Problem::error(
-                span,
-                "this alias refers to a value that contains it",
-            ));
+            let problem = if self.open.contains(&id) {
+                Problem::error(span, "this alias refers to a value that contains it")
+            } else {
+                let name = self.text.get(span.start as usize..span.end as usize);
+                let name = name.unwrap_or_default().trim_start_matches('*');
+                let message = format!("no anchor of this document is named {}", quote(name));
+                Problem::error(span, message).help("anchors hold up to the next `---`")
+            };
+            self.cx.report(problem);
             return Err(Failed {
                 at: span.start as usize,
                 fatal: false,
             });
         };
         self.count(node.size, span)?;
-        Ok(node)
+        // Its value is that of the anchor, its place is here: two rules that are one value are
+        // still two.
+        let (kind, size) = (node.kind.clone(), node.size);
+        Ok(Arc::new(Node { span, kind, size }))
     }
 
     /// Whether a tag makes its value text.
@@ -423,7 +442,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
 
     fn mapping(&mut self, depth: usize) -> Result<(Vec<Entry>, u32), Failed> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut merged: Vec<Arc<Node>> = Vec::new();
+        let mut merged: Option<(Span, Arc<Node>)> = None;
         let mut known: HashMap<String, Span> = HashMap::new();
         let mut end = 0;
         loop {
@@ -450,7 +469,15 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 continue;
             };
             if merge {
-                merged.push(value);
+                if let Some((first, _)) = &merged {
+                    let problem = Problem::error(key.span, "`<<` is given twice")
+                        .label("again here")
+                        .related(*first, "first here")
+                        .help("one of them merges several mappings: `<<: [*a, *b]`");
+                    cx.at(key.text(), || cx.report(problem));
+                } else {
+                    merged = Some((key.span, value));
+                }
                 continue;
             }
             if let Some(first) = known.insert(scalar.text.clone(), key.span) {
@@ -470,7 +497,7 @@ impl<'t, T: Input> Reader<'_, 't, T> {
                 value,
             });
         }
-        for node in merged {
+        if let Some((_, node)) = merged {
             self.merge(&node, &mut entries, &mut known);
         }
         Ok((entries, end))

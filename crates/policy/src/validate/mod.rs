@@ -18,6 +18,7 @@ mod level;
 mod name;
 mod names;
 mod path;
+mod pattern;
 mod recorded;
 mod rules;
 mod selector;

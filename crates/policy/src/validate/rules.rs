@@ -1,11 +1,9 @@
 //! Process and file rules.
 
-use karmor_abi::{limits::PATH_BYTES, op::Object};
+use std::sync::Arc;
 
-use super::{conflict::Seen, level::Level, path};
+use super::{conflict::Seen, level::Level, path, pattern};
 use crate::{
-    diagnostic::quote,
-    glob::Glob,
     manifest::{
         Span, Spanned,
         context::{Context, Problem},
@@ -14,7 +12,7 @@ use crate::{
             Attributed, Attributes, FileSection, FromSource, List, ProcessPath, ProcessSection,
         },
     },
-    model::{Action, Family, NotEnforced, Rule, Target},
+    model::{Action, Family, Narrowed, NotEnforced, Rule, Target},
 };
 
 /// Most items of `allowedArgs`.
@@ -24,19 +22,6 @@ const ALLOWED_ARGS: usize = 20;
 /// enforced: no executable has this path, so the rule matches nothing, and its family is
 /// restricted all the same.
 const NO_EXECUTABLE: &str = "/";
-
-const OBJECTS: [(&str, Object); 3] = [
-    ("@anonymous", Object::Anonymous),
-    ("@unreachable", Object::Unreachable),
-    ("@too-long", Object::TooLong),
-];
-
-pub(super) fn object_name(object: Object) -> &'static str {
-    OBJECTS
-        .iter()
-        .find(|(_, o)| *o == object)
-        .map_or("@", |(name, _)| name)
-}
 
 /// What a rule says besides its target.
 #[derive(Default)]
@@ -64,7 +49,7 @@ impl<'c, 't> Rules<'c, 't> {
             cx,
             rules: Vec::new(),
             not_enforced: Vec::new(),
-            seen: Seen::default(),
+            seen: Seen::new(),
             written: 0,
         }
     }
@@ -94,6 +79,7 @@ impl<'c, 't> Rules<'c, 't> {
             field: self.cx.field(),
             why: why.to_owned(),
             location: self.cx.location(span),
+            rule: None,
         });
     }
 
@@ -133,7 +119,7 @@ impl<'c, 't> Rules<'c, 't> {
             "matchPatterns",
             section.match_patterns.as_ref(),
             |rules, rule| {
-                let target = cx.at("pattern", || pattern(&rule.pattern, cx));
+                let target = cx.at("pattern", || pattern::target(&rule.pattern, cx));
                 let modifiers = Modifiers {
                     owner_only: rule.owner_only.as_ref(),
                     attributes: rule.attributes(),
@@ -187,7 +173,7 @@ impl<'c, 't> Rules<'c, 't> {
             "matchPatterns",
             section.match_patterns.as_ref(),
             |rules, rule| {
-                let target = cx.at("pattern", || pattern(&rule.pattern, cx));
+                let target = cx.at("pattern", || pattern::target(&rule.pattern, cx));
                 let modifiers = Modifiers {
                     read_only: rule.read_only.as_ref(),
                     owner_only: rule.owner_only.as_ref(),
@@ -270,6 +256,7 @@ impl<'c, 't> Rules<'c, 't> {
     ) {
         let level = above.below(modifiers.attributes, self.cx);
         let sources = sources(modifiers.from_source, self.cx);
+        let parts = self.not_enforced.len();
         let narrowed = self.modifiers_not_enforced(modifiers, level.action);
         let (Some(target), Some(sources)) = (target, sources) else {
             return;
@@ -285,6 +272,14 @@ impl<'c, 't> Rules<'c, 't> {
             location: self.cx.location(span),
         };
         if narrowed {
+            let is_applied = rule.action != Action::Audit;
+            let narrowed = Arc::new(Narrowed {
+                written: rule.clone(),
+                applied: is_applied.then_some(self.rules.len()),
+            });
+            for part in &mut self.not_enforced[parts..] {
+                part.rule = Some(Arc::clone(&narrowed));
+            }
             match rule.action {
                 Action::Block => {
                     rule.read_only = false;
@@ -363,82 +358,4 @@ fn directory(
         path,
         recursive: recursive.is_some_and(|b| b.value),
     })
-}
-
-fn pattern(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Target> {
-    if pattern.starts_with('@') {
-        if let Some((_, object)) = OBJECTS.iter().find(|(name, _)| *name == pattern.value) {
-            return Some(Target::Object(*object));
-        }
-        let problem = Problem::error(
-            pattern.span,
-            format!("no objects are named {}", quote(pattern)),
-        );
-        cx.report(problem.allowed(pattern, OBJECTS.map(|(name, _)| name)));
-        return None;
-    }
-    let problem = glob_problem(pattern);
-    if let Some(problem) = problem {
-        cx.report(problem);
-        return None;
-    }
-    Some(Target::Glob(pattern.value.clone()))
-}
-
-fn glob_problem(pattern: &Spanned<String>) -> Option<Problem> {
-    let span = pattern.span;
-    let quoted = quote(pattern);
-    if pattern.is_empty() {
-        return Some(Problem::error(span, "the pattern is empty"));
-    }
-    if pattern.len() > PATH_BYTES {
-        let message = format!(
-            "the pattern has {} bytes, more than {PATH_BYTES}",
-            pattern.len()
-        );
-        return Some(Problem::error(span, message));
-    }
-    if let Some(c) = pattern.chars().find(|c| c.is_control()) {
-        let message = format!(
-            "the character {} is not allowed here",
-            quote(&c.to_string())
-        );
-        return Some(Problem::error(span, message));
-    }
-    if let Err(error) = Glob::parse(pattern) {
-        let before = pattern.get(..error.offset);
-        let at = before.map_or(error.offset, |t| t.chars().count()) + 1;
-        let message = format!("{quoted} is not a pattern: {}", error.kind);
-        return Some(Problem::error(span, message).label(format!("character {at} of the pattern")));
-    }
-    // Paths are absolute and have neither empty components nor dots, nor a slash at the end.
-    if !pattern.starts_with('/') && !pattern.starts_with("**") && !pattern.starts_with('{') {
-        let problem = Problem::error(
-            span,
-            format!("{quoted} never matches: every path starts with `/`"),
-        );
-        let rest = pattern.trim_start_matches(['*', '.', '/']);
-        return Some(if pattern.starts_with('*') {
-            problem.suggestion(format!("/**{}", pattern.trim_start_matches('*')))
-        } else {
-            problem.suggestion(format!("/**/{rest}"))
-        });
-    }
-    let dots = [".", ".."]
-        .iter()
-        .any(|dots| pattern.split('/').any(|c| c == *dots));
-    if dots || pattern.contains("//") {
-        let message = format!("{quoted} never matches: no path has `.`, `..` or `//` in it");
-        return Some(Problem::error(span, message));
-    }
-    if pattern.ends_with('/') && !pattern.ends_with("\\/") {
-        return Some(
-            Problem::error(
-                span,
-                format!("{quoted} never matches: no path ends with a slash"),
-            )
-            .suggestion(format!("{}**", pattern.value)),
-        );
-    }
-    None
 }

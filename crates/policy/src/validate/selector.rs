@@ -28,6 +28,9 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
         if let Some(labels) = &selector.match_labels {
             cx.at("matchLabels", || {
                 each_label(labels, cx, |key, value| {
+                    if key.value == CONTAINER_NAME && labels.0.len() > 1 {
+                        beside_others(key, value, cx);
+                    }
                     terms.extend(pod_term(key, value, cx))
                 });
             });
@@ -53,6 +56,7 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
             },
         );
         terms.extend(expressions.terms());
+        contradiction(&terms, selector.span, cx);
         Selector { terms }
     })
 }
@@ -83,10 +87,56 @@ pub(super) fn cluster(selector: Option<&Spanned<ClusterSelector>>, cx: &Context<
                 );
             },
         );
-        Selector {
-            terms: expressions.terms(),
-        }
+        let terms = expressions.terms();
+        contradiction(&terms, selector.span, cx);
+        Selector { terms }
     })
+}
+
+/// Warns of terms that no container can satisfy together.
+fn contradiction(terms: &[Term], span: Span, cx: &Context<'_>) {
+    let wanted = |term: &Term| match term {
+        Term::Label { key, value } => Some((key.clone(), value.clone())),
+        _ => None,
+    };
+    let wanted: Vec<_> = terms.iter().filter_map(wanted).collect();
+    let mut unwanted: &[(String, String)] = &[];
+    let mut unwanted_namespaces: &[String] = &[];
+    for term in terms {
+        match term {
+            Term::LabelNotIn(labels) => unwanted = labels,
+            Term::NamespaceNotIn(names) => unwanted_namespaces = names,
+            _ => {}
+        }
+    }
+    let other_value = |(key, value): &(String, String)| {
+        let mut wanted = wanted.iter();
+        wanted.any(|(wanted, other)| wanted == key && other != value)
+    };
+    let why = terms.iter().find_map(|term| match term {
+        Term::Label { key, value } => {
+            let label = (key.clone(), value.clone());
+            unwanted.contains(&label).then(|| {
+                format!(
+                    "{} is wanted and excluded",
+                    quote(&format!("{key}={value}"))
+                )
+            })
+        }
+        Term::LabelIn(labels) => labels
+            .iter()
+            .all(|label| unwanted.contains(label) || other_value(label))
+            .then(|| "every label of `In` is excluded".to_owned()),
+        Term::NamespaceIn(names) => names
+            .iter()
+            .all(|name| unwanted_namespaces.contains(name))
+            .then(|| "every namespace of `In` is excluded".to_owned()),
+        _ => None,
+    });
+    if let Some(why) = why {
+        let message = format!("the selector selects nothing: {why}");
+        cx.report(Problem::warning(span, message));
+    }
 }
 
 pub(super) fn node(
@@ -164,22 +214,38 @@ fn node_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -
         return names(value, value, cx).map(Term::HostName);
     }
     if HOST_NAME_PATTERNS.contains(&key.as_str()) {
-        let text = if value.value == "*" { ".*" } else { value };
-        return pattern(text, value.span, cx).map(Term::HostNameRegex);
+        // As these policies have always been read, a `*` stands for any text, never for a
+        // repetition: `*-prod` is written more often than a regular expression.
+        return pattern(&value.replace('*', ".*"), value, cx).map(Term::HostNameRegex);
     }
-    if key.value == CONTAINER_NAME {
-        cx.report(Problem::warning(
-            key.span,
-            format!(
-                "{} is a label of containers; no host carries it",
-                quote(key)
-            ),
-        ));
-    }
+    let message = if key.value == CONTAINER_NAME {
+        "is a label of containers; no host carries it"
+    } else {
+        "is carried by no host: it has no labels but its name"
+    };
+    let message = format!("{} {message}", quote(key));
+    let name = HOST_NAMES[0];
+    cx.report(
+        Problem::warning(key.span, message)
+            .help(format!("to select hosts, use `{name}`; `*` selects all")),
+    );
     Some(Term::Label {
         key: key.value.clone(),
         value: value.value.clone(),
     })
+}
+
+/// Warns of a container's name among other labels. In Kubernetes it is often there, in brackets.
+fn beside_others(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) {
+    let text = value.trim();
+    if !matches!(text, "" | "*") && !text.starts_with('[') {
+        let message = format!("{} stands beside other labels", quote(key));
+        cx.report(
+            Problem::warning(key.span, message)
+                .label("KubeArmor refuses this outside Kubernetes")
+                .help("here all labels must hold; keep one of them, or write the name in brackets"),
+        );
+    }
 }
 
 /// `[a, b]`, or `*`, or a regular expression.
@@ -192,7 +258,7 @@ fn container_name(value: &Spanned<String>, cx: &Context<'_>) -> Option<NameMatch
         // Empty items are ignored, and nothing but empty items is no condition.
         Some(items) if items.split(',').all(|item| item.trim().is_empty()) => Some(NameMatch::Any),
         Some(items) => names(value, items, cx),
-        None => pattern(text, value.span, cx).map(NameMatch::Regex),
+        None => pattern(text, value, cx).map(NameMatch::Regex),
     }
 }
 
@@ -224,7 +290,8 @@ fn names(value: &Spanned<String>, items: &str, cx: &Context<'_>) -> Option<NameM
     Some(NameMatch::OneOf(names))
 }
 
-fn pattern(text: &str, span: Span, cx: &Context<'_>) -> Option<Pattern> {
+/// The regular expression `text`, which was written as `value`.
+fn pattern(text: &str, value: &Spanned<String>, cx: &Context<'_>) -> Option<Pattern> {
     match Regex::new(text) {
         Ok(regex) => Some(Pattern(regex)),
         Err(error) => {
@@ -232,10 +299,10 @@ fn pattern(text: &str, span: Span, cx: &Context<'_>) -> Option<Pattern> {
             let error = quote(&error.to_string());
             let message = format!(
                 "{} is not a regular expression: {}",
-                quote(text),
+                quote(value),
                 error.trim_matches('`')
             );
-            cx.report(Problem::error(span, message));
+            cx.report(Problem::error(value.span, message));
             None
         }
     }

@@ -15,9 +15,10 @@ use crate::{
 
 /// Check policy files and show all their problems
 ///
-/// Every problem is shown with its place, what is allowed and what was probably meant. Exits with 3
-/// when there is an error; warnings alone are no failure. A file without a policy is an error if it
-/// is named, and a warning if it is found in a directory.
+/// Every problem is shown with its place, what is allowed and what was probably meant. Each policy is
+/// compiled as the daemon would, alone, since patterns may be too complex. Exits with 3 when there is
+/// an error, with 1 when the only errors are files that cannot be read; warnings alone are no failure.
+/// A file without a policy is an error if it is named, and a warning if it is found in a directory.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Files, directories, or - for standard input
@@ -76,9 +77,17 @@ struct NotEnforcedView<'a> {
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let mut files = policy_file::read_all(&self.files)?;
+        let mut files = policy_file::read_all(&self.files);
         files.iter_mut().for_each(expect_policies);
-        let total = |severity| files.iter().map(|file| file.count(severity)).sum::<usize>();
+        files
+            .iter_mut()
+            .for_each(|file| file.report.refuse_uncompilable());
+        let total = |severity| {
+            files
+                .iter()
+                .map(|file| file.report.count(severity))
+                .sum::<usize>()
+        };
         let (errors, warnings) = (total(Severity::Error), total(Severity::Warning));
         match self.output {
             Output::Json => ui.json(&Checked {
@@ -89,7 +98,11 @@ impl Args {
             })?,
             Output::Text => {
                 for file in &files {
-                    ui.data(&file.report.render(&file.text, Style::Coloured))?;
+                    match &file.unreadable {
+                        // There is no text of which to show a part.
+                        Some(error) => ui.error(error),
+                        None => ui.data(&file.report.render(&file.text, Style::Coloured))?,
+                    }
                 }
             }
         }
@@ -104,12 +117,18 @@ impl Args {
             count(errors, "error", "errors"),
             count(warnings, "warning", "warnings"),
         ));
-        if errors == 0 {
-            Ok(())
-        } else {
-            Err(CommandError::silent(Exit::PolicyInvalid))
+        match files.iter().filter_map(exit).max() {
+            None => Ok(()),
+            Some(exit) => Err(CommandError::silent(exit)),
         }
     }
+}
+
+/// What a file with errors makes of the command.
+fn exit(file: &PolicyFile) -> Option<Exit> {
+    let unreadable = file.unreadable.as_ref().map(|error| error.exit);
+    let invalid = file.report.has_errors().then_some(Exit::PolicyInvalid);
+    unreadable.or(invalid)
 }
 
 fn view(file: &PolicyFile) -> FileView<'_> {

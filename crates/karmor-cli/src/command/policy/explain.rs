@@ -9,7 +9,8 @@ use karmor_abi::{
 use karmor_policy::{
     alias::Aliases,
     explain::{Query, explain},
-    model::Posture,
+    model::{Kind, Policy, Posture},
+    select::WorkloadKind,
 };
 
 use crate::{
@@ -24,7 +25,8 @@ use crate::{
 ///
 /// Shows the verdict, the rule that decides with its file and line, and every other rule about the
 /// same object with the reason why it does not. All policies are taken to apply to the workload in
-/// question, whatever they select.
+/// question, whatever they select; but those of containers and those of hosts are never about the
+/// same process. An exec opens its file first, so it is refused where opening is.
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("access").required(true))]
 pub(crate) struct Args {
@@ -54,6 +56,14 @@ pub(crate) struct Args {
     /// The executable that started that one
     #[arg(long, value_name = "EXE")]
     parent: Option<String>,
+
+    /// A process of the host does it, not one of a container; taken so if all policies are hosts'
+    #[arg(long)]
+    host: bool,
+
+    /// The root has directories where others have the links /bin, /lib and so on into /usr
+    #[arg(long)]
+    no_merged_usr: bool,
 
     /// The user that does it
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -99,12 +109,16 @@ impl From<PostureArg> for Posture {
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let query = self.query()?;
+        let mut query = self.query()?;
         let files = policy_file::read_valid(ui, &self.files)?;
         let policies: Vec<_> = files
             .into_iter()
             .flat_map(|file| file.report.policies)
             .collect();
+        let are_host = |policies: &[Policy]| policies.iter().all(|p| p.kind == Kind::Host);
+        if self.host || (!policies.is_empty() && are_host(&policies)) {
+            query.workload = WorkloadKind::Host;
+        }
         let explanation = explain(&policies, &query);
         match self.output {
             Output::Json => ui.json(&explanation),
@@ -126,6 +140,12 @@ impl Args {
         } else {
             absolute(object)?;
         }
+        for path in self.from.iter().chain(&self.parent).chain(&self.exec) {
+            if path == "/" {
+                let message = "`/` is a directory: nothing is executed by this name";
+                return Err(CommandError::message(Exit::Usage, message));
+            }
+        }
         for path in self.from.iter().chain(&self.parent) {
             absolute(path)?;
         }
@@ -136,9 +156,11 @@ impl Args {
             parent: self.parent.clone(),
             uid: self.uid,
             owner: self.owner,
+            workload: WorkloadKind::Container,
             posture: self.posture.into(),
             // What the daemon assumes of every root as well.
             aliases: Aliases::merged_usr(),
+            has_links: !self.no_merged_usr,
         })
     }
 }
