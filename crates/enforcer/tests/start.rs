@@ -4,14 +4,14 @@ use std::process::{Command, Output};
 
 /// Reads every setting, then finds nothing to remove.
 fn unload(variables: &[(&str, &str)]) -> Output {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     Command::new(env!("CARGO_BIN_EXE_karmor-enforcer"))
         .arg("unload")
         .env_clear()
         .env("BPFFSPATH", dir.path())
         .envs(variables.iter().copied())
         .output()
-        .unwrap()
+        .expect("it starts")
 }
 
 #[test]
