@@ -41,6 +41,12 @@ fn reference(id: &PolicyId) -> PolicyRef {
     }
 }
 
+/// Whether nothing but their origin tells two policies apart.
+fn is_named_as(one: &ListedPolicy, other: &ListedPolicy) -> bool {
+    let name = |policy: &ListedPolicy| reference(&policy.id);
+    name(one) == name(other)
+}
+
 fn wanted(policy: Option<PolicyRef>) -> Result<Reference, Status> {
     let policy = policy.unwrap_or_default();
     if policy.name.is_empty() {
@@ -325,9 +331,12 @@ impl Control for Api {
         let found = self.ask(asker, move |core| core.find(&wanted)).await?;
         match found.as_slice() {
             [] => Err(Status::not_found(format!("there is no policy `{name}`"))),
-            [one] => Ok(Response::new(GetPolicyResponse {
-                policy: Some(describe(one, true)),
-            })),
+            [one, others @ ..] if others.iter().all(|other| is_named_as(other, one)) => {
+                Ok(Response::new(GetPolicyResponse {
+                    policy: Some(describe(one, true)),
+                    others: others.iter().map(|other| describe(other, true)).collect(),
+                }))
+            }
             many => {
                 let names: Vec<String> = many
                     .iter()

@@ -751,6 +751,40 @@ async fn a_denial_reaches_those_who_listen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_from_two_places_is_shown_from_both() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let file = daemon.dir.path().join("policies/p.yaml");
+    std::fs::write(&file, block("p", "/bin/a")).unwrap();
+    while daemon.list().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.apply(&block("p", "/bin/b")).await;
+    let elsewhere = block("p", "/bin/c").replace("name: p", "name: q\n  namespace: other");
+    daemon.apply(&elsewhere).await;
+    daemon.apply(&elsewhere.replace("other", "default")).await;
+
+    let mut client = ControlClient::new(daemon.channel().await);
+    let mut get = async |name: &str| {
+        let policy = Some(PolicyRef {
+            name: name.into(),
+            ..PolicyRef::default()
+        });
+        let answer = client.get_policy(GetPolicyRequest { policy }).await;
+        answer.map(tonic::Response::into_inner)
+    };
+    let found = get("p").await.unwrap();
+    let mut found: Vec<_> = found.policy.into_iter().chain(found.others).collect();
+    found.sort_by_key(|policy| policy.source != "grpc");
+    assert_eq!(found.len(), 2);
+    assert!(found[0].text.contains("/bin/b"), "{}", found[0].text);
+    assert!(found[1].text.contains("/bin/a"), "{}", found[1].text);
+    assert_eq!(found[1].source, file.display().to_string());
+    let error = get("q").await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reflection_is_for_old_and_new_clients() {
     use tonic_reflection::pb;
 

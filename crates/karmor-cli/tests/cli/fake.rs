@@ -170,15 +170,12 @@ impl Control for Service {
         request: Request<GetPolicyRequest>,
     ) -> Result<Response<GetPolicyResponse>, Status> {
         let name = request.into_inner().policy.unwrap_or_default().name;
-        let policy = self
-            .state()
-            .policies
-            .iter()
-            .find(|policy| policy.name == name)
-            .cloned();
-        match policy {
+        let state = self.state();
+        let mut policies = state.policies.iter().filter(|policy| policy.name == name);
+        match policies.next() {
             Some(policy) => Ok(Response::new(GetPolicyResponse {
-                policy: Some(policy),
+                policy: Some(policy.clone()),
+                others: policies.cloned().collect(),
             })),
             None => Err(Status::not_found("no such policy")),
         }

@@ -279,6 +279,38 @@ fn get_shows_one_and_its_text_comes_back_as_it_went() {
 }
 
 #[test]
+fn get_shows_a_policy_from_everywhere_it_came_from() {
+    let daemon = listed();
+    let again = Policy {
+        source: "grpc".into(),
+        text: POLICY.replace("/usr/bin/apt", "/usr/bin/dpkg"),
+        ..daemon.state().policies[0].clone()
+    };
+    daemon.state().policies.push(again);
+    let get = |output: &str| {
+        let args = ["vm", "policy", "get", "block-apt", "-o", output];
+        let ran = run(&[&args[..], &["--socket", daemon.socket()]].concat());
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    let text = get("text");
+    let expected = format!(
+        "# from /etc/karmor/policies/apt.yaml\n{POLICY}---\n# from grpc\n{}",
+        POLICY.replace("/usr/bin/apt", "/usr/bin/dpkg")
+    );
+    assert_eq!(text, expected);
+    let table = get("table");
+    assert!(
+        table.contains("Source:       grpc\n") && table.contains("\n\nKind:"),
+        "{table}"
+    );
+    let json: Vec<Policy> = serde_json::from_str(&get("json")).unwrap();
+    let known = daemon.state().policies.clone();
+    assert_eq!(json, [known[0].clone(), known[2].clone()]);
+    assert!(get("yaml").starts_with("- "));
+}
+
+#[test]
 fn the_rest_of_what_is_not_enforced_is_a_number() {
     let parts = vec![
         NotEnforced {

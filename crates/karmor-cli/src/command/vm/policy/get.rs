@@ -13,6 +13,9 @@ use crate::{
 };
 
 /// Show a policy of the daemon
+///
+/// One that came from several places, such as a file and `karmor vm policy add`, is shown as often:
+/// in JSON and YAML as a list then.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Its name, or NAMESPACE/NAME
@@ -59,12 +62,28 @@ impl Args {
                     _ => call_failed(&address, &status),
                 })
         })?;
-        let policy = answer.into_inner().policy.ok_or_else(|| self.not_found())?;
+        let answer = answer.into_inner();
+        let policy = answer.policy.ok_or_else(|| self.not_found())?;
+        if answer.others.is_empty() {
+            return match self.output {
+                Output::Json => ui.json(&policy),
+                Output::Yaml => ui.yaml(&policy),
+                Output::Table => ui.data(&lines(&policy)),
+                Output::Text => ui.data(&ended(policy.text)),
+            };
+        }
+        let policies: Vec<Policy> = std::iter::once(policy).chain(answer.others).collect();
         match self.output {
-            Output::Json => ui.json(&policy),
-            Output::Yaml => ui.yaml(&policy),
-            Output::Table => ui.data(&lines(&policy)),
-            Output::Text => ui.data(&ended(policy.text)),
+            Output::Json => ui.json(&policies),
+            Output::Yaml => ui.yaml(&policies),
+            Output::Table => {
+                let blocks: Vec<String> = policies.iter().map(lines).collect();
+                ui.data(&blocks.join("\n"))
+            }
+            Output::Text => {
+                let texts: Vec<String> = policies.into_iter().map(with_origin).collect();
+                ui.data(&texts.join("---\n"))
+            }
         }
     }
 
@@ -79,6 +98,15 @@ fn ended(mut text: String) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The text, and a comment that says whose it is.
+fn with_origin(policy: Policy) -> String {
+    format!(
+        "# from {}\n{}",
+        printable(&policy.source),
+        ended(policy.text)
+    )
 }
 
 fn lines(policy: &Policy) -> String {
