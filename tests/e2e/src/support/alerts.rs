@@ -19,7 +19,7 @@ const CONNECTED: &str = "connected to";
 /// daemon has taken them up.
 const SETTLE: Duration = Duration::from_millis(500);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running `karmor logs`; it ends with this value.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub const SOCKET: &str = "/run/karmor/karmor.sock";
 const PROGRAM: &str = "karmor-enforcer";
 
 /// Loading programs means verifying them, which takes a while under emulation.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running daemon. When this value goes, the daemon is killed and what it left in the kernel is
 /// unloaded.
