@@ -202,6 +202,10 @@ pub struct Index {
     tables: HashMap<Key, Table>,
     switched: Vec<Switched>,
     serial: u64,
+    /// Changes so far that stood.
+    version: u64,
+    /// What did not compile, since the last change.
+    refused: HashMap<Key, Arc<CompileError>>,
 }
 
 /// What a list says about a workload.
@@ -228,6 +232,8 @@ impl Index {
             tables: HashMap::new(),
             switched: Vec::new(),
             serial: 0,
+            version: 0,
+            refused: HashMap::new(),
         }
     }
 
@@ -257,6 +263,7 @@ impl Index {
         backend: &mut dyn Backend,
         changes: Vec<Change>,
     ) -> Result<(), IndexError> {
+        self.refused.clear();
         let mut undo = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
@@ -288,9 +295,26 @@ impl Index {
             // this can only fail if the kernel refuses what it accepted before, which shows in
             // their status.
             let _ = self.reconcile(backend);
+        } else {
+            self.version += 1;
         }
         self.forget_unused();
         outcome
+    }
+
+    /// Counts the changes that stood.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Tries again to give workloads what they should have, where that failed.
+    pub fn heal(&mut self, backend: &mut dyn Backend) {
+        let ill = self.members.iter().filter(|(_, m)| m.error.is_some());
+        let ill: Vec<u32> = ill.map(|(number, _)| *number).collect();
+        // What still fails is in their status.
+        let _ = self.reconcile_some(backend, &ill);
+        self.forget_unused();
     }
 
     /// Adds a workload, with its policies. The host has no cgroup. May be repeated, with the same
@@ -501,6 +525,9 @@ impl Index {
             let wanted = self.wanted(member);
             if member.key.as_ref() != Some(&wanted) {
                 groups.entry(wanted).or_default().push(*number);
+            } else if let Some(member) = self.members.get_mut(number) {
+                // What went wrong was undone.
+                member.error = None;
             }
         }
         let mut outcome = Ok(());
@@ -533,7 +560,7 @@ impl Index {
         } else {
             Some(self.compiled(key).map_err(|source| IndexError::Compile {
                 workload: workload.clone(),
-                source: Arc::new(source),
+                source,
             })?)
         };
         if let Err(source) = backend.apply(numbers, table.as_ref().map(|t| &t.compiled)) {
@@ -574,9 +601,13 @@ impl Index {
         several(&names.collect::<Vec<_>>())
     }
 
-    fn compiled(&self, key: &Key) -> Result<Table, CompileError> {
+    fn compiled(&mut self, key: &Key) -> Result<Table, Arc<CompileError>> {
         if let Some(table) = self.tables.get(key) {
             return Ok(table.clone());
+        }
+        // It may have taken seconds to find out.
+        if let Some(error) = self.refused.get(key) {
+            return Err(Arc::clone(error));
         }
         let policies = self
             .policies
@@ -584,7 +615,11 @@ impl Index {
             .filter(|l| key.serials.contains(&l.serial))
             .map(|l| Arc::clone(&l.policy));
         let effective = Effective::new(policies, key.posture, key.aliases.clone());
-        let compiled = compile(&effective)?;
+        let compiled = compile(&effective).map_err(|error| {
+            let error = Arc::new(error);
+            self.refused.insert(key.clone(), Arc::clone(&error));
+            error
+        })?;
         Ok(Table {
             compiled: Arc::new(compiled),
             effective: Arc::new(effective),

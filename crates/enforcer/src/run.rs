@@ -43,7 +43,7 @@ use crate::{
 /// How often losses are looked for.
 const LOSS_CHECK: Duration = Duration::from_secs(1);
 
-/// How often policy files that could not be put in force are tried again.
+/// How often what could not be put in force is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// How long clients may take to leave when the daemon stops.
@@ -262,7 +262,7 @@ async fn follow_files(files: Directory, engine: Engine) {
         let mut tick = tokio::time::interval(AGAIN);
         loop {
             tick.tick().await;
-            if engine.ask(|core| core.finish_files()).await.is_err() {
+            if engine.ask(|core| core.retry()).await.is_err() {
                 return;
             }
         }

@@ -116,7 +116,10 @@ fn parse(text: &str, from: &str) -> CommandResult<Address> {
 
 /// Runs a future on a runtime made for it.
 pub(crate) fn block_on<T>(future: impl Future<Output = CommandResult<T>>) -> CommandResult<T> {
-    tokio::runtime::Builder::new_current_thread()
+    // The connection has a thread of its own: it answers the daemon's pings also while whoever reads
+    // the output, a pager say, takes its time.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| {

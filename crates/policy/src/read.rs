@@ -62,7 +62,8 @@ impl Report {
     pub fn refuse_uncompilable(&mut self) {
         let policies = std::mem::take(&mut self.policies);
         let names = std::mem::take(&mut self.names);
-        for (policy, place) in policies.into_iter().zip(names) {
+        let texts = std::mem::take(&mut self.texts);
+        for ((policy, place), text) in policies.into_iter().zip(names).zip(texts) {
             let policy = Arc::new(policy);
             let alone = [Arc::clone(&policy)];
             let effective = Effective::new(alone, Posture::default(), Aliases::merged_usr());
@@ -71,6 +72,7 @@ impl Report {
                     drop(effective);
                     self.policies.push(Arc::unwrap_or_clone(policy));
                     self.names.push(place);
+                    self.texts.push(text);
                 }
                 Err(error) => {
                     let help = format!(

@@ -61,16 +61,19 @@ pub struct Core {
     unnumbered: BTreeMap<String, (Arc<Container>, String)>,
     /// What is wrong with files of the watched directory, and with itself.
     complaints: BTreeMap<PathBuf, String>,
-    /// Changes of files that are sound, but could not be put in force.
-    unfinished: BTreeMap<PathBuf, FileChange>,
+    /// Changes of files that are sound, but could not be put in force; with the version of the index
+    /// that was in the way, if it was that.
+    unfinished: BTreeMap<PathBuf, (FileChange, Option<u64>)>,
 }
 
 /// Why what a file says is not in force.
 enum Unfit {
     /// It is nothing to put in force.
     Text(String),
-    /// Not possible at the moment.
-    Index(IndexError),
+    /// It is not possible beside the other policies.
+    Others(String),
+    /// The backend refused.
+    Backend(String),
 }
 
 impl From<String> for Unfit {
@@ -81,7 +84,11 @@ impl From<String> for Unfit {
 
 impl From<IndexError> for Unfit {
     fn from(error: IndexError) -> Self {
-        Self::Index(error)
+        let why = error_text(&error);
+        match error {
+            IndexError::Compile { .. } => Self::Others(why),
+            IndexError::Backend { .. } => Self::Backend(why),
+        }
     }
 }
 
@@ -356,13 +363,14 @@ impl Core {
                 continue;
             };
             let path = change.path.clone();
-            let mut why = match unfit {
-                Unfit::Text(why) => why,
-                Unfit::Index(error) => {
-                    self.unfinished.insert(path.clone(), change);
-                    error_text(&error)
-                }
+            let (mut why, again) = match unfit {
+                Unfit::Text(why) => (why, None),
+                Unfit::Others(why) => (why, Some(Some(self.index.version()))),
+                Unfit::Backend(why) => (why, Some(None)),
             };
+            if let Some(version) = again {
+                self.unfinished.insert(path.clone(), (change, version));
+            }
             if !self.ids_of(&path).is_empty() {
                 why.push_str("; its last good version stays in force");
             }
@@ -373,10 +381,15 @@ impl Core {
         }
     }
 
-    /// Tries again what the backend refused, or other policies made impossible.
-    pub fn finish_files(&mut self) {
-        let unfinished = std::mem::take(&mut self.unfinished);
-        self.files(unfinished.into_values().collect());
+    /// Tries again what the backend refused, and files that other policies were in the way of, if
+    /// those have changed since.
+    pub fn retry(&mut self) {
+        self.index.heal(&mut *self.backend);
+        let version = self.index.version();
+        let due = |(_, in_the_way): &(FileChange, Option<u64>)| *in_the_way != Some(version);
+        let unfinished = self.unfinished.extract_if(.., |_, entry| due(entry));
+        let changes = unfinished.map(|(_, (change, _))| change).collect();
+        self.files(changes);
     }
 
     fn file_gone(&mut self, path: &PathBuf) -> Result<(), Unfit> {
@@ -420,7 +433,8 @@ impl Core {
         }
         let added = reading.documents.len().saturating_sub(old.len());
         if self.index.policies().len() + added > POLICIES {
-            return Err(format!("there are {POLICIES} policies already").into());
+            let why = format!("there are {POLICIES} policies already");
+            return Err(Unfit::Others(why));
         }
         let mut kept = BTreeSet::new();
         let mut changes = Vec::new();
@@ -468,6 +482,7 @@ impl Core {
             RuntimeEvent::Ended(key) => self.ended(&key),
             RuntimeEvent::Listed(keys) => {
                 let listed: BTreeSet<String> = keys.into_iter().collect();
+                self.unnumbered.retain(|key, _| listed.contains(key));
                 let known = self.numbers.known().map(|(key, _)| key.to_owned());
                 let others: Vec<String> = known.filter(|key| !listed.contains(key)).collect();
                 others.iter().for_each(|key| self.ended(key));
@@ -478,13 +493,11 @@ impl Core {
     fn running(&mut self, mut container: Container) {
         let key = container.key();
         // Started anew without a word about its end.
-        if let Some(known) = self.numbers.get(&key)
-            && !known.cgroups.contains(&container.cgroup)
-        {
+        let known = self.numbers.get(&key);
+        if known.is_some_and(|known| known.is_before(&container)) {
             self.ended(&key);
         }
-        let (cgroup, aliases) = (&container.cgroup, container.aliases.as_ref());
-        let numbered = match self.numbers.assign(&key, cgroup, aliases) {
+        let numbered = match self.numbers.assign(&container) {
             Ok(numbered) => numbered,
             Err(error) => {
                 warn!(container = container.name, %error, "container is not protected");

@@ -177,6 +177,7 @@ fn a_container_that_moved_keeps_its_number_and_one_that_was_restarted_does_not()
     runs(&mut core, &web);
     let first = number(&core);
     let mut moved = web.clone();
+    populated(&web.cgroup.path, false);
     moved.cgroup = container(dir.path(), "elsewhere").cgroup;
     runs(&mut core, &moved);
     assert_eq!(number(&core), first);
@@ -184,12 +185,14 @@ fn a_container_that_moved_keeps_its_number_and_one_that_was_restarted_does_not()
         assert_eq!(kernel.workload(cgroup.id), Some(first));
     }
 
+    populated(&web.cgroup.path, true);
     populated(&moved.cgroup.path, false);
     core.runtime(RuntimeEvent::Ended(web.key()));
     assert_eq!(number(&core), first, "a process is left where it came from");
 
     populated(&web.cgroup.path, false);
     let mut again = web.clone();
+    again.pid = 77;
     again.cgroup = container(dir.path(), "again").cgroup;
     runs(&mut core, &again);
     assert_ne!(number(&core), first);
@@ -211,10 +214,10 @@ fn the_links_of_a_root_count_as_they_were_at_first() {
     assert!(!reading.failed(), "{}", reading.rendered);
     core.set(reading.documents.into_iter().next().unwrap());
     let mut web = container(dir.path(), "web");
-    web.aliases = Some(Aliases::observed([("/sbin", "usr/sbin")]));
+    web.aliases = Aliases::observed([("/sbin", "usr/sbin")]);
     runs(&mut core, &web);
     let before = kernel.table(number(&core)).unwrap();
-    web.aliases = Some(Aliases::observed([("/sbin", "usr/bin")]));
+    web.aliases = Aliases::observed([("/sbin", "usr/bin")]);
     runs(&mut core, &web);
     let after = kernel.table(number(&core)).unwrap();
     assert_eq!(before.words, after.words);
@@ -327,8 +330,44 @@ fn a_file_that_could_not_be_put_in_force_is_tried_again() {
         assert_eq!(core.complaints().len(), 1);
         assert_eq!(core.policies().len(), 1 - policies);
         kernel.refuse(None);
-        core.finish_files();
+        core.retry();
         assert_eq!(core.complaints(), []);
         assert_eq!(core.policies().len(), policies);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_compiled_stays_a_complaint_and_its_last_good_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut core = core(Memory::new(Capabilities::default()));
+    runs(&mut core, &container(dir.path(), "web"));
+    let policy = |rules: &str| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+             metadata: {{name: p}}\nspec:\n  file:\n    matchPatterns:\n{rules}  action: Block\n"
+        )
+    };
+    let rule = |n: usize| format!("    - pattern: /**/a{n}*/**/b{n}*/**/c{n}\n");
+    let good = policy(&rule(0));
+    let complex = policy(&(0..60).map(rule).collect::<String>());
+    for text in [&good, &complex] {
+        core.files(vec![FileChange {
+            path: "p.yaml".into(),
+            content: Some(Ok(text.clone())),
+        }]);
+    }
+    for _ in 0..3 {
+        let [(_, why)] = core.complaints().try_into().unwrap();
+        assert!(
+            why.ends_with("its last good version stays in force"),
+            "{why}"
+        );
+        assert_eq!(*core.policies()[0].loaded.text, *good);
+        assert_eq!(core.members()[0].error, None, "what it has, it has");
+        core.retry();
+    }
+    let document = read(&complex, "p.yaml").documents.remove(0);
+    for _ in 0..2 {
+        assert!(matches!(core.set(document.clone()), Done::Failed(_)));
     }
 }

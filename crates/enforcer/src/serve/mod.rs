@@ -56,7 +56,7 @@ const WINDOW_BYTES: u32 = 65_535;
 const CONCURRENCY: usize = 32;
 
 /// Calls of one TCP connection that may be under way, streams of events included.
-const STREAMS: u32 = 100;
+const STREAMS: u32 = 16;
 
 /// What the services speak for.
 #[derive(Clone, Debug)]
@@ -202,22 +202,26 @@ impl Services {
         let current = reflection().build_v1()?;
         // Older clients know no other.
         let older = reflection().build_v1alpha()?;
-        let routes = |bytes: usize| {
+        let routes = |bytes: usize, answer: usize| {
             let health = health_service.clone().max_decoding_message_size(bytes);
             let control = ControlServer::new(api.clone())
                 .max_decoding_message_size(bytes)
-                .max_encoding_message_size(ANSWER_BYTES);
+                .max_encoding_message_size(answer);
             Routes::new(health)
                 .add_service(current.clone().max_decoding_message_size(bytes))
                 .add_service(older.clone().max_decoding_message_size(bytes))
                 .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
                 .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
-                .add_service(ProbeServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(
+                    ProbeServiceServer::new(api.clone())
+                        .max_decoding_message_size(bytes)
+                        .max_encoding_message_size(answer),
+                )
                 .add_service(control)
         };
         Ok(Self {
-            known: routes(MESSAGE_BYTES),
-            strangers: routes(QUESTION_BYTES),
+            known: routes(MESSAGE_BYTES, ANSWER_BYTES),
+            strangers: routes(QUESTION_BYTES, MESSAGE_BYTES),
             health,
         })
     }

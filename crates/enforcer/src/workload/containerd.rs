@@ -74,7 +74,7 @@ const REGULARLY: Duration = Duration::from_secs(30);
 
 /// How long a look into a container's root may take. What it leads to is the container's, and may
 /// never answer.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// First and longest wait before another attempt to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -219,9 +219,8 @@ struct Session<'a> {
     channel: Channel,
     hierarchy: Hierarchy,
     events: &'a mpsc::Sender<RuntimeEvent>,
-    /// The containers whose root was looked at, by key, with their first process and what was seen
-    /// in time.
-    looked: HashMap<String, (u32, Option<Aliases>)>,
+    /// The containers whose root was looked at, by key, with their first process and what was seen.
+    looked: HashMap<String, (u32, Aliases)>,
 }
 
 impl Session<'_> {
@@ -378,7 +377,7 @@ impl Session<'_> {
     }
 
     /// The links of a container's root, from the first look at it.
-    async fn aliases(&mut self, container: &Container) -> Option<Aliases> {
+    async fn aliases(&mut self, container: &Container) -> Aliases {
         let (key, pid) = (container.key(), container.pid);
         if let Some((looked, aliases)) = self.looked.get(&key)
             && *looked == pid
@@ -393,7 +392,7 @@ impl Session<'_> {
                 "the container's root cannot be looked into and is taken for one with the usual links"
             );
         }
-        let aliases = seen.ok();
+        let aliases = seen.unwrap_or_else(|_told| Aliases::merged_usr());
         self.looked.insert(key, (pid, aliases.clone()));
         aliases
     }

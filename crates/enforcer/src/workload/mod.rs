@@ -75,10 +75,7 @@ impl Identity {
     pub fn aliases(&self) -> Aliases {
         match self {
             Self::Host => root::host_aliases(),
-            Self::Container(container) => {
-                let aliases = container.aliases.clone();
-                aliases.unwrap_or_else(Aliases::merged_usr)
-            }
+            Self::Container(container) => container.aliases.clone(),
         }
     }
 }
@@ -102,8 +99,8 @@ pub struct Container {
     pub pid: u32,
     /// The cgroup its first process is in, or above that the one that is named after it.
     pub cgroup: Cgroup,
-    /// Links in its root, once it was looked at.
-    pub aliases: Option<Aliases>,
+    /// Links in its root.
+    pub aliases: Aliases,
 }
 
 /// The runtime's namespace of what Kubernetes starts. Only root can put a container there.
@@ -159,7 +156,7 @@ impl Container {
             labels,
             pid: 0,
             cgroup: Cgroup::default(),
-            aliases: None,
+            aliases: Aliases::merged_usr(),
         }
     }
 

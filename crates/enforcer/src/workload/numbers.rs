@@ -14,7 +14,7 @@ use karmor_policy::alias::Aliases;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
-use super::cgroup::Cgroup;
+use super::{Container, cgroup::Cgroup};
 use crate::file::write_atomic;
 
 /// The numbers in use, and the next one.
@@ -36,14 +36,24 @@ struct State {
 pub struct Numbered {
     /// Its number.
     pub number: u32,
+    /// Its first process.
+    pub pid: u32,
     /// Its cgroups. One, unless its first process moved to another.
     pub cgroups: Vec<Cgroup>,
     /// The links of its root when it was first looked at. What it does to them later does not
     /// count: a process could widen its whitelist by them.
-    pub aliases: Option<Aliases>,
+    pub aliases: Aliases,
 }
 
 impl Numbered {
+    /// Whether this is a later start of the container: another first process, in a cgroup of its
+    /// own. A process that only moves to another cgroup is still the same.
+    #[must_use]
+    pub fn is_before(&self, container: &Container) -> bool {
+        let known = self.cgroups.iter().any(|own| own.id == container.cgroup.id);
+        !known && self.pid != container.pid
+    }
+
     /// Whether no process is left in its cgroups.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -136,31 +146,30 @@ impl Numbers {
         })
     }
 
-    /// The number of a container: the one it has, or a new one. Adds the cgroup to those it has,
+    /// The number of a container: the one it has, or a new one. Adds its cgroup to those it has,
     /// and keeps the links of its root unless there are some already.
     ///
     /// # Errors
     /// When there is none left, or it cannot be remembered; then nothing changed.
-    pub fn assign(
-        &mut self,
-        key: &str,
-        cgroup: &Cgroup,
-        aliases: Option<&Aliases>,
-    ) -> Result<Numbered, NumberError> {
-        let old = self.state.containers.get(key).cloned();
+    pub fn assign(&mut self, container: &Container) -> Result<Numbered, NumberError> {
+        let key = container.key();
+        let old = self.state.containers.get(&key).cloned();
         let last = self.state.last;
         let mut numbered = match &old {
             Some(known) => known.clone(),
             None => Numbered {
                 number: self.next_free().ok_or(NumberError::Full)?,
+                pid: container.pid,
                 cgroups: Vec::new(),
-                aliases: None,
+                aliases: container.aliases.clone(),
             },
         };
-        if !numbered.cgroups.contains(cgroup) {
-            numbered.cgroups.push(cgroup.clone());
+        numbered.pid = container.pid;
+        let cgroup = container.cgroup.clone();
+        match numbered.cgroups.iter_mut().find(|own| own.id == cgroup.id) {
+            Some(own) => *own = cgroup,
+            None => numbered.cgroups.push(cgroup),
         }
-        numbered.aliases = numbered.aliases.or_else(|| aliases.cloned());
         if old.as_ref() == Some(&numbered) {
             return Ok(numbered);
         }
@@ -168,12 +177,12 @@ impl Numbers {
             self.state.last = numbered.number;
         }
         let containers = &mut self.state.containers;
-        containers.insert(key.to_owned(), numbered.clone());
+        containers.insert(key.clone(), numbered.clone());
         if let Err(error) = self.save() {
             self.state.last = last;
             match old {
-                Some(old) => self.state.containers.insert(key.to_owned(), old),
-                None => self.state.containers.remove(key),
+                Some(old) => self.state.containers.insert(key, old),
+                None => self.state.containers.remove(&key),
             };
             return Err(error);
         }
@@ -237,13 +246,17 @@ impl Numbers {
 mod tests {
     use super::*;
 
-    fn cgroup(id: u64) -> Cgroup {
-        let path = PathBuf::from(format!("/sys/fs/cgroup/default/{id}"));
-        Cgroup { id, path }
+    fn container(id: &str, cgroup: u64) -> Container {
+        let mut container = Container::new("default", id, "img", None, [].into());
+        container.cgroup = Cgroup {
+            id: cgroup,
+            path: format!("/sys/fs/cgroup/default/{cgroup}").into(),
+        };
+        container
     }
 
-    fn assign(numbers: &mut Numbers, key: &str, id: u64) -> u32 {
-        numbers.assign(key, &cgroup(id), None).unwrap().number
+    fn assign(numbers: &mut Numbers, id: &str, cgroup: u64) -> u32 {
+        numbers.assign(&container(id, cgroup)).unwrap().number
     }
 
     #[test]
@@ -251,13 +264,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
         let mut numbers = Numbers::open(path.clone()).unwrap();
-        assert_eq!(assign(&mut numbers, "default/a", 10), 1);
-        assert_eq!(assign(&mut numbers, "default/b", 11), 2);
+        assert_eq!(assign(&mut numbers, "a", 10), 1);
+        assert_eq!(assign(&mut numbers, "b", 11), 2);
         numbers.release("default/b").unwrap();
         let mut numbers = Numbers::open(path).unwrap();
-        assert_eq!(assign(&mut numbers, "default/a", 10), 1);
-        assert_eq!(assign(&mut numbers, "default/c", 12), 3);
-        assert_eq!(assign(&mut numbers, "default/b", 11), 4);
+        assert_eq!(assign(&mut numbers, "a", 10), 1);
+        assert_eq!(assign(&mut numbers, "c", 12), 3);
+        assert_eq!(assign(&mut numbers, "b", 11), 4);
     }
 
     #[test]
@@ -265,19 +278,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
         let mut numbers = Numbers::open(path.clone()).unwrap();
-        let first = Aliases::observed([("/sbin", "usr/sbin")]);
-        let later = Aliases::observed([("/sbin", "usr/bin")]);
-        numbers.assign("default/a", &cgroup(10), None).unwrap();
-        numbers
-            .assign("default/a", &cgroup(10), Some(&first))
-            .unwrap();
-        numbers
-            .assign("default/a", &cgroup(20), Some(&later))
-            .unwrap();
+        let mut a = container("a", 10);
+        a.aliases = Aliases::observed([("/sbin", "usr/sbin")]);
+        let first = numbers.assign(&a).unwrap();
+        assert_eq!(first.aliases, a.aliases);
+        a.aliases = Aliases::observed([("/sbin", "usr/bin")]);
+        a.cgroup.path = "/host/sys/fs/cgroup/default/10".into();
+        numbers.assign(&a).unwrap();
+        numbers.assign(&container("a", 20)).unwrap();
         let expected = Numbered {
-            number: 1,
-            cgroups: vec![cgroup(10), cgroup(20)],
-            aliases: Some(first),
+            cgroups: vec![a.cgroup, container("a", 20).cgroup],
+            ..first
         };
         assert_eq!(numbers.get("default/a"), Some(&expected));
         let again = Numbers::open(path).unwrap();
@@ -285,15 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn a_later_start_has_another_process_in_another_cgroup() {
+        let mut numbers = Numbers::in_memory();
+        let mut a = container("a", 10);
+        a.pid = 7;
+        let known = numbers.assign(&a).unwrap();
+        for (pid, cgroup, later) in [
+            (7, 10, false),
+            (7, 20, false),
+            (8, 10, false),
+            (8, 20, true),
+        ] {
+            let mut container = container("a", cgroup);
+            container.pid = pid;
+            assert_eq!(known.is_before(&container), later, "{pid} in {cgroup}");
+        }
+    }
+
+    #[test]
     fn an_entry_is_never_shared_nor_the_hosts() {
         let mut numbers = Numbers::in_memory();
-        assign(&mut numbers, "default/a", 1);
+        assign(&mut numbers, "a", 1);
         numbers.state.last = SELF_TEST - 1;
         // SELF_TEST is taken, WORKLOADS itself shares the host's entry, and the one after it that
         // of the first.
-        assert_eq!(assign(&mut numbers, "default/b", 2), WORKLOADS + 2);
+        assert_eq!(assign(&mut numbers, "b", 2), WORKLOADS + 2);
         numbers.state.last = u32::MAX;
-        assert_eq!(assign(&mut numbers, "default/c", 3) % WORKLOADS, 3);
+        assert_eq!(assign(&mut numbers, "c", 3) % WORKLOADS, 3);
     }
 
     #[test]
