@@ -1,11 +1,9 @@
 //! What the engine does, one thing at a time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod containers;
+mod files;
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 use karmor_abi::{counters::Counters, label::HOST};
 use karmor_policy::model::Kind;
@@ -23,10 +21,10 @@ use crate::{
     source::{
         directory::FileChange,
         last_good::LastGood,
-        read::{Document, read},
+        read::Document,
         store::{Store, id_of},
     },
-    workload::{Container, Identity, RuntimeEvent, numbers::Numbers},
+    workload::{Container, Identity, numbers::Numbers},
 };
 
 /// Most policies at a time, from all sources.
@@ -64,32 +62,6 @@ pub struct Core {
     /// Changes of files that are sound, but could not be put in force; with the version of the index
     /// that was in the way, if it was that.
     unfinished: BTreeMap<PathBuf, (FileChange, Option<u64>)>,
-}
-
-/// Why what a file says is not in force.
-enum Unfit {
-    /// It is nothing to put in force.
-    Text(String),
-    /// It is not possible beside the other policies.
-    Others(String),
-    /// The backend refused.
-    Backend(String),
-}
-
-impl From<String> for Unfit {
-    fn from(why: String) -> Self {
-        Self::Text(why)
-    }
-}
-
-impl From<IndexError> for Unfit {
-    fn from(error: IndexError) -> Self {
-        let why = error_text(&error);
-        match error {
-            IndexError::Compile { .. } => Self::Others(why),
-            IndexError::Backend { .. } => Self::Backend(why),
-        }
-    }
 }
 
 /// What became of a request about one policy.
@@ -184,39 +156,6 @@ impl Core {
         changes.truncate(POLICIES);
         core.change(changes).map_err(io::Error::other)?;
         Ok(core)
-    }
-
-    /// What files of the watched directory said when they were last good.
-    fn last_good_files(&mut self) -> io::Result<Vec<Change>> {
-        let kept = self.last_good.as_ref().map(LastGood::restore).transpose()?;
-        let mut changes = Vec::new();
-        for (path, text) in kept.unwrap_or_default() {
-            let reading = read(&text, &path.display().to_string());
-            if reading.failed() {
-                let why = format!(
-                    "this version does not take what it last said: {}",
-                    reading.summary()
-                );
-                self.complaints.insert(path, why);
-                continue;
-            }
-            let documents = reading.documents.into_iter();
-            changes.extend(documents.map(|d| set(id_in(&path, &d), d)));
-        }
-        Ok(changes)
-    }
-
-    /// Files that policies or complaints are of.
-    #[must_use]
-    pub fn known_files(&self) -> BTreeSet<PathBuf> {
-        let of_policies = self
-            .index
-            .policies()
-            .filter_map(|(id, _)| match &id.source {
-                Source::File(path) => Some(path),
-                Source::Grpc => None,
-            });
-        of_policies.chain(self.complaints.keys()).cloned().collect()
     }
 
     /// Puts the host under its policies. After [`Core::files`] has seen what there is.
@@ -349,215 +288,6 @@ impl Core {
         })
     }
 
-    /// Takes over what changed in the watched directory.
-    pub fn files(&mut self, changes: Vec<FileChange>) {
-        for change in changes {
-            let outcome = match &change.content {
-                None => self.file_gone(&change.path),
-                Some(Err(error)) => Err(Unfit::Text(error.clone())),
-                Some(Ok(text)) => self.file_changed(&change.path, text),
-            };
-            self.unfinished.remove(&change.path);
-            let Err(unfit) = outcome else {
-                self.complaints.remove(&change.path);
-                continue;
-            };
-            let path = change.path.clone();
-            let (mut why, again) = match unfit {
-                Unfit::Text(why) => (why, None),
-                Unfit::Others(why) => (why, Some(Some(self.index.version()))),
-                Unfit::Backend(why) => (why, Some(None)),
-            };
-            if let Some(version) = again {
-                self.unfinished.insert(path.clone(), (change, version));
-            }
-            if !self.ids_of(&path).is_empty() {
-                why.push_str("; its last good version stays in force");
-            }
-            if self.complaints.get(&path) != Some(&why) {
-                warn!(file = %path.display(), why, "policy file is not in force");
-                self.complaints.insert(path, why);
-            }
-        }
-    }
-
-    /// Tries again what the backend refused, and files that other policies were in the way of, if
-    /// those have changed since.
-    pub fn retry(&mut self) {
-        self.index.heal(&mut *self.backend);
-        let version = self.index.version();
-        let due = |(_, in_the_way): &(FileChange, Option<u64>)| *in_the_way != Some(version);
-        let unfinished = self.unfinished.extract_if(.., |_, entry| due(entry));
-        let changes = unfinished.map(|(_, (change, _))| change).collect();
-        self.files(changes);
-    }
-
-    fn file_gone(&mut self, path: &PathBuf) -> Result<(), Unfit> {
-        let gone = self.ids_of(path).into_iter().map(Change::Remove).collect();
-        self.change(gone)?;
-        self.forget_file(path);
-        Ok(())
-    }
-
-    /// Should this fail, the next start finds once more that the file is gone.
-    fn forget_file(&self, path: &Path) {
-        if let Some(last_good) = &self.last_good
-            && let Err(error) = last_good.forget(path)
-        {
-            warn!(%error, file = %path.display(), "what a policy file said is not forgotten");
-        }
-    }
-
-    fn keep_file(&self, path: &Path, text: &str) {
-        if let Some(last_good) = &self.last_good
-            && let Err(error) = last_good.keep(path, text)
-        {
-            warn!(
-                %error,
-                file = %path.display(),
-                "should this policy file be damaged when the daemon starts again, it is not in force"
-            );
-        }
-    }
-
-    fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), Unfit> {
-        let reading = read(text, &path.display().to_string());
-        if reading.failed() {
-            return Err(reading.summary().into());
-        }
-        let old = self.ids_of(path);
-        if reading.documents.is_empty() && !old.is_empty() {
-            // Most often a writer that has emptied it first, or whose disk is full.
-            let why = "there is no policy in it; remove the file to remove its policies";
-            return Err(why.to_owned().into());
-        }
-        let added = reading.documents.len().saturating_sub(old.len());
-        if self.index.policies().len() + added > POLICIES {
-            let why = format!("there are {POLICIES} policies already");
-            return Err(Unfit::Others(why));
-        }
-        let mut kept = BTreeSet::new();
-        let mut changes = Vec::new();
-        for document in reading.documents {
-            let id = id_in(path, &document);
-            if !kept.insert(id.clone()) {
-                let why = format!("{} {} is in this file twice", id.kind.as_str(), id.name);
-                return Err(why.into());
-            }
-            if self
-                .index
-                .policy(&id)
-                .is_none_or(|old| old.text != document.text)
-            {
-                changes.push(set(id, document));
-            }
-        }
-        changes.extend(
-            old.into_iter()
-                .filter(|id| !kept.contains(id))
-                .map(Change::Remove),
-        );
-        self.change(changes)?;
-        if kept.is_empty() {
-            self.forget_file(path);
-        } else {
-            self.keep_file(path, text);
-        }
-        Ok(())
-    }
-
-    fn ids_of(&self, path: &PathBuf) -> Vec<PolicyId> {
-        self.index
-            .policies()
-            .map(|(id, _)| id)
-            .filter(|id| matches!(&id.source, Source::File(p) if p == path))
-            .cloned()
-            .collect()
-    }
-
-    /// Takes over what the container runtime tells.
-    pub fn runtime(&mut self, event: RuntimeEvent) {
-        match event {
-            RuntimeEvent::Running(container) => self.running(*container),
-            RuntimeEvent::Ended(key) => self.ended(&key),
-            RuntimeEvent::Listed(keys) => {
-                let listed: BTreeSet<String> = keys.into_iter().collect();
-                self.unnumbered.retain(|key, _| listed.contains(key));
-                let known = self.numbers.known().map(|(key, _)| key.to_owned());
-                let others: Vec<String> = known.filter(|key| !listed.contains(key)).collect();
-                others.iter().for_each(|key| self.ended(key));
-            }
-        }
-    }
-
-    fn running(&mut self, mut container: Container) {
-        let key = container.key();
-        // Started anew without a word about its end.
-        let known = self.numbers.get(&key);
-        if known.is_some_and(|known| known.is_before(&container)) {
-            self.ended(&key);
-        }
-        let numbered = match self.numbers.assign(&container) {
-            Ok(numbered) => numbered,
-            Err(error) => {
-                warn!(container = container.name, %error, "container is not protected");
-                let unnumbered = (Arc::new(container), error.to_string());
-                self.unnumbered.insert(key, unnumbered);
-                return;
-            }
-        };
-        self.unnumbered.remove(&key);
-        container.aliases = numbered.aliases;
-        let number = numbered.number;
-        let known = self.running.get(&key);
-        if known.is_some_and(|known| **known == container) && self.index.is_well(number) {
-            return;
-        }
-        let container = Arc::new(container);
-        let identity = Identity::Container(Arc::clone(&container));
-        self.identities.insert(number, identity.clone());
-        let cgroup_id = container.cgroup.id;
-        match self
-            .index
-            .add(&mut *self.backend, number, identity, Some(cgroup_id))
-        {
-            Ok(()) => info!(
-                container = container.name,
-                workload = number,
-                "container is registered"
-            ),
-            Err(error) => {
-                warn!(
-                    container = container.name,
-                    error = error_text(&error),
-                    "container is not protected"
-                );
-            }
-        }
-        self.running.insert(key, container);
-    }
-
-    /// Forgets a container, of this run or an earlier one, unless a process of it is left: that one
-    /// has its number in its label, and under no other would a policy reach it.
-    fn ended(&mut self, key: &str) {
-        self.unnumbered.remove(key);
-        let Some(numbered) = self.numbers.get(key).filter(|n| n.is_empty()).cloned() else {
-            return;
-        };
-        let container = self.running.remove(key);
-        let name = container.as_ref().map_or(key, |c| c.name.as_str());
-        let number = numbered.number;
-        self.identities.remove(number);
-        let cgroups = numbered.cgroup_ids();
-        if let Err(error) = self.index.remove(&mut *self.backend, number, &cgroups) {
-            warn!(container = name, %error, "the kernel could not forget a container");
-        }
-        if let Err(error) = self.numbers.release(key) {
-            warn!(%error, "the end of a container is not remembered");
-        }
-        info!(container = name, workload = number, "container is gone");
-    }
-
     /// Marks files and remembers what there is to say of rules, if their workload still has the
     /// table they were found with.
     pub fn found(&mut self, switched: &Switched, mut found: Found) {
@@ -678,11 +408,6 @@ impl Core {
     pub fn counters(&self) -> Result<Vec<Counters>, BackendError> {
         self.backend.counters()
     }
-}
-
-/// The id of a policy in a file.
-fn id_in(path: &Path, document: &Document) -> PolicyId {
-    PolicyId::of(&document.policy, Source::File(path.to_owned()))
 }
 
 fn set(id: PolicyId, document: Document) -> Change {
