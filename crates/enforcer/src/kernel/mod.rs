@@ -70,6 +70,7 @@ impl Kernel {
     /// # Errors
     /// When this node cannot enforce; the message says why.
     pub fn new(bpffs: &Path) -> Result<Self> {
+        sys::share_heaps();
         let mut loaded = Loaded::new(bpffs)?;
         if let [(hook, why), ..] = loaded.missing().as_slice() {
             bail!("the kernel refuses the program for {hook}: {why}");

@@ -72,6 +72,16 @@ pub(super) fn read_words(map: BorrowedFd<'_>, words: &mut [u64]) -> io::Result<(
     element(LOOKUP_ELEM, map, 0, words.as_mut_ptr().cast())
 }
 
+/// Lets threads share memory. By default each of the first few gets a heap of its own, and those that
+/// look into containers come and go.
+pub(super) fn share_heaps() {
+    // SAFETY: takes no pointers, and is safe to call at any time in any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2)
+    };
+}
+
 /// Gives the memory that was freed back to the kernel. The allocator keeps what the reading of the
 /// kernel's types took at the start, many times what the daemon needs afterwards.
 pub(super) fn trim() {
