@@ -1,6 +1,6 @@
 //! `policy.PolicyService` and `policy.ProbeService`: policies as KubeArmor's clients send them.
 
-use karmor_policy::model::Kind;
+use karmor_policy::model::{Kind, Policy};
 use karmor_proto::{
     karmor::v1::Enforcement,
     policy::{
@@ -98,6 +98,13 @@ fn set(object: &Object, text: &str, kinds: &[Kind]) -> Wanted {
     let reading = read_object(*kind, text, CLIENT);
     if reading.failed() {
         return Wanted::Invalid(reading.summary());
+    }
+    let of_container = |policy: &Policy| policy.kind == Kind::Container;
+    let of_all = |policy: &Policy| policy.selector.terms.is_empty();
+    let mut policies = reading.documents.iter().map(|document| &*document.policy);
+    if policies.any(|policy| of_container(policy) && of_all(policy)) {
+        // As KubeArmor's daemon does: here a selector is more often forgotten than left out.
+        return Wanted::Invalid("`spec.selector` has no labels".into());
     }
     Wanted::Set(reading)
 }

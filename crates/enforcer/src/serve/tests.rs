@@ -956,3 +956,14 @@ async fn a_field_given_twice_is_refused_over_policy_service_too() {
     assert_eq!(daemon.send(delete.as_bytes()).await, PolicyStatus::Deleted);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_service_wants_labels_as_kubearmors_does() {
+    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
+    let labelled = String::from_utf8(object("ADDED", "p", "/bin/p")).unwrap();
+    let of_all = labelled.replace(r#""matchLabels":{"app":"web"}"#, "");
+    assert_ne!(of_all, labelled);
+    assert_eq!(daemon.send(of_all.as_bytes()).await, PolicyStatus::Invalid);
+    assert!(daemon.list().await.is_empty());
+    daemon.stop().await;
+}
