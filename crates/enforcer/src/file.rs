@@ -27,10 +27,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     hidden.push(".new");
     let temporary = directory.join(hidden);
     // Left over from a crash; `create_new` below then never follows a link planted here.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&temporary)?;
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -46,6 +43,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return written;
     }
     File::open(directory)?.sync_all()
+}
+
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A hash, as part of a file's name.
+pub(crate) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Takes a directory for this process alone, until the descriptor is closed.

@@ -13,7 +13,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use crate::file::{at, private_directory, write_atomic};
+use crate::file::{at, hex, private_directory, remove, write_atomic};
 
 /// Of the files here; others are leftovers of a crash.
 const ENDING: &str = "good";
@@ -87,10 +87,7 @@ impl LastGood {
 
     fn place(&self, file: &Path) -> PathBuf {
         let hash = Sha256::digest(file.as_os_str().as_bytes());
-        let mut name = String::new();
-        for byte in &hash[..16] {
-            name.push_str(&format!("{byte:02x}"));
-        }
+        let name = hex(&hash[..16]);
         self.directory.join(name).with_extension(ENDING)
     }
 }
@@ -101,13 +98,6 @@ fn parse(bytes: Vec<u8>) -> Option<(PathBuf, String)> {
     let text = String::from_utf8(path.split_off(end + 1)).ok()?;
     path.truncate(end);
     Some((OsString::from_vec(path).into(), text))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::read::{Document, Reading, read, read_object};
 use crate::{
-    file::{at, private_directory, write_atomic},
+    file::{at, hex, private_directory, remove, write_atomic},
     index::{PolicyId, Source},
 };
 
@@ -68,10 +68,7 @@ impl Store {
     /// # Errors
     /// When it is there and cannot be removed.
     pub fn forget(&self, id: &PolicyId) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        remove(&self.path(id))
     }
 
     /// Everything kept. What is no policy at all is set aside under another name. What this version
@@ -208,12 +205,7 @@ fn file_name(id: &PolicyId) -> String {
             }
         })
         .collect();
-    let mut name = format!("{readable}-");
-    for byte in &hash[..8] {
-        name.push_str(&format!("{byte:02x}"));
-    }
-    name.push_str(".yaml");
-    name
+    format!("{readable}-{}.yaml", hex(&hash[..8]))
 }
 
 /// The id under which a client's policy is kept.
