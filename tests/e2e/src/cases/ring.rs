@@ -34,7 +34,7 @@ spec:
   action: Audit
 ";
 
-/// An event has some 300 bytes, so a ring of 8 MiB holds fewer than 30,000.
+/// An event has some 300 bytes, so a ring of 4 MiB holds fewer than 15,000.
 const HAMMER: [&str; 5] = [
     "--deny-open=/etc/nginx/nginx.conf",
     "--allow-open=/etc/nginx/mime.types",
