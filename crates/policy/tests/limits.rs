@@ -76,6 +76,27 @@ fn patterns_that_go_on_matching_do_not_multiply() {
     }
 }
 
+/// Behind every alternative the pattern goes on alike: what has been met of it is one place, not
+/// one of the many sets of alternatives.
+#[test]
+fn alternatives_do_not_multiply() {
+    for form in [
+        "/**/{a,b{b,c},}{a,b{b,c},}{a,b{b,c},}/{**,a}b",
+        "/**/{a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t}/**/x",
+        "/**/{a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t}/**",
+        "/{bin,sbin,lib}/**/{a,b,c,d,e,f,g,h}*{x,y,z}*{1,2,3}",
+    ] {
+        let rules = vec![file(glob(form), Block)];
+        let effective = common::effective(rules, Posture::Block, Aliases::merged_usr());
+        let compiled = compile(&effective).unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert!(
+            compiled.words.len() < 1 << 13,
+            "{form}: {} words",
+            compiled.words.len()
+        );
+    }
+}
+
 #[test]
 fn many_sources_are_refused_when_they_do_not_fit() {
     let rules = (0..2_000)

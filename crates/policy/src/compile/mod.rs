@@ -275,6 +275,7 @@ impl Patterns {
                 patterns.rules_of_source[at].push(index);
             }
         }
+        patterns.nfa.share_ends();
         Ok(patterns)
     }
 

@@ -6,15 +6,19 @@
 //! ```
 //!
 //! A node reached by `*` or `**` also loops on what that matches, and is entered without reading
-//! anything. Children always follow their parent, which lets a single backward pass find what is
-//! still reachable from every node.
+//! anything. Once all patterns are in, nodes that go on alike become one ([`Nfa::share_ends`]), so
+//! that a node may have several parents. Children always follow their parents, which lets a single
+//! backward pass find what is still reachable from every node.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use crate::glob::{ByteSet, Token};
 
 /// What the end of a pattern stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Item {
     /// The target of the rule with this index.
     Rule(u32),
@@ -23,7 +27,7 @@ pub(super) enum Item {
 }
 
 /// What a node reads without leaving it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Loop {
     None,
     /// Bytes other than `/`.
@@ -32,17 +36,17 @@ pub(super) enum Loop {
     Any,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     /// Children by byte, sorted.
     pub bytes: Vec<(u8, u32)>,
-    /// Children by index of a class.
+    /// Children by index of a class, sorted once the ends are shared.
     pub classes: Vec<(u32, u32)>,
     /// Children by `*` and `**`.
     pub star: Option<u32>,
     pub double_star: Option<u32>,
     pub looping: Loop,
-    /// Patterns that end here.
+    /// Patterns that end here, sorted once the ends are shared.
     pub items: Vec<Item>,
     /// First of the rules whose protected name (of directories: their own) ends here, by place in
     /// [`crate::semantics::precedence`].
@@ -81,6 +85,15 @@ impl Node {
         bytes
             .chain(self.classes.iter().map(|&(_, child)| child))
             .chain(self.free())
+    }
+
+    fn renumber(&mut self, number: impl Fn(u32) -> u32) {
+        let children = self.bytes.iter_mut().map(|(_, child)| child);
+        children
+            .chain(self.classes.iter_mut().map(|(_, child)| child))
+            .chain(&mut self.star)
+            .chain(&mut self.double_star)
+            .for_each(|child| *child = number(*child));
     }
 
     /// Whether the node reads single bytes into one child each and nothing else.
@@ -136,6 +149,43 @@ impl Nfa {
     pub(super) fn guard_self(&mut self, node: u32, place: u32) {
         let guards = &mut self.nodes[node as usize].guards_self;
         *guards = place.min(*guards);
+    }
+
+    /// Makes one node of those that go on alike: behind the alternatives of a brace, behind the
+    /// two names of a linked directory.
+    ///
+    /// Apart, they would multiply: after `**` a state remembers which of them have been met, and
+    /// there are as many answers to that as sets of alternatives.
+    pub(super) fn share_ends(&mut self) {
+        // From the last node on, so that children are known; numbers are of this order till the end.
+        let mut kept: Vec<Node> = Vec::new();
+        let mut of = vec![0; self.nodes.len()];
+        let mut known: HashMap<u64, u32> = HashMap::with_capacity(self.nodes.len());
+        while let Some(mut node) = self.nodes.pop() {
+            node.renumber(|child| of[child as usize]);
+            node.classes.sort_unstable();
+            node.items.sort_unstable();
+            node.items.dedup();
+            let index = self.nodes.len();
+            let mut hasher = DefaultHasher::new();
+            node.hash(&mut hasher);
+            let fresh = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+            let like = *known.entry(hasher.finish()).or_insert(fresh);
+            // Two nodes of one hash are rare, and not sharing is always right.
+            let shared = like != fresh
+                && index > ROOT_DIRECTORY as usize
+                && kept[like as usize] == node;
+            of[index] = if shared { like } else { fresh };
+            if !shared {
+                kept.push(node);
+            }
+        }
+        let last = u32::try_from(kept.len()).unwrap_or(u32::MAX) - 1;
+        kept.reverse();
+        for node in &mut kept {
+            node.renumber(|child| last - child);
+        }
+        self.nodes = kept;
     }
 
     fn child(&mut self, parent: u32, token: Token) -> u32 {

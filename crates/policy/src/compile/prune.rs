@@ -114,10 +114,11 @@ impl Lasting {
         let order = std::cmp::Reverse;
         let moves = !reach.blocks
             || (self.action == Action::Block
-                && (self.rank, order(self.index)) > (reach.rank, order(reach.first)));
+                && (self.rank, order(self.index)) >= (reach.rank, order(reach.first)));
+        // Where it is the best of what can be reached itself, it has won already.
         moves
             && (self.rank, self.action, order(self.index))
-                > (reach.rank, strictest, order(reach.first))
+                >= (reach.rank, strictest, order(reach.first))
     }
 }
 
