@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -54,6 +55,12 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// When a file was written last, if that can be told.
+pub(crate) fn changed(path: &Path) -> Option<Timestamp> {
+    let time = fs::metadata(path).and_then(|metadata| metadata.modified());
+    time.ok()?.try_into().ok()
 }
 
 /// A hash, as part of a file's name.

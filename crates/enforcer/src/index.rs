@@ -94,6 +94,8 @@ pub enum Change {
         policy: Arc<Policy>,
         /// As it was written.
         text: Arc<str>,
+        /// Since when it says so, if not only now.
+        since: Option<Timestamp>,
     },
     /// Removes.
     Remove(PolicyId),
@@ -267,12 +269,17 @@ impl Index {
         let mut undo = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
-                Change::Set { id, policy, text } => {
+                Change::Set {
+                    id,
+                    policy,
+                    text,
+                    since,
+                } => {
                     self.serial += 1;
                     let loaded = Loaded {
                         policy,
                         text,
-                        updated: Timestamp::now(),
+                        updated: since.unwrap_or_else(Timestamp::now),
                         serial: self.serial,
                     };
                     undo.push((id.clone(), self.policies.insert(id, loaded)));

@@ -80,7 +80,19 @@ pub(crate) fn read_all(inputs: &[PathBuf]) -> Vec<PolicyFile> {
 
 /// Reads files that must be free of errors; warnings are told, errors end the command.
 pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
+    all_valid(ui, read_all(inputs))
+}
+
+/// The same, of policies that can be put in force.
+pub(crate) fn read_compilable(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
     let mut files = read_all(inputs);
+    files
+        .iter_mut()
+        .for_each(|file| file.report.refuse_uncompilable());
+    all_valid(ui, files)
+}
+
+fn all_valid(ui: &mut Ui, mut files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyFile>> {
     if let Some(error) = files.iter_mut().find_map(|file| file.unreadable.take()) {
         return Err(error);
     }

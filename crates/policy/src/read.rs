@@ -24,6 +24,9 @@ use crate::{
 /// What some programs write at the start of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+/// Policies of a text that are found not to compile before the rest is refused untried.
+const UNCOMPILABLE_MAX: usize = 10;
+
 /// What was read from a text.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -58,12 +61,20 @@ impl Report {
     }
 
     /// Refuses the policies that could not be put in force even alone: those whose patterns are too
-    /// complex, or whose rules need too large a table. Takes up to seconds for such a policy.
+    /// complex, or whose rules need too large a table. Takes up to a second for such a policy, and
+    /// therefore refuses untried what comes after ten of them.
     pub fn refuse_uncompilable(&mut self) {
+        let mut refused = 0;
         let policies = std::mem::take(&mut self.policies);
         let names = std::mem::take(&mut self.names);
         let texts = std::mem::take(&mut self.texts);
         for ((policy, place), text) in policies.into_iter().zip(names).zip(texts) {
+            if refused == UNCOMPILABLE_MAX {
+                let message = "not tried, for too many policies before it cannot be compiled";
+                let help = "mend those first".to_owned();
+                self.insert(Diagnostic::not_compiled(message.to_owned(), help, place));
+                continue;
+            }
             let policy = Arc::new(policy);
             let alone = [Arc::clone(&policy)];
             let effective = Effective::new(alone, Posture::default(), Aliases::merged_usr());
@@ -75,6 +86,7 @@ impl Report {
                     self.texts.push(text);
                 }
                 Err(error) => {
+                    refused += 1;
                     let help = format!(
                         "all rules of one workload have {} states and {} MiB at most",
                         compile::STATES_MAX,

@@ -61,6 +61,25 @@ fn a_policy_that_cannot_be_compiled_is_a_problem_of_its_text() {
 }
 
 #[test]
+fn after_ten_that_cannot_be_compiled_the_rest_of_a_text_is_not_tried() {
+    let patterns: String = (0..60)
+        .map(|i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n"))
+        .collect();
+    let policy = |i| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: p{i}\nspec:\n  file:\n    matchPatterns:\n{patterns}---\n"
+        )
+    };
+    let text: String = (0..12).map(policy).collect();
+    let mut report = read("p.yaml", &text);
+    report.refuse_uncompilable();
+    assert_eq!((report.policies.len(), report.diagnostics.len()), (0, 12));
+    let problems = report.diagnostics.iter();
+    let untried = problems.filter(|problem| problem.message.starts_with("not tried"));
+    assert_eq!(untried.count(), 2);
+}
+
+#[test]
 fn patterns_that_go_on_matching_do_not_multiply() {
     for form in ["/**/name{}/**", "/**/*name{}*", "/home/*/.name{}/**"] {
         let rules = (0..200)

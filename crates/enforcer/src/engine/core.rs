@@ -199,6 +199,7 @@ impl Core {
                     id,
                     policy: Arc::clone(&old.policy),
                     text: Arc::clone(&old.text),
+                    since: Some(old.updated),
                 },
                 None => Change::Remove(id),
             };
@@ -415,5 +416,6 @@ fn set(id: PolicyId, document: Document) -> Change {
         id,
         policy: document.policy,
         text: document.text,
+        since: document.since,
     }
 }

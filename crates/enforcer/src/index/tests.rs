@@ -49,6 +49,7 @@ pub(crate) fn block(name: &str, app: &str, path: &str) -> Change {
         id,
         policy: Arc::new(policy),
         text: format!("{name} {path}").into(),
+        since: None,
     }
 }
 
@@ -232,18 +233,13 @@ fn a_swap_never_passes_through_no_policy() {
     rig.change(vec![block("p", "web", "/usr/bin/apt")]).unwrap();
     let before = rig.handle.applies().len();
     // A file that was renamed: the same policy under another source.
-    let Change::Set {
-        mut id,
-        policy,
-        text,
-    } = block("p", "web", "/usr/bin/apt")
-    else {
+    let mut moved = block("p", "web", "/usr/bin/apt");
+    let Change::Set { id, .. } = &mut moved else {
         unreachable!()
     };
     let old = id.clone();
     id.source = Source::File("/p.yaml".into());
-    rig.change(vec![Change::Set { id, policy, text }, Change::Remove(old)])
-        .unwrap();
+    rig.change(vec![moved, Change::Remove(old)]).unwrap();
     assert_eq!(rig.handle.applies().len(), before + 1);
     assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
 }
@@ -268,15 +264,12 @@ fn untracked_namespaces_and_disabled_kinds_get_nothing() {
 #[test]
 fn an_image_cannot_excuse_itself_by_a_label() {
     let mut rig = Rig::new();
-    let Change::Set { id, policy, text } = block("p", "web", "/usr/bin/apt") else {
+    let mut cluster = block("p", "web", "/usr/bin/apt");
+    let Change::Set { policy, .. } = &mut cluster else {
         unreachable!();
     };
-    let policy = Policy {
-        kind: Kind::Cluster,
-        ..(*policy).clone()
-    };
-    let policy = Arc::new(policy);
-    rig.change(vec![Change::Set { id, policy, text }]).unwrap();
+    Arc::make_mut(policy).kind = Kind::Cluster;
+    rig.change(vec![cluster]).unwrap();
     let labels = [
         ("app", "web"),
         ("kubearmor.io/namespace", "kube-system"),

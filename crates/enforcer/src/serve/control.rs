@@ -20,7 +20,7 @@ use crate::{
     events::{clock::rfc3339, loss::Books},
     index::{MemberStatus, PolicyId, Source},
     source::{
-        read::{Document, read},
+        read::{Document, read_new},
         store::{CLIENT, id_of},
     },
     workload::{Identity, cgroup::Hierarchy},
@@ -265,7 +265,7 @@ impl Control for Api {
             } else {
                 &request.file_name
             };
-            read(&request.text, file)
+            read_new(&request.text, file)
         })
         .await
         .map_err(|error| Status::internal(error.to_string()))?;

@@ -10,6 +10,7 @@ mod incoming;
 mod log;
 mod peer;
 mod policy;
+mod unread;
 
 use std::{
     io,
@@ -31,23 +32,48 @@ use karmor_proto::{
         policy_service_server::PolicyServiceServer, probe_service_server::ProbeServiceServer,
     },
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::incoming::Incoming;
+use self::{incoming::Incoming, unread::Places};
 pub use self::{incoming::Limits, peer::Turns};
 use crate::{
     engine::Engine, events::loss::Accounts, feed::Feeds, workload::Node,
     workload::containerd::SharedConnection,
 };
 
-/// Largest message taken: a policy of the largest size, and what it is wrapped in.
-const MESSAGE_BYTES: usize = 4 << 20;
+/// What goes over a connection.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Bytes of a request.
+    question: usize,
+    /// Bytes of an answer.
+    answer: usize,
+    /// Questions about policies and workloads that may be under way, until their answers are read.
+    unread: usize,
+}
 
-/// Largest message taken from those who may change nothing: questions are short.
-const QUESTION_BYTES: usize = 16 << 10;
+impl Bounds {
+    /// Of those who may change policies: one of the largest size, and what it is wrapped in.
+    const KNOWN: Self = Self {
+        question: 4 << 20,
+        answer: ANSWER_BYTES,
+        unread: Semaphore::MAX_PERMITS,
+    };
+
+    /// Of those who may change nothing: questions are short, and answers of the size that gRPC
+    /// clients take unless told otherwise.
+    const STRANGERS: Self = Self {
+        question: 16 << 10,
+        answer: 4 << 20,
+        unread: 16,
+    };
+}
 
 /// Bytes that are taken of a TCP connection before somebody reads them.
 const WINDOW_BYTES: u32 = 65_535;
@@ -202,9 +228,18 @@ impl Services {
         let current = reflection().build_v1()?;
         // Older clients know no other.
         let older = reflection().build_v1alpha()?;
-        let routes = |bytes: usize, answer: usize| {
+        let routes = |bounds: Bounds| {
+            let Bounds {
+                question: bytes,
+                answer,
+                unread,
+            } = bounds;
+            let places = Places::new(unread);
             let health = health_service.clone().max_decoding_message_size(bytes);
             let control = ControlServer::new(api.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(answer);
+            let probe = ProbeServiceServer::new(api.clone())
                 .max_decoding_message_size(bytes)
                 .max_encoding_message_size(answer);
             Routes::new(health)
@@ -212,16 +247,12 @@ impl Services {
                 .add_service(older.clone().max_decoding_message_size(bytes))
                 .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
                 .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
-                .add_service(
-                    ProbeServiceServer::new(api.clone())
-                        .max_decoding_message_size(bytes)
-                        .max_encoding_message_size(answer),
-                )
-                .add_service(control)
+                .add_service(places.guard(probe))
+                .add_service(places.guard(control))
         };
         Ok(Self {
-            known: routes(MESSAGE_BYTES, ANSWER_BYTES),
-            strangers: routes(QUESTION_BYTES, MESSAGE_BYTES),
+            known: routes(Bounds::KNOWN),
+            strangers: routes(Bounds::STRANGERS),
             health,
         })
     }
@@ -283,7 +314,7 @@ pub async fn serve_health(
             .set_service_status(name, ServingStatus::Serving)
             .await;
     }
-    let service = service.max_decoding_message_size(QUESTION_BYTES);
+    let service = service.max_decoding_message_size(Bounds::STRANGERS.question);
     let incoming = Incoming::limited(listener, limits);
     limited(limits)
         .add_service(service)

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     engine::{Done, ListedPolicy, Reference},
     source::{
-        read::{MAX_BYTES, Reading, read_object},
+        read::{MAX_BYTES, Reading, read_new_object},
         store::{CLIENT, id_of},
     },
     text,
@@ -95,7 +95,7 @@ fn set(object: &Object, text: &str, kinds: &[Kind]) -> Wanted {
         let allowed: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
         return Wanted::Invalid(format!("this call takes {} only", allowed.join(" and ")));
     };
-    let reading = read_object(*kind, text, CLIENT);
+    let reading = read_new_object(*kind, text, CLIENT);
     if reading.failed() {
         return Wanted::Invalid(reading.summary());
     }

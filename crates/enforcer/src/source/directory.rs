@@ -125,11 +125,12 @@ impl Directory {
     }
 }
 
-/// What cannot be looked at may be a file, and must not be taken for gone.
+/// What cannot be looked at may be a file, and must not be taken for gone; nor a link whose file is.
 fn may_be_file(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) => metadata.is_file(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.is_symlink(),
+        Err(_) => true,
     }
 }
 

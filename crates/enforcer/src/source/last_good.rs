@@ -10,10 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use crate::file::{at, hex, private_directory, remove, write_atomic};
+use crate::file::{at, changed, hex, private_directory, remove, write_atomic};
 
 /// Of the files here; others are leftovers of a crash.
 const ENDING: &str = "good";
@@ -60,11 +61,11 @@ impl LastGood {
         remove(&self.place(file))
     }
 
-    /// Every file with its text. Those of a directory that is watched no more are forgotten.
+    /// Every file with its text, and since when it says so. Those of a directory that is watched no more are forgotten.
     ///
     /// # Errors
     /// When something cannot be read: to go on without would take policies out of force.
-    pub fn restore(&self) -> io::Result<Vec<(PathBuf, String)>> {
+    pub fn restore(&self) -> io::Result<Vec<(PathBuf, String, Option<Timestamp>)>> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(at(&self.directory))? {
             let place = entry.map_err(at(&self.directory))?.path();
@@ -76,7 +77,7 @@ impl LastGood {
                 continue;
             };
             if file.parent() == Some(&self.watched) {
-                kept.push((file, text));
+                kept.push((file, text, changed(&place)));
             } else {
                 remove(&place).map_err(at(&place))?;
             }
@@ -117,12 +118,16 @@ mod tests {
             (PathBuf::from("/p/b.yaml"), "3".to_owned()),
             (odd.clone(), "1".to_owned()),
         ];
-        assert_eq!(open("/p/").restore().unwrap(), both);
+        let texts = |watched: &str| -> Vec<(PathBuf, String)> {
+            let kept = open(watched).restore().unwrap().into_iter();
+            kept.map(|(file, text, _)| (file, text)).collect()
+        };
+        assert_eq!(texts("/p/"), both);
         kept.forget(&odd).unwrap();
         kept.forget(&odd).unwrap();
-        assert_eq!(open("/p").restore().unwrap(), both[..1]);
-        assert!(open("/other").restore().unwrap().is_empty());
-        assert!(open("/p").restore().unwrap().is_empty(), "forgotten");
+        assert_eq!(texts("/p"), both[..1]);
+        assert!(texts("/other").is_empty());
+        assert!(texts("/p").is_empty(), "forgotten");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use karmor_policy::{
     Report,
     diagnostic::{self, Severity, Style},
@@ -20,6 +21,8 @@ pub struct Document {
     /// Its text alone, which says the same wherever it is read: as it was written, if it stood on
     /// its own among the other documents. Equal texts under one name are the same policy.
     pub text: Arc<str>,
+    /// Since when it says so, when it has been accepted before.
+    pub since: Option<Timestamp>,
 }
 
 /// What a text says.
@@ -85,25 +88,45 @@ pub fn too_large(bytes: usize) -> String {
     format!("{bytes} bytes of policies, more than the 1 MiB one text may have; split it")
 }
 
-/// Reads policies. `file` is what the diagnostics call the text.
+/// Reads policies that have been accepted before. `file` is what the diagnostics call the text.
 #[must_use]
 pub fn read(text: &str, file: &str) -> Reading {
-    if text.len() > MAX_BYTES {
-        return Reading::error(file, too_large(text.len()));
-    }
-    reading(karmor_policy::read(file, text), text)
+    bounded(text, file, || karmor_policy::read(file, text))
 }
 
-/// Reads one policy as programs send it: a JSON object whose kind is known.
+/// The same for a policy that a program sent: a JSON object whose kind is known.
 #[must_use]
 pub fn read_object(kind: Kind, text: &str, file: &str) -> Reading {
+    bounded(text, file, || {
+        karmor_policy::read_object(kind, text.as_bytes())
+    })
+}
+
+/// Reads policies that are new, and refuses besides what could not be put in force even alone: where
+/// no workload is selected yet, nobody else would find out in time. May take seconds.
+#[must_use]
+pub fn read_new(text: &str, file: &str) -> Reading {
+    bounded(text, file, || compilable(karmor_policy::read(file, text)))
+}
+
+/// The same for a policy that a program sends: a JSON object whose kind is known.
+#[must_use]
+pub fn read_new_object(kind: Kind, text: &str, file: &str) -> Reading {
+    bounded(text, file, || {
+        compilable(karmor_policy::read_object(kind, text.as_bytes()))
+    })
+}
+
+fn compilable(mut report: Report) -> Report {
+    report.refuse_uncompilable();
+    report
+}
+
+fn bounded(text: &str, file: &str, read: impl FnOnce() -> Report) -> Reading {
     if text.len() > MAX_BYTES {
         return Reading::error(file, too_large(text.len()));
     }
-    reading(karmor_policy::read_object(kind, text.as_bytes()), text)
-}
-
-fn reading(report: Report, text: &str) -> Reading {
+    let report = read();
     let rendered = report.render(text, Style::Plain);
     let documents = report
         .policies
@@ -112,6 +135,7 @@ fn reading(report: Report, text: &str) -> Reading {
         .map(|(policy, text)| Document {
             policy: Arc::new(policy),
             text: text.into(),
+            since: None,
         })
         .collect();
     let diagnostics = report.diagnostics.into_iter().map(wire).collect();

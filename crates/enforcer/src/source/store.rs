@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::read::{Document, Reading, read, read_object};
 use crate::{
-    file::{at, hex, private_directory, remove, write_atomic},
+    file::{at, changed, hex, private_directory, remove, write_atomic},
     index::{PolicyId, Source},
 };
 
@@ -88,7 +88,10 @@ impl Store {
             let ending = path.extension().and_then(OsStr::to_str);
             if ending == Some("yaml") {
                 match load(&path, &fs::read(&path).map_err(at(&path))?) {
-                    Ok(document) => documents.push(document),
+                    Ok(mut document) => {
+                        document.since = changed(&path);
+                        documents.push(document);
+                    }
                     Err(Unfit::Refused(why)) => self.complain(
                         path,
                         &format!("{why}; this version does not take it, so it is not in force"),

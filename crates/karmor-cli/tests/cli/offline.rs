@@ -249,6 +249,13 @@ fn check_refuses_what_the_daemon_would() {
         "{ran}"
     );
     assert!(ran.stdout.contains("--> <stdin>:4:9"), "{ran}");
+    let explain = ["policy", "explain", "-f", "-", "--open", "/a"];
+    let add = ["vm", "policy", "add", "-"];
+    for command in [&explain[..], &add] {
+        let ran = run_with_stdin(&text, command);
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran}");
+        assert!(ran.stderr.contains("too complex"), "{ran}");
+    }
 }
 
 #[test]

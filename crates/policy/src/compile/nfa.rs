@@ -172,9 +172,8 @@ impl Nfa {
             let fresh = u32::try_from(kept.len()).unwrap_or(u32::MAX);
             let like = *known.entry(hasher.finish()).or_insert(fresh);
             // Two nodes of one hash are rare, and not sharing is always right.
-            let shared = like != fresh
-                && index > ROOT_DIRECTORY as usize
-                && kept[like as usize] == node;
+            let shared =
+                like != fresh && index > ROOT_DIRECTORY as usize && kept[like as usize] == node;
             of[index] = if shared { like } else { fresh };
             if !shared {
                 kept.push(node);

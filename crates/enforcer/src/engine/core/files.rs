@@ -14,7 +14,7 @@ use crate::{
     source::{
         directory::FileChange,
         last_good::LastGood,
-        read::{Document, read},
+        read::{Document, read, read_new},
     },
 };
 
@@ -49,7 +49,7 @@ impl Core {
     pub(super) fn last_good_files(&mut self) -> io::Result<Vec<Change>> {
         let kept = self.last_good.as_ref().map(LastGood::restore).transpose()?;
         let mut changes = Vec::new();
-        for (path, text) in kept.unwrap_or_default() {
+        for (path, text, since) in kept.unwrap_or_default() {
             let reading = read(&text, &path.display().to_string());
             if reading.failed() {
                 let why = format!(
@@ -60,6 +60,7 @@ impl Core {
                 continue;
             }
             let documents = reading.documents.into_iter();
+            let documents = documents.map(|document| Document { since, ..document });
             changes.extend(documents.map(|d| set(id_in(&path, &d), d)));
         }
         Ok(changes)
@@ -150,7 +151,7 @@ impl Core {
     }
 
     fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), Unfit> {
-        let reading = read(text, &path.display().to_string());
+        let reading = read_new(text, &path.display().to_string());
         if reading.failed() {
             return Err(reading.summary().into());
         }

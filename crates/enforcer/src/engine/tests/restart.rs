@@ -221,3 +221,45 @@ fn a_stored_policy_that_is_damaged_is_told_of_until_it_is_replaced() {
             .is_some_and(|ending| ending == "yaml")
     );
 }
+
+#[test]
+fn a_policy_is_as_old_as_it_was() {
+    let node = Node::new();
+    fs::write(node.watched().join("p.yaml"), text("a")).unwrap();
+    let updated = |daemon: &Daemon| {
+        let policies = daemon.core.policies().into_iter();
+        policies.map(|p| p.loaded.updated).collect::<Vec<_>>()
+    };
+    let mut first = node.start();
+    assert!(matches!(first.core.set(document("b")), Done::Applied));
+    let before = updated(&first);
+    drop(first);
+    let late = before.iter().max().unwrap().as_millisecond() + 50;
+    while jiff::Timestamp::now().as_millisecond() < late {
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let after = updated(&node.start());
+    assert_eq!(after.len(), 2);
+    assert!(
+        after.iter().all(|time| time.as_millisecond() < late),
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_compiled_is_refused_before_anything_is_selected() {
+    let node = Node::new();
+    let patterns: String = (0..60)
+        .map(|i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n"))
+        .collect();
+    let paths = "    matchPaths:\n    - path: /bin/a\n";
+    let complex = text("a").replace(paths, &format!("    matchPatterns:\n{patterns}"));
+    let complex = complex.replace("spec:\n", "spec:\n  selector: {matchLabels: {app: none}}\n");
+    let file = node.watched().join("p.yaml");
+    fs::write(&file, complex).unwrap();
+    let daemon = node.start();
+    assert!(daemon.core.policies().is_empty());
+    let (path, why) = daemon.complaint();
+    assert_eq!(path, file);
+    assert!(why.contains("too complex"), "{why}");
+}

@@ -40,7 +40,7 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     // What would be refused anyhow is not taken in.
     let status = PolicyServiceClient::new(channel.clone())
         .container_policy(Policy {
-            policy: vec![0; 2 * QUESTION_BYTES],
+            policy: vec![0; 2 * Bounds::STRANGERS.question],
         })
         .await
         .unwrap_err();
@@ -48,7 +48,7 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     let mut log = LogServiceClient::new(channel);
     let status = log
         .watch_alerts(RequestMessage {
-            filter: "x".repeat(2 * QUESTION_BYTES),
+            filter: "x".repeat(2 * Bounds::STRANGERS.question),
         })
         .await
         .unwrap_err();
@@ -221,5 +221,76 @@ async fn who_comes_over_tcp_is_a_stranger() {
     assert!(early.is_err(), "{early:?} did not wait for its turn");
     drop(taken);
     calls().await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_strangers_do_not_read_are_few() {
+    use prost::Message as _;
+    use tonic::{
+        body::Body,
+        codegen::{Service, http},
+    };
+    let mut core = crate::engine::tests::core(Memory::new(Capabilities::default()));
+    let policy = String::from_utf8(object("ADDED", "long", "/bin/p")).unwrap();
+    let policy = serde_json::from_str::<serde_json::Value>(&policy).unwrap();
+    let text = format!("{}\n#{}", policy["object"], "long".repeat(25_000));
+    let document = crate::source::read::read(&text, "p.json")
+        .documents
+        .remove(0);
+    core.set(document);
+    let (engine, _thread) = Engine::start(core).unwrap();
+    let services = Services::new(api(engine)).await.unwrap();
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
+
+    let question = GetPolicyRequest {
+        policy: Some(PolicyRef {
+            name: "long".into(),
+            ..PolicyRef::default()
+        }),
+    };
+    let mut bytes = vec![0, 0, 0, 0];
+    bytes.push(u8::try_from(question.encoded_len()).unwrap());
+    question.encode(&mut bytes).unwrap();
+    let ask = |mut channel: Channel| {
+        let request = http::Request::post("/karmor.v1.Control/GetPolicy")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(String::from_utf8(bytes.clone()).unwrap()))
+            .unwrap();
+        async move {
+            std::future::poll_fn(|context| channel.poll_ready(context))
+                .await
+                .unwrap();
+            channel.call(request).await.unwrap()
+        }
+    };
+    // Asks, and makes no room for what is answered.
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let miser = endpoint.clone().initial_stream_window_size(1);
+    let miser = miser.connect().await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..Bounds::STRANGERS.unread {
+        let answer = ask(miser.clone()).await;
+        assert!(answer.headers().get("grpc-status").is_none(), "{answer:?}");
+        unread.push(answer);
+    }
+    let mut other = ControlClient::new(endpoint.connect().await.unwrap());
+    let refused = other.get_policy(question.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    // Who hangs up makes room.
+    unread.pop();
+    let late = tokio::time::Instant::now() + Duration::from_secs(5);
+    let answer = loop {
+        match other.get_policy(question.clone()).await {
+            Ok(answer) => break answer.into_inner(),
+            Err(status) => assert!(tokio::time::Instant::now() < late, "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(answer.policy.unwrap().text.len() > 100_000);
     stop.cancel();
 }

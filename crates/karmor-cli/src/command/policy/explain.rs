@@ -110,7 +110,7 @@ impl From<PostureArg> for Posture {
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
         let mut query = self.query()?;
-        let files = policy_file::read_valid(ui, &self.files)?;
+        let files = policy_file::read_compilable(ui, &self.files)?;
         let policies: Vec<_> = files
             .into_iter()
             .flat_map(|file| file.report.policies)

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let files = policy_file::read_valid(ui, &self.files)?;
+        let files = policy_file::read_compilable(ui, &self.files)?;
         if files.iter().all(|file| file.report.policies.is_empty()) {
             return Err(CommandError::message(
                 Exit::PolicyInvalid,
