@@ -4,6 +4,8 @@
 //! only the workloads whose set of policies it changes, and moves all of them to the new table with
 //! one call to the backend.
 
+mod part;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -133,7 +135,7 @@ impl Rules {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// They do not compile together.
+    /// They do not compile together. Workloads that had others keep those, new ones have a part.
     #[error("the policies of {workload} cannot be compiled")]
     Compile {
         /// One of the workloads.
@@ -208,6 +210,8 @@ pub struct Index {
     version: u64,
     /// What did not compile, since the last change.
     refused: HashMap<Key, Arc<CompileError>>,
+    /// What is in force instead.
+    parts: HashMap<Key, Key>,
 }
 
 /// What a list says about a workload.
@@ -236,6 +240,7 @@ impl Index {
             serial: 0,
             version: 0,
             refused: HashMap::new(),
+            parts: HashMap::new(),
         }
     }
 
@@ -266,6 +271,7 @@ impl Index {
         changes: Vec<Change>,
     ) -> Result<(), IndexError> {
         self.refused.clear();
+        self.parts.clear();
         let mut undo = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
@@ -540,6 +546,9 @@ impl Index {
         let mut outcome = Ok(());
         for (key, numbers) in groups {
             let done = self.switch(backend, &key, &numbers);
+            if let Err(IndexError::Compile { .. }) = &done {
+                self.make_do(backend, &key, &numbers);
+            }
             let error = done.as_ref().err().map(error_text);
             let mut was_well = false;
             for number in &numbers {

@@ -5,7 +5,7 @@ mod host;
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::vm::to_stderr;
 use crate::{
@@ -58,10 +58,12 @@ struct Cost {
     ns: f64,
 }
 
-/// What the daemon occupies.
+/// What was measured of the daemon.
 #[derive(Debug, Deserialize)]
-struct Memory {
-    bytes: f64,
+struct Figure {
+    name: String,
+    unit: String,
+    value: f64,
 }
 
 /// What `karmor-bench measure` measures.
@@ -73,13 +75,12 @@ const OPERATIONS: [&str; 5] = [
     "exec",
 ];
 
-/// Idle containers beside the daemon whose memory is measured, and the guest's memory for them.
+/// What `karmor-bench daemon` measures.
+const DAEMON: [&str; 3] = ["daemon_memory", "daemon_rule_change", "daemon_alert_delay"];
+
+/// Idle containers beside the daemon that is measured, and the guest's memory for them.
 const CONTAINERS: u32 = 100;
 const MEMORY_MIB: u32 = 8192;
-
-fn memory_name(series: Series) -> String {
-    format!("daemon_memory/containers={CONTAINERS}/{series}")
-}
 
 /// What surrounds the measured process.
 #[derive(Clone, Copy, Debug)]
@@ -126,10 +127,14 @@ impl Args {
         }
         for series in &self.kernel {
             rows.extend(self.operations(&cache, &built, *series)?);
-            let memory = memory_name(*series);
-            if self.names_match(&memory) {
+            let of_daemon = |name| format!("{name}/containers={CONTAINERS}/{series}");
+            if DAEMON
+                .map(of_daemon)
+                .iter()
+                .any(|name| self.names_match(name))
+            {
                 ui::status(&format!("{series}: daemon beside {CONTAINERS} containers"));
-                rows.push(self.memory(&cache, &built, *series, memory)?);
+                rows.extend(self.daemon(&cache, &built, *series)?);
             }
         }
         rows.retain(|row| self.names_match(&row.name));
@@ -205,28 +210,27 @@ impl Args {
         costs(&self.data_of(cache, machine)?)
     }
 
-    fn memory(&self, cache: &Cache, built: &Programs, series: Series, name: String) -> Result<Row> {
+    fn daemon(&self, cache: &Cache, built: &Programs, series: Series) -> Result<Vec<Row>> {
         let kernel = Kernel::get(cache, series)?;
         let count = format!("--containers={CONTAINERS}");
         let machine = Machine {
             accel: Accel::fastest(cache, &kernel)?,
             memory_mib: MEMORY_MIB,
-            command: ["karmor-bench", "memory", &count]
+            command: ["karmor-bench", "daemon", &count]
                 .map(str::to_owned)
                 .to_vec(),
             ..Machine::new(kernel, built)?
         };
-        let data = self.data_of(cache, machine)?;
-        let Memory { bytes } =
-            serde_json::from_slice(&data).context("the guest sent no row about memory")?;
-        Ok(Row {
-            name,
-            unit: "bytes".to_owned(),
+        let row = |Figure { name, unit, value }| Row {
+            name: format!("{name}/{series}"),
+            unit,
             baseline: None,
-            value: bytes,
+            value,
             delta: None,
             kernel: Some(series.name().to_owned()),
-        })
+        };
+        let figures = lines(&self.data_of(cache, machine)?)?;
+        Ok(figures.into_iter().map(row).collect())
     }
 
     /// What the guest sends.
@@ -243,14 +247,18 @@ impl Args {
     }
 }
 
+/// One JSON object a line.
+fn lines<T: DeserializeOwned>(data: &[u8]) -> Result<Vec<T>> {
+    let text = String::from_utf8_lossy(data);
+    let parsed = text
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("the guest sent {line:?}")));
+    parsed.collect()
+}
+
 fn costs(data: &[u8]) -> Result<BTreeMap<String, f64>> {
-    let mut costs = BTreeMap::new();
-    for line in String::from_utf8_lossy(data).lines() {
-        let Cost { name, ns } =
-            serde_json::from_str(line).with_context(|| format!("the guest sent {line:?}"))?;
-        costs.insert(name, ns);
-    }
-    Ok(costs)
+    let costs = lines(data)?.into_iter();
+    Ok(costs.map(|Cost { name, ns }| (name, ns)).collect())
 }
 
 fn row_name(operation: &str, setting: Setting, series: Series) -> String {

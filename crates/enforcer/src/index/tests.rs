@@ -280,3 +280,46 @@ fn an_image_cannot_excuse_itself_by_a_label() {
     rig.add(1, Identity::Container(Arc::new(container)));
     assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
 }
+
+/// Each of these policies compiles, and all of them together do not.
+#[test]
+fn a_workload_whose_policies_do_not_compile_together_has_a_part_of_them() {
+    let mut rig = Rig::new();
+    for name in ["p0", "p1", "p2", "p3"] {
+        let mut change = block(name, "web", &format!("/bin/{name}"));
+        let Change::Set { policy, .. } = &mut change else {
+            unreachable!()
+        };
+        let rules = &mut Arc::make_mut(policy).rules;
+        let plain = rules[0].clone();
+        // Every source is a column of the table, and every file a row.
+        rules.extend((0..120).map(|n| Rule {
+            target: Target::Path(format!("/{name}/file-{n}")),
+            sources: vec![format!("/{name}/source-{n}")],
+            ..plain.clone()
+        }));
+        rig.change(vec![change]).unwrap();
+    }
+    let add = |rig: &mut Rig| {
+        let web = container("a", "web");
+        rig.index.add(&mut rig.backend, 1, web, Some(101))
+    };
+    add(&mut rig).unwrap_err();
+    let status = |rig: &Rig| rig.index.members().next().unwrap();
+    let part = status(&rig);
+    assert!(part.error.unwrap().contains("split the policy"));
+    assert_eq!(part.policies, ["p0", "p1"], "the oldest");
+    let blocked = |rig: &Rig, name: &str| rig.exec(1, name) == Action::Block;
+    assert!(blocked(&rig, "/bin/p0") && !blocked(&rig, "/bin/p3"));
+    // As long as nothing changes, nothing is done.
+    let applied = rig.handle.applies().len();
+    rig.index.heal(&mut rig.backend);
+    assert_eq!(rig.handle.applies().len(), applied);
+    assert_eq!(status(&rig).policies, part.policies);
+
+    let gone = ["p0", "p2"].map(|name| Change::Remove(id(name)));
+    rig.change(gone.into()).unwrap();
+    let whole = status(&rig);
+    assert_eq!((whole.policies.len(), whole.error), (2, None));
+    assert!(!blocked(&rig, "/bin/p0") && blocked(&rig, "/bin/p3"));
+}

@@ -3,12 +3,12 @@
 //! ```text
 //! run      in the VM: a container, perhaps the enforcer with a policy; rows to $KARMOR_DATA
 //! measure  in that container: nanoseconds per operation, as JSON lines on stdout
-//! memory   in the VM: the daemon beside idle containers; its row to $KARMOR_DATA
+//! daemon   in the VM: the daemon beside idle containers; rows to $KARMOR_DATA
 //! ```
 //! Under `-icount` with one nanosecond per instruction, nanoseconds are instructions.
 
+mod daemon;
 mod measure;
-mod memory;
 mod policy;
 mod run;
 
@@ -20,15 +20,15 @@ use clap::Parser;
 /// Measure what single operations cost
 #[derive(Debug, Parser)]
 enum Args {
+    Daemon(daemon::Args),
     Measure(measure::Args),
-    Memory(memory::Args),
     Run(run::Args),
 }
 
 fn main() -> Result<()> {
     match Args::parse() {
+        Args::Daemon(args) => args.run(),
         Args::Measure(args) => args.run(),
-        Args::Memory(args) => args.run(),
         Args::Run(args) => args.run(),
     }
 }

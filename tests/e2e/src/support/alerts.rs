@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -21,12 +21,15 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Lines, and when each was read.
+type Lines = Arc<Mutex<Vec<(SystemTime, String)>>>;
+
 /// A running `karmor logs`; it ends with this value.
 #[derive(Debug)]
 pub struct Follower {
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-    errors: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
+    errors: Lines,
 }
 
 impl Follower {
@@ -63,18 +66,24 @@ impl Follower {
         {
             bail!(
                 "karmor logs ended ({status})\n{}",
-                lock(&self.errors).join("\n")
+                texts(&self.errors).join("\n")
             );
         }
         Ok(lock(&self.errors)
             .iter()
-            .any(|line| line.contains(CONNECTED))
+            .any(|(_, line)| line.contains(CONNECTED))
             .then_some(()))
     }
 
     /// The lines so far, as they were printed.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
+        texts(&self.lines)
+    }
+
+    /// The lines so far, each with the time at which it was read.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<(SystemTime, String)> {
         lock(&self.lines).clone()
     }
 }
@@ -143,15 +152,19 @@ impl Alerts {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::new(Mutex::new(Vec::new()));
+fn collect(stream: impl Read + Send + 'static) -> Lines {
+    let lines = Lines::default();
     let collected = Arc::clone(&lines);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            lock(&collected).push(line);
+            lock(&collected).push((SystemTime::now(), line));
         }
     });
     lines
+}
+
+fn texts(lines: &Lines) -> Vec<String> {
+    lock(lines).iter().map(|(_, line)| line.clone()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
