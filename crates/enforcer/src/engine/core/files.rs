@@ -168,19 +168,20 @@ impl Core {
         }
         let mut kept = BTreeSet::new();
         let mut changes = Vec::new();
-        for document in reading.documents {
+        for mut document in reading.documents {
             let id = id_in(path, &document);
             if !kept.insert(id.clone()) {
                 let why = format!("{} {} is in this file twice", id.kind.as_str(), id.name);
                 return Err(why.into());
             }
-            if self
-                .index
-                .policy(&id)
-                .is_none_or(|old| old.text != document.text)
-            {
-                changes.push(set(id, document));
+            if let Some(old) = self.index.policy(&id).filter(|p| p.text == document.text) {
+                if old.policy.location == document.policy.location {
+                    continue;
+                }
+                // Only the lines have changed that its status and its remarks point at.
+                document.since = Some(old.updated);
             }
+            changes.push(set(id, document));
         }
         changes.extend(
             old.into_iter()

@@ -263,3 +263,24 @@ fn a_file_that_cannot_be_compiled_is_refused_before_anything_is_selected() {
     assert_eq!(path, file);
     assert!(why.contains("too complex"), "{why}");
 }
+
+#[test]
+fn a_policy_that_moves_within_its_file_is_found_where_it_is() {
+    let node = Node::new();
+    let mut daemon = node.start();
+    let mut write = |first: &str| {
+        daemon.core.files(vec![FileChange {
+            path: node.watched().join("p.yaml"),
+            content: Some(Ok(format!("{first}---\n{}", text("b")))),
+        }]);
+        let policies = daemon.core.policies().into_iter();
+        let mut policies = policies.map(|p| (p.loaded.policy.location.line, p.loaded.updated));
+        (policies.next().unwrap(), policies.next().unwrap())
+    };
+    let ((_, first), (line, second)) = write(&text("a"));
+    let ((_, first_later), (line_later, second_later)) =
+        write(&format!("{}  tags: [x]\n", text("a")));
+    assert_eq!((line_later, second_later), (line + 1, second));
+    assert!(first_later > first);
+    assert!(daemon.blocks("a") && daemon.blocks("b"));
+}
