@@ -7,7 +7,7 @@
 mod part;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -22,6 +22,7 @@ use karmor_policy::{
     select::Effective,
 };
 
+use self::part::Unfit;
 use crate::{
     backend::{Backend, BackendError},
     remark::Remark,
@@ -135,7 +136,7 @@ impl Rules {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// They do not compile together. Workloads that had others keep those, new ones have a part.
+    /// They do not compile together. Where all was well, what was in force stays; elsewhere a part is.
     #[error("the policies of {workload} cannot be compiled")]
     Compile {
         /// One of the workloads.
@@ -208,9 +209,9 @@ pub struct Index {
     serial: u64,
     /// Changes so far that stood.
     version: u64,
-    /// What did not compile, since the last change.
+    /// What does not compile. It may take seconds to find out.
     refused: HashMap<Key, Arc<CompileError>>,
-    /// What is in force instead.
+    /// The part of it that does.
     parts: HashMap<Key, Key>,
 }
 
@@ -270,8 +271,6 @@ impl Index {
         backend: &mut dyn Backend,
         changes: Vec<Change>,
     ) -> Result<(), IndexError> {
-        self.refused.clear();
-        self.parts.clear();
         let mut undo = Vec::with_capacity(changes.len());
         for change in changes {
             match change {
@@ -296,7 +295,7 @@ impl Index {
                 }
             }
         }
-        let outcome = self.reconcile(backend);
+        let outcome = self.reconcile(backend, Unfit::Keep);
         if outcome.is_err() {
             for (id, old) in undo.into_iter().rev() {
                 match old {
@@ -304,10 +303,10 @@ impl Index {
                     None => self.policies.remove(&id),
                 };
             }
-            // The workloads that took the change go back; their old tables are still cached, so
-            // this can only fail if the kernel refuses what it accepted before, which shows in
-            // their status.
-            let _ = self.reconcile(backend);
+            // The workloads that took the change go back; their old tables, and which part they had,
+            // are still cached, so this can only fail if the kernel refuses what it accepted before,
+            // which shows in their status.
+            let _ = self.reconcile(backend, Unfit::Part);
         } else {
             self.version += 1;
         }
@@ -326,7 +325,7 @@ impl Index {
         let ill = self.members.iter().filter(|(_, m)| m.error.is_some());
         let ill: Vec<u32> = ill.map(|(number, _)| *number).collect();
         // What still fails is in their status.
-        let _ = self.reconcile_some(backend, &ill);
+        let _ = self.reconcile_some(backend, &ill, Unfit::Part);
         self.forget_unused();
     }
 
@@ -366,7 +365,8 @@ impl Index {
             error: registration.as_ref().err().map(error_text),
         };
         self.members.insert(number, member);
-        let outcome = registration.and_then(|()| self.reconcile_some(backend, &[number]));
+        let outcome =
+            registration.and_then(|()| self.reconcile_some(backend, &[number], Unfit::Part));
         self.forget_unused();
         outcome
     }
@@ -518,9 +518,9 @@ impl Index {
         }
     }
 
-    fn reconcile(&mut self, backend: &mut dyn Backend) -> Result<(), IndexError> {
+    fn reconcile(&mut self, backend: &mut dyn Backend, unfit: Unfit) -> Result<(), IndexError> {
         let all: Vec<u32> = self.members.keys().copied().collect();
-        self.reconcile_some(backend, &all)
+        self.reconcile_some(backend, &all, unfit)
     }
 
     /// Gives workloads what they should have, as far as they do not have it. Goes on after a
@@ -529,6 +529,7 @@ impl Index {
         &mut self,
         backend: &mut dyn Backend,
         numbers: &[u32],
+        unfit: Unfit,
     ) -> Result<(), IndexError> {
         let mut groups: HashMap<Key, Vec<u32>> = HashMap::new();
         for number in numbers {
@@ -547,7 +548,7 @@ impl Index {
         for (key, numbers) in groups {
             let done = self.switch(backend, &key, &numbers);
             if let Err(IndexError::Compile { .. }) = &done {
-                self.make_do(backend, &key, &numbers);
+                self.make_do(backend, &key, &numbers, unfit);
             }
             let error = done.as_ref().err().map(error_text);
             let mut was_well = false;
@@ -621,7 +622,6 @@ impl Index {
         if let Some(table) = self.tables.get(key) {
             return Ok(table.clone());
         }
-        // It may have taken seconds to find out.
         if let Some(error) = self.refused.get(key) {
             return Err(Arc::clone(error));
         }
@@ -646,6 +646,10 @@ impl Index {
         let members = &self.members;
         self.tables
             .retain(|key, _| members.values().any(|m| m.key.as_ref() == Some(key)));
+        let serials: HashSet<u64> = self.policies.values().map(|l| l.serial).collect();
+        let may_be_wanted = |key: &Key| key.serials.iter().all(|serial| serials.contains(serial));
+        self.refused.retain(|key, _| may_be_wanted(key));
+        self.parts.retain(|key, _| may_be_wanted(key));
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     index::Rules,
     serve::{self, Api, Limits, Services, Turns},
     source::{
-        directory::{self, Directory},
+        directory::{self, Directory, FileChange},
         last_good::LastGood,
         store::Store,
     },
@@ -89,7 +89,7 @@ pub async fn run(
     let identities = Identities::default();
     let mut core = core(&config, &node, &identities, backend)?;
     let mut policy_files = Directory::new(config.policy_dir.clone(), core.known_files());
-    core.files(policy_files.scan());
+    core.files(checked(policy_files.scan()));
     core.add_host();
     let (engine, thread) = Engine::start(core).context("cannot start the engine")?;
 
@@ -248,11 +248,18 @@ fn core(
     Core::new(backend, setup).with_context(cannot)
 }
 
+fn checked(changes: Vec<FileChange>) -> Vec<FileChange> {
+    changes.into_iter().map(FileChange::checked).collect()
+}
+
 async fn follow_files(files: Directory, engine: Engine) {
     let (sender, mut changes) = mpsc::channel(QUEUE);
     let follow = directory::follow(files, sender);
     let take = async {
         while let Some(changes) = changes.recv().await {
+            let Ok(changes) = tokio::task::spawn_blocking(|| checked(changes)).await else {
+                return;
+            };
             if engine.ask(|core| core.files(changes)).await.is_err() {
                 return;
             }

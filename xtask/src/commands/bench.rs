@@ -229,7 +229,10 @@ impl Args {
             delta: None,
             kernel: Some(series.name().to_owned()),
         };
-        let figures = lines(&self.data_of(cache, machine)?)?;
+        let figures: Vec<Figure> = lines(&self.data_of(cache, machine)?)?;
+        if figures.len() != DAEMON.len() {
+            bail!("the guest sent {} rows of {}", figures.len(), DAEMON.len());
+        }
         Ok(figures.into_iter().map(row).collect())
     }
 

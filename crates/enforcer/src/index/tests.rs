@@ -281,45 +281,112 @@ fn an_image_cannot_excuse_itself_by_a_label() {
     assert_eq!(rig.exec(1, "/usr/bin/apt"), Action::Block);
 }
 
-/// Each of these policies compiles, and all of them together do not.
+/// A policy that compiles, and does not beside another such.
+fn large(name: &str, app: &str) -> Change {
+    let mut change = block(name, app, &format!("/bin/{name}"));
+    let Change::Set { policy, .. } = &mut change else {
+        unreachable!()
+    };
+    let rules = &mut Arc::make_mut(policy).rules;
+    let plain = rules[0].clone();
+    // Every source is a column of the table, and every file a row.
+    rules.extend((0..200).map(|n| Rule {
+        target: Target::Path(format!("/{name}/file-{n}")),
+        sources: vec![format!("/{name}/source-{n}")],
+        ..plain.clone()
+    }));
+    change
+}
+
+/// The policies in force on a workload, and whether all is well.
+fn status(rig: &Rig, number: u32) -> (Vec<String>, bool) {
+    let member = rig.index.members().find(|m| m.number == number).unwrap();
+    (member.policies, member.error.is_none())
+}
+
 #[test]
 fn a_workload_whose_policies_do_not_compile_together_has_a_part_of_them() {
     let mut rig = Rig::new();
-    for name in ["p0", "p1", "p2", "p3"] {
-        let mut change = block(name, "web", &format!("/bin/{name}"));
-        let Change::Set { policy, .. } = &mut change else {
-            unreachable!()
-        };
-        let rules = &mut Arc::make_mut(policy).rules;
-        let plain = rules[0].clone();
-        // Every source is a column of the table, and every file a row.
-        rules.extend((0..120).map(|n| Rule {
-            target: Target::Path(format!("/{name}/file-{n}")),
-            sources: vec![format!("/{name}/source-{n}")],
-            ..plain.clone()
-        }));
-        rig.change(vec![change]).unwrap();
+    rig.change(vec![large("h0", "web"), large("h1", "web")])
+        .unwrap();
+    let small = (0..60).map(|n| block(&format!("s{n:02}"), "web", &format!("/bin/s{n:02}")));
+    rig.change(small.collect()).unwrap();
+    let web = || container("a", "web");
+    let added = rig.index.add(&mut rig.backend, 1, web(), Some(101));
+    assert!(error_text(&added.unwrap_err()).contains("split the policy"));
+    let (part, is_well) = status(&rig, 1);
+    assert_eq!((part.len(), is_well), (61, false), "all but one of 62");
+    assert_eq!(part[0], "h0");
+    for name in ["h0", "s00", "s59"] {
+        assert_eq!(rig.exec(1, &format!("/bin/{name}")), Action::Block);
     }
-    let add = |rig: &mut Rig| {
-        let web = container("a", "web");
-        rig.index.add(&mut rig.backend, 1, web, Some(101))
-    };
-    add(&mut rig).unwrap_err();
-    let status = |rig: &Rig| rig.index.members().next().unwrap();
-    let part = status(&rig);
-    assert!(part.error.unwrap().contains("split the policy"));
-    assert_eq!(part.policies, ["p0", "p1"], "the oldest");
-    let blocked = |rig: &Rig, name: &str| rig.exec(1, name) == Action::Block;
-    assert!(blocked(&rig, "/bin/p0") && !blocked(&rig, "/bin/p3"));
     // As long as nothing changes, nothing is done.
     let applied = rig.handle.applies().len();
     rig.index.heal(&mut rig.backend);
+    let _ = rig.index.add(&mut rig.backend, 1, web(), Some(101));
     assert_eq!(rig.handle.applies().len(), applied);
-    assert_eq!(status(&rig).policies, part.policies);
+    assert_eq!(status(&rig, 1), (part.clone(), false));
 
-    let gone = ["p0", "p2"].map(|name| Change::Remove(id(name)));
-    rig.change(gone.into()).unwrap();
-    let whole = status(&rig);
-    assert_eq!((whole.policies.len(), whole.error), (2, None));
-    assert!(!blocked(&rig, "/bin/p0") && blocked(&rig, "/bin/p3"));
+    // Who changes a policy does not change which are in force.
+    let Change::Set {
+        id: h0,
+        policy,
+        text,
+        since,
+    } = large("h0", "web")
+    else {
+        unreachable!()
+    };
+    let text = format!("{text} again").into();
+    rig.change(vec![Change::Set {
+        id: h0,
+        policy,
+        text,
+        since,
+    }])
+    .unwrap();
+    assert_eq!(status(&rig, 1), (part, false));
+    rig.change(vec![Change::Remove(id("h0"))]).unwrap();
+    let (whole, is_well) = status(&rig, 1);
+    assert_eq!((whole.len(), is_well), (61, true));
+    assert_ne!(rig.exec(1, "/bin/h0"), Action::Block);
+    assert_eq!(rig.exec(1, "/bin/h1"), Action::Block);
+}
+
+#[test]
+fn a_change_that_is_undone_leaves_nothing_where_it_helped() {
+    let mut rig = Rig::new();
+    let first = [large("d0", "db"), large("d1", "db"), large("w0", "web")];
+    rig.change(first.into()).unwrap();
+    let db = rig
+        .index
+        .add(&mut rig.backend, 1, container("a", "db"), Some(101));
+    assert!(db.is_err());
+    rig.add(2, container("b", "web"));
+    let before = (status(&rig, 1), status(&rig, 2));
+    assert_eq!(before.0, (vec!["d0".to_owned()], false));
+    // It would make the first workload well, and cannot be on the second.
+    rig.change(vec![Change::Remove(id("d0")), large("w1", "web")])
+        .unwrap_err();
+    assert_eq!((status(&rig, 1), status(&rig, 2)), before);
+    assert_eq!(rig.exec(1, "/bin/d0"), Action::Block);
+    assert_eq!(rig.exec(2, "/bin/w0"), Action::Block);
+}
+
+#[test]
+fn a_workload_that_becomes_another_keeps_nothing_of_the_first() {
+    let mut rig = Rig::new();
+    rig.change(vec![
+        large("d0", "db"),
+        large("d1", "db"),
+        block("w", "web", "/bin/w"),
+    ])
+    .unwrap();
+    rig.add(1, container("a", "web"));
+    let db = rig
+        .index
+        .add(&mut rig.backend, 1, container("a", "db"), Some(101));
+    assert!(db.is_err());
+    assert_eq!(status(&rig, 1), (vec!["d0".to_owned()], false));
+    assert_eq!(rig.exec(1, "/bin/d0"), Action::Block);
 }

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tracing::info;
 
-use super::read::{MAX_BYTES, too_large};
+use super::read::{MAX_BYTES, read_new, too_large};
 
 /// How long a directory must be quiet before it is read again: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -34,6 +34,26 @@ pub struct FileChange {
     pub path: PathBuf,
     /// What it says now; `None` when it is gone.
     pub content: Option<Result<String, String>>,
+}
+
+impl FileChange {
+    /// Refuses text whose policies are wrong, or could not be put in force even alone. May take
+    /// seconds, which nobody should wait for who has containers to protect.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let check = |text: String| {
+            let reading = read_new(&text, &self.path.display().to_string());
+            if reading.failed() {
+                Err(reading.summary())
+            } else {
+                Ok(text)
+            }
+        };
+        Self {
+            content: self.content.map(|content| content.and_then(check)),
+            path: self.path,
+        }
+    }
 }
 
 /// Files as they were last seen.

@@ -1,9 +1,9 @@
 //! Merging states that go on alike.
 //!
 //! A rule under a linked directory is known by two names, and both tails of the tree do the same;
-//! so do the alternatives of a brace. One backward pass finds those: states are numbered so that
-//! what the tree leads to comes later. It is not full minimisation, which such automata, where
-//! almost every end is another rule's, would hardly profit from.
+//! so do the alternatives of a brace. One backward pass finds almost all of those that sharing nodes
+//! has left: what a state leads to mostly has a higher number. It is not full minimisation, which
+//! such automata, where almost every end is another rule's, would hardly profit from.
 
 use std::{
     collections::HashMap,

@@ -66,7 +66,7 @@ impl Core {
                 warn!(
                     container = container.name,
                     error = error_text(&error),
-                    "container is not protected"
+                    "container is not protected, or not by all its policies"
                 );
             }
         }

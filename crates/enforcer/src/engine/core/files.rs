@@ -14,7 +14,7 @@ use crate::{
     source::{
         directory::FileChange,
         last_good::LastGood,
-        read::{Document, read, read_new},
+        read::{Document, read},
     },
 };
 
@@ -79,7 +79,7 @@ impl Core {
         of_policies.chain(self.complaints.keys()).cloned().collect()
     }
 
-    /// Takes over what changed in the watched directory.
+    /// Takes over what changed in the watched directory, once [`FileChange::checked`].
     pub fn files(&mut self, changes: Vec<FileChange>) {
         for change in changes {
             let outcome = match &change.content {
@@ -151,7 +151,7 @@ impl Core {
     }
 
     fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), Unfit> {
-        let reading = read_new(text, &path.display().to_string());
+        let reading = read(text, &path.display().to_string());
         if reading.failed() {
             return Err(reading.summary().into());
         }
@@ -175,10 +175,10 @@ impl Core {
                 return Err(why.into());
             }
             if let Some(old) = self.index.policy(&id).filter(|p| p.text == document.text) {
-                if old.policy.location == document.policy.location {
+                if old.policy == document.policy {
                     continue;
                 }
-                // Only the lines have changed that its status and its remarks point at.
+                // It has moved within the file: what points at its lines has to know.
                 document.since = Some(old.updated);
             }
             changes.push(set(id, document));

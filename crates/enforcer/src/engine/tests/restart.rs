@@ -68,7 +68,8 @@ impl Node {
         };
         let mut core = Core::new(Box::new(memory), setup)?;
         let mut directory = Directory::new(self.watched(), core.known_files());
-        core.files(directory.scan());
+        let changes = directory.scan().into_iter();
+        core.files(changes.map(FileChange::checked).collect());
         let mut container = Container::new("default", "c", "img", None, [].into());
         container.cgroup.id = CGROUP;
         core.runtime(RuntimeEvent::Running(Box::new(container)));
