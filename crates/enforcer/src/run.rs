@@ -28,7 +28,7 @@ use crate::{
     index::Rules,
     serve::{self, Api, Limits, Services, Turns},
     source::{
-        directory::{self, Directory, FileChange},
+        directory::{self, Directory, FileChange, Sound},
         last_good::LastGood,
         store::Store,
     },
@@ -248,7 +248,7 @@ fn core(
     Core::new(backend, setup).with_context(cannot)
 }
 
-fn checked(changes: Vec<FileChange>) -> Vec<FileChange> {
+fn checked(changes: Vec<FileChange>) -> Vec<FileChange<Sound>> {
     changes.into_iter().map(FileChange::checked).collect()
 }
 

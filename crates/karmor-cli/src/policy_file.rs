@@ -86,10 +86,15 @@ pub(crate) fn read_valid(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<P
 /// The same, of policies that can be put in force.
 pub(crate) fn read_compilable(ui: &mut Ui, inputs: &[PathBuf]) -> CommandResult<Vec<PolicyFile>> {
     let mut files = read_all(inputs);
+    refuse_uncompilable(&mut files);
+    all_valid(ui, files)
+}
+
+/// Refuses policies that could not be put in force even alone. May take seconds.
+pub(crate) fn refuse_uncompilable(files: &mut [PolicyFile]) {
     files
         .iter_mut()
         .for_each(|file| file.report.refuse_uncompilable());
-    all_valid(ui, files)
 }
 
 fn all_valid(ui: &mut Ui, mut files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyFile>> {

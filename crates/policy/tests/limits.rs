@@ -32,18 +32,17 @@ fn patterns_that_multiply_are_refused_by_name() {
     assert!(text.contains("test.yaml:"), "{text}");
 }
 
+/// A document with so many patterns that multiply; 60 are too many.
+fn policy(name: &str, patterns: u32) -> String {
+    let pattern = |i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n");
+    let patterns: String = (0..patterns).map(pattern).collect();
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\nspec:\n  file:\n    matchPatterns:\n{patterns}---\n"
+    )
+}
+
 #[test]
 fn a_policy_that_cannot_be_compiled_is_a_problem_of_its_text() {
-    let patterns = |count| {
-        let pattern = |i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n");
-        (0..count).map(pattern).collect::<String>()
-    };
-    let policy = |name: &str, count| {
-        format!(
-            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\nspec:\n  file:\n    matchPatterns:\n{}---\n",
-            patterns(count)
-        )
-    };
     let text = policy("simple", 1) + &policy("complex", 60);
     let mut report = read("p.yaml", &text);
     assert_eq!((report.policies.len(), report.diagnostics.len()), (2, 0));
@@ -62,15 +61,7 @@ fn a_policy_that_cannot_be_compiled_is_a_problem_of_its_text() {
 
 #[test]
 fn after_ten_that_cannot_be_compiled_the_rest_of_a_text_is_not_tried() {
-    let patterns: String = (0..60)
-        .map(|i| format!("    - pattern: /**/a{i}*/**/b{i}*/**/c{i}\n"))
-        .collect();
-    let policy = |i| {
-        format!(
-            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: p{i}\nspec:\n  file:\n    matchPatterns:\n{patterns}---\n"
-        )
-    };
-    let text: String = (0..12).map(policy).collect();
+    let text: String = (0..12).map(|i| policy(&format!("p{i}"), 60)).collect();
     let mut report = read("p.yaml", &text);
     report.refuse_uncompilable();
     assert_eq!((report.policies.len(), report.diagnostics.len()), (0, 12));

@@ -19,7 +19,7 @@ use crate::{
     marks::Found,
     remark::Remark,
     source::{
-        directory::FileChange,
+        directory::{FileChange, Sound},
         last_good::LastGood,
         read::Document,
         store::{Store, id_of},
@@ -61,7 +61,7 @@ pub struct Core {
     complaints: BTreeMap<PathBuf, String>,
     /// Changes of files that are sound, but could not be put in force; with the version of the index
     /// that was in the way, if it was that.
-    unfinished: BTreeMap<PathBuf, (FileChange, Option<u64>)>,
+    unfinished: BTreeMap<PathBuf, (FileChange<Sound>, Option<u64>)>,
 }
 
 /// What became of a request about one policy.

@@ -10,7 +10,10 @@ use super::*;
 use crate::{
     backend::{Capabilities, memory::Memory},
     index::Rules,
-    source::{directory::FileChange, read::read},
+    source::{
+        directory::{FileChange, Sound},
+        read::read,
+    },
     workload::{Container, Node, RuntimeEvent, cgroup::Cgroup, numbers::Numbers},
 };
 
@@ -279,10 +282,11 @@ fn a_file_that_holds_no_policy_any_more_keeps_its_last_good_version() {
     };
     let mut core = core(Memory::new(Capabilities::default()));
     let mut write = |name: &str, content: Option<&str>| {
-        core.files(vec![FileChange {
+        let change = FileChange {
             path: name.into(),
             content: content.map(|text| Ok(text.to_owned())),
-        }]);
+        };
+        core.files(vec![change.checked()]);
         let complaints = core.complaints().into_iter().map(|(_, why)| why);
         (core.policies().len(), complaints.collect::<String>())
     };
@@ -319,10 +323,11 @@ fn a_file_that_could_not_be_put_in_force_is_tried_again() {
         metadata: {name: p}\nspec:\n  process:\n    matchPaths:\n    - path: /bin/ip\n  \
         action: Block\n";
     let write = |core: &mut Core, content: Option<&str>| {
-        core.files(vec![FileChange {
+        let change = FileChange {
             path: "p.yaml".into(),
             content: content.map(|text| Ok(text.to_owned())),
-        }]);
+        };
+        core.files(vec![change.checked()]);
     };
     for (content, policies) in [(Some(text), 1), (None, 0)] {
         kernel.refuse(Some("table"));
@@ -351,9 +356,14 @@ fn a_file_that_cannot_be_compiled_stays_a_complaint_and_its_last_good_version() 
     let good = policy(&rule(0));
     let complex = policy(&(0..60).map(rule).collect::<String>());
     for text in [&good, &complex] {
+        // As if it compiled alone, and not beside others.
+        let sound = Sound {
+            text: text.clone(),
+            documents: read(text, "p.yaml").documents,
+        };
         core.files(vec![FileChange {
             path: "p.yaml".into(),
-            content: Some(Ok(text.clone())),
+            content: Some(Ok(sound)),
         }]);
     }
     for _ in 0..3 {

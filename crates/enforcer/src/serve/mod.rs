@@ -230,23 +230,25 @@ impl Services {
         let older = reflection().build_v1alpha()?;
         let routes = |bounds: Bounds| {
             let Bounds {
-                question: bytes,
+                question,
                 answer,
                 unread,
             } = bounds;
             let places = Places::new(unread);
-            let health = health_service.clone().max_decoding_message_size(bytes);
+            let health = health_service.clone().max_decoding_message_size(question);
             let control = ControlServer::new(api.clone())
-                .max_decoding_message_size(bytes)
+                .max_decoding_message_size(question)
                 .max_encoding_message_size(answer);
             let probe = ProbeServiceServer::new(api.clone())
-                .max_decoding_message_size(bytes)
+                .max_decoding_message_size(question)
                 .max_encoding_message_size(answer);
             Routes::new(health)
-                .add_service(current.clone().max_decoding_message_size(bytes))
-                .add_service(older.clone().max_decoding_message_size(bytes))
-                .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(bytes))
-                .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(bytes))
+                .add_service(current.clone().max_decoding_message_size(question))
+                .add_service(older.clone().max_decoding_message_size(question))
+                .add_service(LogServiceServer::new(api.clone()).max_decoding_message_size(question))
+                .add_service(
+                    PolicyServiceServer::new(api.clone()).max_decoding_message_size(question),
+                )
                 .add_service(places.guard(probe))
                 .add_service(places.guard(control))
         };

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tracing::info;
 
-use super::read::{MAX_BYTES, read_new, too_large};
+use super::read::{Document, MAX_BYTES, read_new, too_large};
 
 /// How long a directory must be quiet before it is read again: editors write in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -29,27 +29,36 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// A file that changed, or is gone.
 #[derive(Debug)]
-pub struct FileChange {
+pub struct FileChange<T = String> {
     /// Which; the directory itself while that cannot be read.
     pub path: PathBuf,
-    /// What it says now; `None` when it is gone.
-    pub content: Option<Result<String, String>>,
+    /// What it says now, or why that cannot be told; `None` when it is gone.
+    pub content: Option<Result<T, String>>,
+}
+
+/// Text that says something sound.
+#[derive(Debug)]
+pub struct Sound {
+    /// As it was written.
+    pub text: String,
+    /// What it says.
+    pub documents: Vec<Document>,
 }
 
 impl FileChange {
-    /// Refuses text whose policies are wrong, or could not be put in force even alone. May take
-    /// seconds, which nobody should wait for who has containers to protect.
+    /// Reads the text, and refuses it where its policies are wrong or could not be put in force even
+    /// alone. May take seconds, which nobody should wait for who has containers to protect.
     #[must_use]
-    pub fn checked(self) -> Self {
+    pub fn checked(self) -> FileChange<Sound> {
         let check = |text: String| {
             let reading = read_new(&text, &self.path.display().to_string());
             if reading.failed() {
-                Err(reading.summary())
-            } else {
-                Ok(text)
+                return Err(reading.summary());
             }
+            let documents = reading.documents;
+            Ok(Sound { text, documents })
         };
-        Self {
+        FileChange {
             content: self.content.map(|content| content.and_then(check)),
             path: self.path,
         }

@@ -12,7 +12,7 @@ use super::{Core, POLICIES, set};
 use crate::{
     index::{Change, IndexError, PolicyId, Source, error_text},
     source::{
-        directory::FileChange,
+        directory::{FileChange, Sound},
         last_good::LastGood,
         read::{Document, read},
     },
@@ -59,9 +59,10 @@ impl Core {
                 self.complaints.insert(path, why);
                 continue;
             }
-            let documents = reading.documents.into_iter();
-            let documents = documents.map(|document| Document { since, ..document });
-            changes.extend(documents.map(|d| set(id_in(&path, &d), d)));
+            changes.extend(reading.documents.into_iter().map(|mut document| {
+                document.since = since;
+                set(id_in(&path, &document), document)
+            }));
         }
         Ok(changes)
     }
@@ -79,13 +80,13 @@ impl Core {
         of_policies.chain(self.complaints.keys()).cloned().collect()
     }
 
-    /// Takes over what changed in the watched directory, once [`FileChange::checked`].
-    pub fn files(&mut self, changes: Vec<FileChange>) {
+    /// Takes over what changed in the watched directory.
+    pub fn files(&mut self, changes: Vec<FileChange<Sound>>) {
         for change in changes {
             let outcome = match &change.content {
                 None => self.file_gone(&change.path),
                 Some(Err(error)) => Err(Unfit::Text(error.clone())),
-                Some(Ok(text)) => self.file_changed(&change.path, text),
+                Some(Ok(sound)) => self.file_changed(&change.path, sound),
             };
             self.unfinished.remove(&change.path);
             let Err(unfit) = outcome else {
@@ -116,7 +117,7 @@ impl Core {
     pub fn retry(&mut self) {
         self.index.heal(&mut *self.backend);
         let version = self.index.version();
-        let due = |(_, in_the_way): &(FileChange, Option<u64>)| *in_the_way != Some(version);
+        let due = |(_, in_the_way): &(FileChange<Sound>, Option<u64>)| *in_the_way != Some(version);
         let unfinished = self.unfinished.extract_if(.., |_, entry| due(entry));
         let changes = unfinished.map(|(_, (change, _))| change).collect();
         self.files(changes);
@@ -150,25 +151,21 @@ impl Core {
         }
     }
 
-    fn file_changed(&mut self, path: &PathBuf, text: &str) -> Result<(), Unfit> {
-        let reading = read(text, &path.display().to_string());
-        if reading.failed() {
-            return Err(reading.summary().into());
-        }
+    fn file_changed(&mut self, path: &PathBuf, sound: &Sound) -> Result<(), Unfit> {
         let old = self.ids_of(path);
-        if reading.documents.is_empty() && !old.is_empty() {
+        if sound.documents.is_empty() && !old.is_empty() {
             // Most often a writer that has emptied it first, or whose disk is full.
             let why = "there is no policy in it; remove the file to remove its policies";
             return Err(why.to_owned().into());
         }
-        let added = reading.documents.len().saturating_sub(old.len());
+        let added = sound.documents.len().saturating_sub(old.len());
         if self.index.policies().len() + added > POLICIES {
             let why = format!("there are {POLICIES} policies already");
             return Err(Unfit::Others(why));
         }
         let mut kept = BTreeSet::new();
         let mut changes = Vec::new();
-        for mut document in reading.documents {
+        for mut document in sound.documents.iter().cloned() {
             let id = id_in(path, &document);
             if !kept.insert(id.clone()) {
                 let why = format!("{} {} is in this file twice", id.kind.as_str(), id.name);
@@ -192,7 +189,7 @@ impl Core {
         if kept.is_empty() {
             self.forget_file(path);
         } else {
-            self.keep_file(path, text);
+            self.keep_file(path, &sound.text);
         }
         Ok(())
     }

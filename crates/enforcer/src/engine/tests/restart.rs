@@ -270,10 +270,11 @@ fn a_policy_that_moves_within_its_file_is_found_where_it_is() {
     let node = Node::new();
     let mut daemon = node.start();
     let mut write = |first: &str| {
-        daemon.core.files(vec![FileChange {
+        let change = FileChange {
             path: node.watched().join("p.yaml"),
             content: Some(Ok(format!("{first}---\n{}", text("b")))),
-        }]);
+        };
+        daemon.core.files(vec![change.checked()]);
         let policies = daemon.core.policies().into_iter();
         let mut policies = policies.map(|p| (p.loaded.policy.location.line, p.loaded.updated));
         (policies.next().unwrap(), policies.next().unwrap())

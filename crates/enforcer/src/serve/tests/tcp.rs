@@ -2,6 +2,21 @@
 
 use super::*;
 
+/// Serves a TCP port until told to stop.
+async fn serve(
+    services: &Arc<Services>,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> (
+    SocketAddr,
+    tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+) {
+    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let (services, stop) = (Arc::clone(services), stop.clone());
+    let server = tokio::spawn(async move { services.serve_tcp(listener, limits, stop).await });
+    (address, server)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
@@ -15,14 +30,11 @@ async fn policies_are_not_changed_over_tcp_and_a_second_daemon_stays_out() {
     // The services themselves, on a TCP port.
     let core = crate::engine::tests::core(Memory::new(Capabilities::default()));
     let (engine, _thread) = Engine::start(core).unwrap();
-    let services = Services::new(api(engine)).await.unwrap();
-    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let services = Arc::new(Services::new(api(engine)).await.unwrap());
+    let stop = CancellationToken::new();
+    let (address, server) = serve(&services, Limits::FEED, &stop).await;
     let error = tcp(address.port(), "gRPC").await.unwrap_err();
     assert!(error.to_string().contains("--gRPC"), "{error}");
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let server =
-        tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let status = PolicyServiceClient::new(channel.clone())
@@ -94,13 +106,10 @@ async fn connections_of_strangers_are_few_and_idle_ones_do_not_last() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run/karmor.sock");
     let (unix, _socket) = unix(&path).unwrap();
-    let (listener, address) = tcp(0, "gRPC").await.unwrap();
     let stop = CancellationToken::new();
-    let served = Arc::clone(&services);
+    let (address, _server) = serve(&services, limits, &stop).await;
     let token = stop.clone();
-    tokio::spawn(async move { served.serve_unix(unix, token).await });
-    let token = stop.clone();
-    tokio::spawn(async move { services.serve_tcp(listener, limits, token).await });
+    tokio::spawn(async move { services.serve_unix(unix, token).await });
 
     // Quiet, but alive: the library answers pings. Older than those that are closed below.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -186,12 +195,10 @@ async fn who_comes_over_tcp_is_a_stranger() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run/karmor.sock");
     let (unix, _socket) = unix(&path).unwrap();
-    let (listener, address) = tcp(0, "gRPC").await.unwrap();
-    let (stop, served) = (CancellationToken::new(), Arc::clone(&services));
+    let stop = CancellationToken::new();
+    let (address, _server) = serve(&services, Limits::FEED, &stop).await;
     let token = stop.clone();
-    tokio::spawn(async move { served.serve_unix(unix, token).await });
-    let token = stop.clone();
-    tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
+    tokio::spawn(async move { services.serve_unix(unix, token).await });
 
     let taken = turns.take_all();
     let mut root = ControlClient::new(channel(&path).await);
@@ -240,11 +247,9 @@ async fn answers_that_strangers_do_not_read_are_few() {
         .remove(0);
     core.set(document);
     let (engine, _thread) = Engine::start(core).unwrap();
-    let services = Services::new(api(engine)).await.unwrap();
-    let (listener, address) = tcp(0, "gRPC").await.unwrap();
+    let services = Arc::new(Services::new(api(engine)).await.unwrap());
     let stop = CancellationToken::new();
-    let token = stop.clone();
-    tokio::spawn(async move { services.serve_tcp(listener, Limits::FEED, token).await });
+    let (address, _server) = serve(&services, Limits::FEED, &stop).await;
 
     let question = GetPolicyRequest {
         policy: Some(PolicyRef {

@@ -79,9 +79,7 @@ impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
         let mut files = policy_file::read_all(&self.files);
         files.iter_mut().for_each(expect_policies);
-        files
-            .iter_mut()
-            .for_each(|file| file.report.refuse_uncompilable());
+        policy_file::refuse_uncompilable(&mut files);
         let total = |severity| {
             files
                 .iter()
