@@ -78,6 +78,12 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--file', '--file', [CompletionResultType]::ParameterName, 'Policy files, directories, or - for standard input')
             [CompletionResult]::new('--exec', '--exec', [CompletionResultType]::ParameterName, 'Execute this')
             [CompletionResult]::new('--open', '--open', [CompletionResultType]::ParameterName, 'Open this')
+            [CompletionResult]::new('--socket', '--socket', [CompletionResultType]::ParameterName, 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]')
+            [CompletionResult]::new('--accept', '--accept', [CompletionResultType]::ParameterName, 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]')
+            [CompletionResult]::new('--query', '--query', [CompletionResultType]::ParameterName, 'Ask for this name')
+            [CompletionResult]::new('--capability', '--capability', [CompletionResultType]::ParameterName, 'Use this capability')
+            [CompletionResult]::new('--preset', '--preset', [CompletionResultType]::ParameterName, 'Do what this preset is about')
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'The executable that does it [default: one that no rule names]')
             [CompletionResult]::new('--parent', '--parent', [CompletionResultType]::ParameterName, 'The executable that started that one')
             [CompletionResult]::new('--uid', '--uid', [CompletionResultType]::ParameterName, 'The user that does it')
@@ -89,6 +95,7 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--write', '--write', [CompletionResultType]::ParameterName, 'Open for writing instead of reading')
             [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'A process of the host does it, not one of a container; taken so if all policies are hosts''')
             [CompletionResult]::new('--no-merged-usr', '--no-merged-usr', [CompletionResultType]::ParameterName, 'The root has directories where others have the links /bin, /lib and so on into /usr')
+            [CompletionResult]::new('--terminal', '--terminal', [CompletionResultType]::ParameterName, 'The process has a controlling terminal')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
@@ -101,7 +108,7 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
-            [CompletionResult]::new('policy', 'policy', [CompletionResultType]::ParameterValue, 'Add, delete and show policies of the daemon')
+            [CompletionResult]::new('policy', 'policy', [CompletionResultType]::ParameterValue, 'Add, confirm, delete and show policies of the daemon')
             break
         }
         'karmor;vm;policy' {
@@ -111,12 +118,39 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('add', 'add', [CompletionResultType]::ParameterValue, 'Apply policies')
+            [CompletionResult]::new('confirm', 'confirm', [CompletionResultType]::ParameterValue, 'Keep policies that are on trial')
+            [CompletionResult]::new('revert', 'revert', [CompletionResultType]::ParameterValue, 'Take policies that are on trial back at once')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete policies, by name or as named in files')
             [CompletionResult]::new('list', 'list', [CompletionResultType]::ParameterValue, 'List the policies of the daemon')
             [CompletionResult]::new('get', 'get', [CompletionResultType]::ParameterValue, 'Show a policy of the daemon')
             break
         }
         'karmor;vm;policy;add' {
+            [CompletionResult]::new('--confirm-within', '--confirm-within', [CompletionResultType]::ParameterName, 'Take them back unless they are confirmed in time: 5s to 24h, such as 60s, 5m or 1h30m')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to print what became of them')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print what became of them')
+            [CompletionResult]::new('--gRPC', '--gRPC', [CompletionResultType]::ParameterName, 'Address of the daemon, HOST:PORT or :PORT')
+            [CompletionResult]::new('--socket', '--socket', [CompletionResultType]::ParameterName, 'Unix socket of the daemon [default: /run/karmor/karmor.sock]')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour the output')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'karmor;vm;policy;confirm' {
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to print what became of them')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print what became of them')
+            [CompletionResult]::new('--gRPC', '--gRPC', [CompletionResultType]::ParameterName, 'Address of the daemon, HOST:PORT or :PORT')
+            [CompletionResult]::new('--socket', '--socket', [CompletionResultType]::ParameterName, 'Unix socket of the daemon [default: /run/karmor/karmor.sock]')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to colour the output')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'karmor;vm;policy;revert' {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to print what became of them')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print what became of them')
             [CompletionResult]::new('--gRPC', '--gRPC', [CompletionResultType]::ParameterName, 'Address of the daemon, HOST:PORT or :PORT')

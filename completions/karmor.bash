@@ -46,6 +46,9 @@ _karmor() {
             karmor__subcmd__vm__subcmd__policy,add)
                 cmd="karmor__subcmd__vm__subcmd__policy__subcmd__add"
                 ;;
+            karmor__subcmd__vm__subcmd__policy,confirm)
+                cmd="karmor__subcmd__vm__subcmd__policy__subcmd__confirm"
+                ;;
             karmor__subcmd__vm__subcmd__policy,delete)
                 cmd="karmor__subcmd__vm__subcmd__policy__subcmd__delete"
                 ;;
@@ -54,6 +57,9 @@ _karmor() {
                 ;;
             karmor__subcmd__vm__subcmd__policy,list)
                 cmd="karmor__subcmd__vm__subcmd__policy__subcmd__list"
+                ;;
+            karmor__subcmd__vm__subcmd__policy,revert)
+                cmd="karmor__subcmd__vm__subcmd__policy__subcmd__revert"
                 ;;
             *)
                 ;;
@@ -192,7 +198,7 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__policy__subcmd__explain)
-            opts="-f -o -q -h --file --exec --open --write --from --parent --host --no-merged-usr --uid --owner --posture --output --color --quiet --help"
+            opts="-f -o -q -h --file --exec --open --write --socket --connect --accept --query --capability --preset --from --parent --host --no-merged-usr --uid --owner --terminal --posture --output --color --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -211,6 +217,30 @@ _karmor() {
                     return 0
                     ;;
                 --open)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --connect)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --accept)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --query)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --capability)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preset)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -340,7 +370,7 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__vm__subcmd__policy)
-            opts="-q -h --color --quiet --help add delete list get"
+            opts="-q -h --color --quiet --help add confirm revert delete list get"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -358,6 +388,44 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__vm__subcmd__policy__subcmd__add)
+            opts="-o -q -h --confirm-within --output --gRPC --socket --color --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --confirm-within)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --gRPC)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        karmor__subcmd__vm__subcmd__policy__subcmd__confirm)
             opts="-o -q -h --output --gRPC --socket --color --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -480,6 +548,40 @@ _karmor() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --gRPC)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        karmor__subcmd__vm__subcmd__policy__subcmd__revert)
+            opts="-o -q -h --output --gRPC --socket --color --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --gRPC)

@@ -70,6 +70,12 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s f -l file -d 'Policy files, directories, or - for standard input' -r -F
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l exec -d 'Execute this' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l open -d 'Open this' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l socket -d 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l connect -d 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l accept -d 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l query -d 'Ask for this name' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l capability -d 'Use this capability' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l preset -d 'Do what this preset is about' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l from -d 'The executable that does it [default: one that no rule names]' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l parent -d 'The executable that started that one' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l uid -d 'The user that does it' -r
@@ -85,6 +91,7 @@ never\t'Never'"
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l write -d 'Open for writing instead of reading'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l host -d 'A process of the host does it, not one of a container; taken so if all policies are hosts\''
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l no-merged-usr -d 'The root has directories where others have the links /bin, /lib and so on into /usr'
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l terminal -d 'The process has a controlling terminal'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
@@ -92,13 +99,15 @@ always\t'Always'
 never\t'Never'"
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -f -a "policy" -d 'Add, delete and show policies of the daemon'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and not __fish_seen_subcommand_from policy" -f -a "policy" -d 'Add, confirm, delete and show policies of the daemon'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -l color -d 'When to colour the output' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "add" -d 'Apply policies'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "confirm" -d 'Keep policies that are on trial'
+complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "revert" -d 'Take policies that are on trial back at once'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "delete" -d 'Delete policies, by name or as named in files'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "list" -d 'List the policies of the daemon'
 complete -c karmor -n "__fish_karmor_using_subcommand vm; and __fish_seen_subcommand_from policy" -f -a "get" -d 'Show a policy of the daemon'

@@ -1,6 +1,6 @@
 //! The JSON form of the messages, as far as serde's derive does not give it.
 
-use crate::karmor::v1::{Enforcement, Outcome};
+use crate::karmor::v1::{Enforcement, Outcome, Verdict};
 
 /// Whether a number is zero and so, as in KubeArmor's JSON, left out.
 pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
@@ -36,3 +36,4 @@ macro_rules! by_name {
 
 by_name!(outcome, Outcome);
 by_name!(enforcement, Enforcement);
+by_name!(verdict, Verdict);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! commands/   one file per command
+//! bypasses    docs/bypasses.md, from the results of the VM tests
 //! setup/      what a machine must have, and getting it
 //! debian      packages through a private apt state
 //! kernel      Debian's kernels, unpacked
@@ -10,6 +11,7 @@
 //! machine/    QEMU, its serial ports, its end
 //! ```
 
+mod bypasses;
 mod cache;
 mod commands;
 mod debian;

@@ -1,6 +1,11 @@
 //! A run of steps for people: one line each, logs only of failures, counts at the end.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::ui::{self, Spinner};
 
@@ -52,7 +57,44 @@ impl Steps {
         let started = Instant::now();
         let outcome = step();
         spinner.finish();
-        let took = seconds(started.elapsed());
+        self.record(name, started.elapsed(), outcome)
+    }
+
+    /// Runs steps beside each other, at most `jobs` at a time and in their order, and prints their
+    /// lines at the end.
+    pub(crate) fn run_beside<T: Sync>(
+        &mut self,
+        items: &[T],
+        jobs: usize,
+        name: impl Fn(&T) -> String + Sync,
+        step: impl Fn(&T) -> anyhow::Result<Outcome> + Sync,
+    ) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let spinner = Spinner::start(&name(item));
+                let started = Instant::now();
+                let outcome = step(item);
+                spinner.finish();
+                done.push((name(item), started.elapsed(), outcome));
+            }
+            done
+        };
+        let done: Vec<_> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        for (name, took, outcome) in done {
+            self.record(&name, took, outcome);
+        }
+    }
+
+    fn record(&mut self, name: &str, took: Duration, outcome: anyhow::Result<Outcome>) -> bool {
+        let took = seconds(took);
         match outcome {
             Ok(Outcome::Done(log)) => {
                 let counts = count(&log);

@@ -53,9 +53,11 @@ pub enum Fault {
     Read = 2,
     /// A contained task's child could not be labelled; the fork was refused.
     NoLabel = 3,
+    /// There was no room to note what an exec has still to show.
+    NoPending = 4,
 }
 
 /// Number of fault kinds.
-pub const FAULTS: usize = 4;
+pub const FAULTS: usize = 5;
 
-const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = assert!(size_of::<Counters>() == 72);

@@ -37,11 +37,37 @@ pub enum Hook {
     Truncate = 12,
     /// `inode_setxattr`
     Setxattr = 13,
+    /// `capable`
+    Capable = 14,
+    /// `bprm_committed_creds`
+    Committed = 15,
+    /// `sb_mount`
+    Mount = 16,
+    /// `move_mount`
+    MoveMount = 17,
+    /// `sb_umount`
+    Umount = 18,
+    /// `sb_pivotroot`
+    PivotRoot = 19,
+    /// `sb_statfs`: a directory that becomes a layer of an overlay
+    Layer = 20,
+    /// `socket_create`
+    SocketCreate = 21,
+    /// `socket_bind`
+    SocketBind = 22,
+    /// `socket_listen`
+    SocketListen = 23,
+    /// `socket_connect`
+    SocketConnect = 24,
+    /// `socket_accept`, and `inet_conn_request`: a connection that comes in.
+    SocketAccept = 25,
+    /// `socket_sendmsg`
+    SocketSendmsg = 26,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 27] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -56,6 +82,19 @@ impl Hook {
         Self::Chown,
         Self::Truncate,
         Self::Setxattr,
+        Self::Capable,
+        Self::Committed,
+        Self::Mount,
+        Self::MoveMount,
+        Self::Umount,
+        Self::PivotRoot,
+        Self::Layer,
+        Self::SocketCreate,
+        Self::SocketBind,
+        Self::SocketListen,
+        Self::SocketConnect,
+        Self::SocketAccept,
+        Self::SocketSendmsg,
     ];
 }
 
@@ -63,7 +102,8 @@ impl Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Text {
-    /// Path of the object. For an object without one, what could be read of it.
+    /// Path of the object, or its word ([`OBJECT_WORD`]). For an object without a path, what could
+    /// be read of it.
     Path = 0,
     /// Path of the acting task's image.
     Exe = 1,
@@ -80,6 +120,9 @@ pub const TEXTS: usize = 5;
 
 /// [`Header::object`] of an object with a path.
 pub const OBJECT_PATH: u8 = u8::MAX;
+
+/// [`Header::object`] of what has a word instead of a path ([`crate::word`]).
+pub const OBJECT_WORD: u8 = u8::MAX - 1;
 
 /// Fixed part of an event. 144 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +166,7 @@ pub struct Header {
     pub hook: u8,
     /// [`crate::op::Op`].
     pub op: u8,
-    /// [`crate::op::Object`], or [`OBJECT_PATH`].
+    /// [`crate::op::Object`], [`OBJECT_PATH`] or [`OBJECT_WORD`].
     pub object: u8,
     /// [`crate::counters::Class`].
     pub class: u8,
@@ -133,8 +176,11 @@ pub struct Header {
     pub tty: [u8; TTY_BYTES],
     /// Bytes of each text, by [`Text`].
     pub text: [u16; TEXTS],
+    /// The argument, from 1, that decided an exec; [`crate::pending::UNREADABLE`] when none could be
+    /// read, 0 when they did not matter.
+    pub argument: u16,
     /// Zero.
-    pub reserved: [u16; 7],
+    pub reserved: [u16; 6],
 }
 
 /// Most bytes of one event.

@@ -107,6 +107,23 @@ pub struct Workload {
     pub reserved: u32,
 }
 
+/// Where a workload's files have the names that its policies mean. 12 bytes.
+///
+/// User space writes the entry when it learns of the workload; from then on hooks set
+/// [`Home::mounted`], and nobody takes that back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Home {
+    /// Number of the workload this entry belongs to.
+    pub workload: u32,
+    /// Inode number of the mount namespace the workload was started in; 0 when that is not known,
+    /// and the namespace that asks stands for it.
+    pub namespace: u32,
+    /// Not zero once the workload has mounted something there: its objects may have other names
+    /// since.
+    pub mounted: u32,
+}
+
 /// A file of a workload, whatever name it is reached by. 16 bytes.
 ///
 /// The numbers name the file rather than the kernel's object for it: that one leaves the cache
@@ -137,5 +154,6 @@ pub struct Mark {
 const _: () = {
     assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
+    assert!(size_of::<Home>() == 12 && align_of::<Home>() == 4);
     assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);
 };

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything both sides must agree on is here and nowhere else: the operations ([`op`]), the
-//! verdict ([`verdict`]), the compiled table and the one function that reads it ([`table`]), the
-//! task label ([`label`]), the event record ([`event`]), the names of maps and programs
+//! verdict ([`verdict`]), the words for what is no path ([`word`]), the compiled table and the one function that reads it ([`table`]), the
+//! task label ([`label`]), the exec under way ([`pending`]), the event record ([`event`]), the names of maps and programs
 //! ([`names`]), the kernel struct offsets ([`offsets`]) and every limit ([`limits`]).
 //!
 //! `no_std`, no dependencies; the feature `user` only adds `aya::Pod` impls.
@@ -23,8 +23,10 @@ pub mod limits;
 pub mod names;
 pub mod offsets;
 pub mod op;
+pub mod pending;
 pub mod table;
 pub mod verdict;
+pub mod word;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -15,6 +15,15 @@ pub const ARGS_BYTES: usize = 1024;
 /// Most arguments of a command line an event carries.
 pub const ARGS_MAX: usize = 64;
 
+/// Most arguments of an exec that a rule can list; with more, some are in no list.
+pub const ARGUMENTS: u32 = 64;
+
+/// Longest argument that a rule can list, in bytes; a longer one is in no list.
+pub const ARGUMENT_BYTES: usize = 4096;
+
+/// Most rules with arguments in one compiled table: each has a bit in a row.
+pub const ARGUMENT_RULES: usize = 64;
+
 /// Bytes of a controlling terminal's name in an event, NUL padded (`pts0`).
 pub const TTY_BYTES: usize = 16;
 

@@ -23,6 +23,12 @@ pub const REGISTRY_ENTRIES: usize = 2;
 pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_1M", "TABLES_4M"];
 /// `HASH`: [`crate::label::MarkKey`] → [`crate::label::Mark`].
 pub const MARKS: &str = "MARKS";
+/// `HASH`: `task_struct` address → [`crate::pending::Pending`].
+pub const PENDING: &str = "PENDING";
+/// `ARRAY`: workload number modulo [`crate::limits::WORKLOADS`] → [`crate::label::Home`].
+pub const HOMES: &str = "HOMES";
+/// `SK_STORAGE`: who listens on a socket.
+pub const LISTENERS: &str = "LISTENERS";
 /// `ARRAY` of path scratch, claimed by hooks.
 pub const SCRATCH: &str = "SCRATCH";
 /// `ARRAY` of event scratch, claimed by hooks.

@@ -10,7 +10,8 @@ pub struct Member {
     pub global: &'static str,
     /// The kernel struct.
     pub strukt: &'static str,
-    /// The member, at any depth of anonymous structs and unions.
+    /// The member, at any depth of anonymous structs and unions. Of several names, divided by `|`,
+    /// the first that the kernel has.
     pub member: &'static str,
 }
 
@@ -37,12 +38,19 @@ macro_rules! for_each_member {
             MOUNT_MNT_PARENT = "mount"."mnt_parent";
             MOUNT_MNT_MOUNTPOINT = "mount"."mnt_mountpoint";
             MOUNT_MNT_NS = "mount"."mnt_ns";
+            MOUNT_NEXT = "mount"."mnt_instance|mnt_next_for_sb";
             MNT_NS_NS = "mnt_namespace"."ns";
             MNT_NS_ROOT = "mnt_namespace"."root";
             NS_COMMON_INUM = "ns_common"."inum";
             INODE_I_UID = "inode"."i_uid";
             INODE_I_INO = "inode"."i_ino";
             INODE_I_SB = "inode"."i_sb";
+            INODE_I_MODE = "inode"."i_mode";
+            SUPER_BLOCK_S_MOUNTS = "super_block"."s_mounts";
+            SUPER_BLOCK_S_MAGIC = "super_block"."s_magic";
+            SUPER_BLOCK_S_ROOT = "super_block"."s_root";
+            SUPER_BLOCK_S_TYPE = "super_block"."s_type";
+            FILE_SYSTEM_TYPE_NAME = "file_system_type"."name";
             SUPER_BLOCK_S_DEV = "super_block"."s_dev";
             TASK_MM = "task_struct"."mm";
             TASK_FS = "task_struct"."fs";
@@ -53,6 +61,7 @@ macro_rules! for_each_member {
             TASK_FLAGS = "task_struct"."flags";
             TASK_CRED = "task_struct"."cred";
             TASK_REAL_CRED = "task_struct"."real_cred";
+            TASK_IO_URING = "task_struct"."io_uring";
             NSPROXY_MNT_NS = "nsproxy"."mnt_ns";
             MM_EXE_FILE = "mm_struct"."exe_file";
             MM_ARG_START = "mm_struct"."arg_start";
@@ -65,6 +74,30 @@ macro_rules! for_each_member {
             PID_LEVEL = "pid"."level";
             PID_NUMBERS = "pid"."numbers";
             BPRM_FILE = "linux_binprm"."file";
+            BPRM_P = "linux_binprm"."p";
+            BPRM_ARGC = "linux_binprm"."argc";
+            SOCKET_TYPE = "socket"."type";
+            SOCKET_FILE = "socket"."file";
+            SOCKET_SK = "socket"."sk";
+            SOCK_COMMON = "sock"."__sk_common";
+            SOCK_TYPE = "sock"."sk_type";
+            SOCK_PROTOCOL = "sock"."sk_protocol";
+            SOCK_CGRP_DATA = "sock"."sk_cgrp_data";
+            SKC_FAMILY = "sock_common"."skc_family";
+            SKC_NUM = "sock_common"."skc_num";
+            SKC_DADDR = "sock_common"."skc_daddr";
+            SKC_RCV_SADDR = "sock_common"."skc_rcv_saddr";
+            SKC_V6_DADDR = "sock_common"."skc_v6_daddr";
+            SKC_V6_RCV_SADDR = "sock_common"."skc_v6_rcv_saddr";
+            REQUEST_COMMON = "request_sock"."__req_common";
+            MSGHDR_NAME = "msghdr"."msg_name";
+            MSGHDR_NAMELEN = "msghdr"."msg_namelen";
+            MSGHDR_FLAGS = "msghdr"."msg_flags";
+            SOCK_CGROUP_DATA_CGROUP = "sock_cgroup_data"."cgroup";
+            CGROUP_SELF = "cgroup"."self";
+            CGROUP_KN = "cgroup"."kn";
+            CSS_PARENT = "cgroup_subsys_state"."parent";
+            KERNFS_NODE_ID = "kernfs_node"."id";
         }
     };
 }
@@ -79,3 +112,12 @@ macro_rules! list {
 }
 
 for_each_member!(list);
+
+/// Global that says how far into a `struct mount` the pointer to the next mount of a super block
+/// leads: to the link within it up to 6.17 (`mnt_instance`), to its beginning since.
+pub const MOUNT_LINK: &str = "MOUNT_LINK";
+/// Globals of members that a kernel may be built without.
+pub const OPTIONAL: &[&str] = &["TASK_IO_URING"];
+
+/// The offset of such a member where it does not exist.
+pub const ABSENT: u32 = u32::MAX;

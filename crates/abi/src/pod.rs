@@ -2,12 +2,15 @@
 
 use crate::{
     counters::Counters,
-    label::{Label, Mark, MarkKey, Workload},
+    label::{Home, Label, Mark, MarkKey, Workload},
+    pending::Pending,
 };
 
 // SAFETY: `repr(C)`, only integers, no padding (asserted by the size checks beside each type), and
 // every bit pattern is valid.
 unsafe impl aya::Pod for Label {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Home {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Workload {}
 // SAFETY: as above.
@@ -16,3 +19,5 @@ unsafe impl aya::Pod for MarkKey {}
 unsafe impl aya::Pod for Mark {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Counters {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pending {}

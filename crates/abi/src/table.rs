@@ -18,17 +18,23 @@
 //! No live state has offset 0, since an unused cell names it, and every state's last cell lies
 //! before the sets, since a set word could pass for a cell.
 //!
-//! A set names a group of decision rows; a row holds one [`Verdict`] an operation. Rows exist once
-//! for all sources unless a rule with `fromSource` takes part ([`SET_BY_SOURCE`]), and once for
-//! owner and others unless a rule with `ownerOnly` does ([`SET_BY_OWNER`]).
+//! A set names a group of decision rows; a row holds one [`Verdict`] an operation, and in the column
+//! [`Op::ARGUMENTS`] a mask of rules. Rows exist once
+//! for all sources unless a rule with `fromSource` takes part ([`SET_BY_SOURCE`]), once for owner
+//! and others unless a rule with `ownerOnly` does ([`SET_BY_OWNER`]), and once with and without a
+//! terminal unless a rule with `pts` does ([`SET_BY_TERMINAL`]).
+//!
+//! What is not a path has a word of its own ([`crate::word`]), which goes through the same
+//! automaton.
 
 use crate::{
     op::{Object, Op},
     verdict::Verdict,
+    word,
 };
 
 /// First word of every table: format name and version.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KARMOR\x01\x00");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KARMOR\x02\x00");
 
 /// Words of the header; cells start right behind it.
 pub const HEADER_WORDS: u32 = 8;
@@ -47,6 +53,10 @@ pub const SET_BY_SOURCE: u32 = 1;
 
 /// Set flag: two rows in a group, first for others, then for the object's owner.
 pub const SET_BY_OWNER: u32 = 2;
+
+/// Set flag: two rows for each of these, first for those without a controlling terminal, then for
+/// those with one.
+pub const SET_BY_TERMINAL: u32 = 4;
 
 /// Table sizes, as powers of two of words: 32 KiB, 256 KiB, 1 MiB, 4 MiB.
 ///
@@ -136,7 +146,7 @@ impl Set {
         lo(self.0)
     }
 
-    /// [`SET_BY_SOURCE`] and [`SET_BY_OWNER`].
+    /// [`SET_BY_SOURCE`], [`SET_BY_OWNER`] and [`SET_BY_TERMINAL`].
     #[must_use]
     #[inline(always)]
     pub const fn flags(self) -> u32 {
@@ -158,50 +168,171 @@ pub fn set<T: Words>(table: &T, set: u32) -> Set {
     Set(table.word(lo(table.word(2)) + set))
 }
 
-/// The verdict about `op` on an object in `set`, asked by an executable of class `source`, whose
-/// user owns the object or not.
-#[inline(always)]
-pub fn verdict<T: Words>(table: &T, set: Set, op: Op, source: u32, owner: bool) -> Verdict {
-    let by_owner = (set.flags() & SET_BY_OWNER != 0) as u32;
-    let mut row = set.row();
-    if set.flags() & SET_BY_SOURCE != 0 {
-        row += source << by_owner;
-    }
-    row += by_owner & owner as u32;
-    Verdict(table.word(lo(table.word(3)) + row * Op::COLUMNS + op as u32))
+/// Who asks, besides the image: what rows may depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// Its user owns the object. Only looked at in a set with [`SET_BY_OWNER`].
+    pub owner: bool,
+    /// It has a controlling terminal. Only looked at in a set with [`SET_BY_TERMINAL`].
+    pub terminal: bool,
 }
 
-/// The verdict of the process family, where the image that acts and its parent's both count as
+/// The first word of the row for who asks about an object in `set`.
+#[inline(always)]
+fn row<T: Words>(table: &T, set: Set, source: u32, asker: Asker) -> u32 {
+    let flags = set.flags();
+    let mut row = 0;
+    if flags & SET_BY_SOURCE != 0 {
+        row = source;
+    }
+    if flags & SET_BY_OWNER != 0 {
+        row = row << 1 | asker.owner as u32;
+    }
+    if flags & SET_BY_TERMINAL != 0 {
+        row = row << 1 | asker.terminal as u32;
+    }
+    lo(table.word(3)) + (set.row() + row) * Op::COLUMNS
+}
+
+/// The verdict about `op` on an object in `set`, asked by an executable of class `source`.
+#[inline(always)]
+pub fn verdict<T: Words>(table: &T, set: Set, op: Op, source: u32, asker: Asker) -> Verdict {
+    verdict_at(table, row(table, set, source, asker), op)
+}
+
+/// The verdict about `op` in a row.
+#[inline(always)]
+pub fn verdict_at<T: Words>(table: &T, row: u32, op: Op) -> Verdict {
+    Verdict(table.word(row + op.column()))
+}
+
+/// Where the answers to one question stand: offsets of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// By the image that acts.
+    pub own: u32,
+    /// By its parent's, to the process family; the same where that has nothing else to say.
+    pub parent: u32,
+}
+
+/// The rows about an object in `set`, where the image that acts and its parent's both count as
 /// source.
 #[inline(always)]
-pub fn verdict_with_parent<T: Words>(
-    table: &T,
-    set: Set,
-    op: Op,
-    source: u32,
-    parent: u32,
-    owner: bool,
-) -> Verdict {
-    let own = verdict(table, set, op, source, owner);
-    if set.flags() & SET_BY_SOURCE == 0 || source == parent {
-        return own;
+pub fn rows<T: Words>(table: &T, set: Set, source: u32, parent: u32, asker: Asker) -> Rows {
+    let own = row(table, set, source, asker);
+    let alone =
+        set.flags() & SET_BY_SOURCE == 0 || source == parent || essential(table, source, parent);
+    Rows {
+        own,
+        parent: if alone {
+            own
+        } else {
+            row(table, set, parent, asker)
+        },
     }
-    own.more_specific(verdict(table, set, op, parent, owner))
 }
 
-/// The set of patterns that the whole of `path` matches.
+/// The verdict of the process family: the more specific of the two.
+#[inline(always)]
+pub fn verdict_of_both<T: Words>(table: &T, rows: Rows, op: Op) -> Verdict {
+    verdict_at(table, rows.own, op).more_specific(verdict_at(table, rows.parent, op))
+}
+
+/// Whether one of the two is an essential program: it is not held back by who started it, and lends
+/// nothing to what it starts.
+#[inline(always)]
+fn essential<T: Words>(table: &T, source: u32, parent: u32) -> bool {
+    let first = lo(table.word(7));
+    source >= first || parent >= first
+}
+
+/// What is decided about an exec before its arguments are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// The verdict if every argument is in every list.
+    pub verdict: Verdict,
+    /// The rules that have a say otherwise, one bit each: those at least as specific as the one that
+    /// decided. The lowest bit that an argument is missing from the list of counts ([`mismatch`]).
+    pub arguments: u64,
+}
+
+impl Execution {
+    #[inline(always)]
+    fn at<T: Words>(table: &T, row: u32) -> Self {
+        Self {
+            verdict: verdict_at(table, row, Op::Exec),
+            arguments: table.word(row + Op::ARGUMENTS),
+        }
+    }
+
+    /// The more specific of two answers; of equally specific ones both lists of rules.
+    #[inline(always)]
+    fn joined(self, other: Self) -> Self {
+        let (own, others) = (self.verdict.rank(), other.verdict.rank());
+        let mut arguments = 0;
+        if own >= others {
+            arguments |= self.arguments;
+        }
+        if others >= own {
+            arguments |= other.arguments;
+        }
+        Self {
+            verdict: self.verdict.more_specific(other.verdict),
+            arguments,
+        }
+    }
+}
+
+/// [`verdict_of_both`] about an exec, and which rules want to see its arguments.
+#[inline(always)]
+pub fn execution<T: Words>(table: &T, rows: Rows) -> Execution {
+    Execution::at(table, rows.own).joined(Execution::at(table, rows.parent))
+}
+
+/// The state before an argument's first byte.
+#[inline(always)]
+pub fn argument_start<T: Words>(table: &T) -> u32 {
+    step(table, start(table), word::ARGUMENT)
+}
+
+/// The rules that list the argument which ends in `state`.
+#[inline(always)]
+pub fn listing<T: Words>(table: &T, state: u32) -> u64 {
+    let row = row(table, set(table, accept(table, state)), 0, Asker::default());
+    table.word(row + Op::ARGUMENTS)
+}
+
+/// What the rules in a mask say of an argument that is in none of their lists: the lowest bit's
+/// verdict, which is the strictest. Nothing for no rule.
+#[inline(always)]
+pub fn mismatch<T: Words>(table: &T, rules: u64) -> Verdict {
+    if rules == 0 {
+        return Verdict::ALLOW;
+    }
+    let [domain, rule] = word::mismatch(rules.trailing_zeros());
+    let state = step(table, step(table, start(table), domain), rule);
+    let set = set(table, accept(table, state));
+    verdict(table, set, Op::Exec, 0, Asker::default())
+}
+
+/// The set of patterns that the whole of a path or word matches.
 ///
 /// The kernel feeds [`step`] a component at a time instead and stops early on [`ABSORBING`]; the
 /// result is the same.
-pub fn walk<T: Words>(table: &T, path: &[u8]) -> u32 {
-    let mut state = start(table);
-    for &byte in path {
+pub fn walk<T: Words>(table: &T, word: &[u8]) -> u32 {
+    accept(table, walk_on(table, start(table), word))
+}
+
+/// The state after some more bytes.
+pub fn walk_on<T: Words>(table: &T, state: u32, bytes: &[u8]) -> u32 {
+    let mut state = state;
+    for &byte in bytes {
         if state & ABSORBING != 0 {
             break;
         }
         state = step(table, state, byte);
     }
-    accept(table, state)
+    state
 }
 
 /// A table whose every offset has been checked, on the host.
@@ -230,6 +361,9 @@ pub struct Header {
     pub ops: u32,
     /// Word 6, high: number of rules that rows may name.
     pub rules: u32,
+    /// Word 7, low: the first source class of essential programs, which are numbered last;
+    /// [`Header::sources`] when there are none.
+    pub essential: u32,
 }
 
 impl Header {
@@ -247,7 +381,7 @@ impl Header {
             pair(self.class_sets[0], self.class_sets[1]),
             pair(self.class_sets[2], self.sources),
             pair(self.ops, self.rules),
-            0,
+            pair(self.essential, 0),
         ]
     }
 }
@@ -303,6 +437,7 @@ impl<'a> View<'a> {
             sources: hi(words[5]),
             ops: lo(words[6]),
             rules: hi(words[6]),
+            essential: lo(words[7]),
         };
         let len = u64::from(header.len);
         let region =
@@ -311,6 +446,7 @@ impl<'a> View<'a> {
         if len > words.len() as u64
             || header.sets.1 == 0
             || header.sources == 0
+            || header.essential > header.sources
             || header.rows.0 < header.sets.0
             || !region(header.sets.0, u64::from(header.sets.1))
             || !region(header.rows.0, row_words)
@@ -354,17 +490,14 @@ impl<'a> View<'a> {
     fn check_sets(&self) -> Result<(), TableError> {
         for index in 0..self.header.sets.1 {
             let set = Set(self.words[(self.header.sets.0 + index) as usize]);
-            let owners = if set.flags() & SET_BY_OWNER != 0 {
-                2u32
+            let has = |flag: u32| set.flags() & flag != 0;
+            let sources = if has(SET_BY_SOURCE) {
+                u64::from(self.header.sources)
             } else {
                 1
             };
-            let sources = if set.flags() & SET_BY_SOURCE != 0 {
-                self.header.sources
-            } else {
-                1
-            };
-            let end = u64::from(set.row()) + u64::from(owners) * u64::from(sources);
+            let pairs = u32::from(has(SET_BY_OWNER)) + u32::from(has(SET_BY_TERMINAL));
+            let end = u64::from(set.row()) + (sources << pairs);
             if end > u64::from(self.header.rows.1) || set.source() >= self.header.sources {
                 return Err(TableError::Set(index));
             }
@@ -407,6 +540,7 @@ mod tests {
             sources: 1,
             ops: 0,
             rules: 1,
+            essential: 1,
         };
         words[..8].copy_from_slice(&header.to_words());
         words[(HEADER_WORDS + offset + ACCEPT) as usize] = 1 | u64::from(offset) << 32;
@@ -426,7 +560,7 @@ mod tests {
         assert_eq!(walk(&view, b"x"), 0);
         assert_eq!(set(&view, 1).row(), 1);
         assert_eq!(
-            verdict(&view, set(&view, 1), Op::Read, 0, false).rule(),
+            verdict(&view, set(&view, 1), Op::Read, 0, Asker::default()).rule(),
             NO_RULE
         );
     }

@@ -6,20 +6,20 @@ use karmor_abi::{
     event::{Hook, OBJECT_PATH},
     label::{Handle, Mark, MarkKey},
     op::{Object as Class, Op},
-    table::{self, SET_BY_OWNER, Words},
+    table::{self, Asker, SET_BY_OWNER, SET_BY_TERMINAL, Set, Words},
     verdict::{Action, Verdict},
 };
 
 use crate::{
-    emit,
+    arguments, elsewhere, emit,
     kernel::{
-        memory::read,
+        memory::{Ptr, read},
         offsets::{INODE_I_INO, INODE_I_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
-        path::{self, BtfPlace},
+        path::{self, BtfPlace, Place},
         task::Task,
     },
     maps::{Access, Answer, MARKS, NO_STATE, Scratch, Walk},
-    object::{KernelTable, Visitor, set_of, state_of, with_table},
+    object::{Table, Visitor, set_of, with_table},
     subject::Subject,
 };
 
@@ -40,10 +40,43 @@ pub(crate) struct Object {
     pub(crate) inode: u64,
 }
 
+/// When a place counts as one that cannot be told, for what is done to it reaches further than its
+/// path says. Then every operation is asked about, as of an object in a detached mount.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Unknown {
+    /// It is its path.
+    Never = 0,
+    /// At the root of the mount namespace.
+    AtRoot = 1,
+    /// Wherever it is.
+    Always = 2,
+}
+
 /// Decides an access and reports it. What comes back is what the hook returns.
 #[inline(always)]
 pub(crate) fn decide(subject: &Subject, object: &Object, ops: u32, hook: Hook, flags: u32) -> i32 {
     decide_beside(subject, object, ops, hook, flags, NO_STATE).0
+}
+
+/// [`decide`] for an exec, whose arguments come last; `argc` is the number of them all.
+#[inline(always)]
+pub(crate) fn decide_exec(subject: &Subject, object: &Object, argc: u32) -> i32 {
+    let question = Question {
+        subject,
+        inode: object.inode,
+        ops: subject.ops,
+        hook: Hook::Exec,
+        flags: 0,
+        other: NO_STATE,
+        unknown: Unknown::Never,
+    };
+    let examine = |scratch| {
+        examine(subject, object.place, scratch)?;
+        arguments::examine(scratch, argc);
+        Ok(())
+    };
+    question.answer(object.place.place(), examine).0
 }
 
 /// [`decide`] for an object that is to get another name, after which the automaton is in state
@@ -58,57 +91,156 @@ pub(crate) fn decide_beside(
     flags: u32,
     other: u32,
 ) -> (i32, u32) {
-    let Some(scratch) = path::claim() else {
-        // No memory for a path or an event's texts: a fault, and a lost event.
-        emit::count_fault(Fault::NoScratch);
-        emit::count_lost_denial();
-        return (DENIED, NO_STATE);
+    let question = Question {
+        subject,
+        inode: object.inode,
+        ops,
+        hook,
+        flags,
+        other,
+        unknown: Unknown::Never,
     };
-    // SAFETY: claimed by this task.
-    unsafe {
-        let access = &raw mut (*scratch).access;
-        (*access).place = object.place.place();
-        (*access).inode = object.inode;
-        (*access).marks = subject.marks;
-        (*access).handle = subject.handle;
-        (*access).workload = subject.workload;
-        (*access).ops = ops;
-        (*access).hook = hook as u32;
-        (*access).flags = flags;
-        (*access).other = other;
-        (*access).state = NO_STATE;
-    }
-    if let Err(fault) = examine(subject, object.place, scratch) {
-        emit::count_fault(fault);
-        // SAFETY: as above.
+    question.answer(object.place.place(), |scratch| {
+        examine(subject, object.place, scratch)
+    })
+}
+
+/// Decides a change of mounts at a place.
+#[inline(always)]
+pub(crate) fn decide_mount(
+    subject: &Subject,
+    object: &Object,
+    ops: u32,
+    hook: Hook,
+    flags: u32,
+    unknown: Unknown,
+) -> i32 {
+    let question = Question {
+        subject,
+        inode: object.inode,
+        ops,
+        hook,
+        flags,
+        other: NO_STATE,
+        unknown,
+    };
+    let examine = |scratch| examine(subject, object.place, scratch);
+    question.answer(object.place.place(), examine).0
+}
+
+/// Decides an access to what is known by its dentry alone, under all names it has.
+#[inline(always)]
+pub(crate) fn decide_dentry(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
+    let question = Question {
+        subject,
+        inode: 0,
+        ops,
+        hook,
+        flags: 0,
+        other: NO_STATE,
+        unknown: Unknown::Never,
+    };
+    let nowhere = Place {
+        mnt: 0,
+        dentry: dentry as u64,
+    };
+    let examine = |scratch: *mut Scratch| {
+        identify(subject, scratch)?;
+        // SAFETY: claimed by this task.
         unsafe {
+            (*scratch).answer = Answer::ALLOW;
             (*scratch).walk = Walk {
                 count: 0,
-                object: OBJECT_PATH as u64,
-            };
-            (*scratch).answer = Answer {
-                verdict: Verdict::FAULT,
-                set: 0,
-                op: 0,
+                object: Class::Unreachable as u64,
             };
         }
+        elsewhere::decide(scratch, false)
+    };
+    question.answer(nowhere, examine).0
+}
+
+/// What a hook asks.
+struct Question<'a> {
+    subject: &'a Subject,
+    inode: u64,
+    ops: u32,
+    hook: Hook,
+    flags: u32,
+    other: u32,
+    unknown: Unknown,
+}
+
+impl Question<'_> {
+    /// Has the access examined, and reports it. What comes back is what the hook returns, and the
+    /// automaton's state after the object's path.
+    #[inline(always)]
+    fn answer(
+        &self,
+        place: Place,
+        examine: impl FnOnce(*mut Scratch) -> Result<(), Fault>,
+    ) -> (i32, u32) {
+        let Some(scratch) = path::claim() else {
+            // No memory for a path or an event's texts: a fault, and a lost event.
+            emit::count_fault(Fault::NoScratch);
+            emit::count_lost(Verdict::FAULT);
+            return (DENIED, NO_STATE);
+        };
+        // SAFETY: claimed by this task.
+        unsafe {
+            let access = &raw mut (*scratch).access;
+            (*access).place = place;
+            (*access).inode = self.inode;
+            (*access).marks = self.subject.marks;
+            (*access).handle = self.subject.handle;
+            (*access).workload = self.subject.workload;
+            (*access).ops = self.ops;
+            (*access).asked = self.ops;
+            (*access).hook = self.hook as u32;
+            (*access).flags = self.flags;
+            (*access).other = self.other;
+            (*access).state = NO_STATE;
+            (*access).unknown = self.unknown as u32;
+            (*access).arguments = 0;
+            (*access).argument = 0;
+        }
+        if let Err(fault) = examine(scratch) {
+            fail(scratch, fault);
+        }
+        // SAFETY: as above.
+        let action = unsafe { (*scratch).answer.verdict.action_bits() };
+        if action != Action::Allow as u8 {
+            emit::emit(scratch);
+        }
+        // SAFETY: as above.
+        let state = unsafe { (*scratch).access.state };
+        path::release(scratch);
+        (
+            if action >= Action::Block as u8 {
+                DENIED
+            } else {
+                ALLOWED
+            },
+            state,
+        )
     }
-    // SAFETY: as above.
-    let action = unsafe { (*scratch).answer.verdict.action_bits() };
-    if action != Action::Allow as u8 {
-        emit::emit(scratch);
+}
+
+/// Refuses for safety.
+#[inline(always)]
+pub(crate) fn fail(scratch: *mut Scratch, fault: Fault) {
+    emit::count_fault(fault);
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*scratch).walk = Walk {
+            count: 0,
+            object: OBJECT_PATH as u64,
+        };
+        (*scratch).answer = Answer {
+            verdict: Verdict::FAULT,
+            set: 0,
+            op: 0,
+        };
     }
-    // SAFETY: as above.
-    let state = unsafe { (*scratch).access.state };
-    path::release(scratch);
-    (
-        if action >= Action::Block as u8 {
-            DENIED
-        } else {
-            ALLOWED
-        },
-        state,
-    )
 }
 
 /// The automaton's state after a path, or [`NO_STATE`] when it cannot be told.
@@ -134,18 +266,19 @@ impl Visitor for StateAfter {
     type Output = u32;
 
     #[inline(always)]
-    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> u32 {
+    fn visit<T: Table>(self, table: T) -> u32 {
         // SAFETY: claimed by this task.
         if unsafe { (*self.scratch).walk.object } == OBJECT_PATH as u64 {
-            state_of(table, self.scratch)
+            table.state_of(self.scratch)
         } else {
             NO_STATE
         }
     }
 }
 
+/// Notes who asks.
 #[inline(always)]
-fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<(), Fault> {
+fn identify(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
     if subject.label.is_null() {
         return Err(Fault::NoLabel);
     }
@@ -158,18 +291,44 @@ fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<
         (*access).source = (*label).source;
         (*access).parent = (*label).parent;
         (*access).exec_id = (*label).exec_id;
-        if !path::walk_btf(scratch, place.mnt, place.dentry) {
-            return Err(Fault::Read);
-        }
+    }
+    Ok(())
+}
+
+/// Decides the access in `scratch`.
+#[inline(always)]
+fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<(), Fault> {
+    identify(subject, scratch)?;
+    if !path::walk_btf(scratch, place.mnt, place.dentry) {
+        return Err(Fault::Read);
+    }
+    judge(scratch, subject.ops);
+    Ok(())
+}
+
+/// Decides what has been walked, under all names it has. `all` are the operations that the table may
+/// not allow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge(scratch: *mut Scratch, all: u32) -> i32 {
+    if !scratch.is_null()
+        && let Err(fault) = judge_all_names(scratch, all)
+    {
+        fail(scratch, fault);
+    }
+    0
+}
+
+#[inline(always)]
+fn judge_all_names(scratch: *mut Scratch, all: u32) -> Result<(), Fault> {
+    // SAFETY: claimed by this task.
+    unsafe {
+        let access = &raw mut (*scratch).access;
         if (*scratch).walk.object == path::BENEATH {
             // A directory of an overlay opens those it is made of, in the name of who opens it. No
             // path leads there; the one that was asked for has been decided.
             if (*access).hook == Hook::Open as u32 {
-                (*scratch).answer = Answer {
-                    verdict: Verdict::ALLOW,
-                    set: 0,
-                    op: 0,
-                };
+                (*scratch).answer = Answer::ALLOW;
                 return Ok(());
             }
             (*scratch).walk.object = Class::Anonymous as u64;
@@ -181,21 +340,47 @@ fn examine(subject: &Subject, place: BtfPlace, scratch: *mut Scratch) -> Result<
         if (*scratch).walk.object == Class::Anonymous as u64 && (*access).hook == Hook::Mmap as u32
         {
             (*access).ops &= !Op::Write.bit();
+            (*access).asked = (*access).ops;
         }
+        let unknown = (*access).unknown;
+        if unknown == Unknown::Always as u32
+            || unknown == Unknown::AtRoot as u32 && (*scratch).walk.count == 0
+        {
+            (*scratch).walk.object = Class::Unreachable as u64;
+            (*access).ops = all;
+            (*access).asked = all;
+        }
+        let mountless = elsewhere::is_mountless(scratch, (*scratch).walk.object);
+        // User space frees a table only after every program that could hold its handle has ended.
+        let handle = (*access).handle;
+        let ask = Ask { scratch, mountless };
+        with_table(handle, ask).unwrap_or(Err(Fault::NoTable))?;
+        if (*scratch).answer.verdict.action_bits() >= Action::Block as u8 {
+            return Ok(());
+        }
+        let (needed, away) = if mountless {
+            (true, !elsewhere::is_at_home((*access).workload))
+        } else {
+            elsewhere::is_needed(scratch)
+        };
+        if !needed {
+            return Ok(());
+        }
+        elsewhere::decide(scratch, away)
     }
-    // User space frees a table only after every program that could hold its handle has ended.
-    with_table(subject.handle, Ask { scratch }).unwrap_or(Err(Fault::NoTable))
 }
 
 struct Ask {
     scratch: *mut Scratch,
+    /// What was walked is no name of the object.
+    mountless: bool,
 }
 
 impl Visitor for Ask {
     type Output = Result<(), Fault>;
 
     #[inline(always)]
-    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> Result<(), Fault> {
+    fn visit<T: Table>(self, table: T) -> Result<(), Fault> {
         let scratch = self.scratch;
         let set = set_of(table, scratch).ok_or(Fault::Read)?;
         // SAFETY: claimed by this task.
@@ -210,12 +395,14 @@ impl Visitor for Ask {
                 // Every rule sees both names alike, and all that lies below them.
                 (*access).ops &= !Op::Move.bit();
             }
-            consider(&table, scratch, set);
+            if !self.mountless {
+                table.consider(scratch, set);
+            }
             if (*access).marks != 0
                 && let Some(mark) = marked(&*access)?
             {
                 (*access).ops &= mark.ops;
-                consider(&table, scratch, mark.set);
+                table.consider(scratch, mark.set);
             }
         }
         Ok(())
@@ -252,46 +439,43 @@ fn marked(access: &Access) -> Result<Option<Mark>, Fault> {
 /// Takes the verdicts of the operations asked about, where they are stricter than the answer so
 /// far.
 #[inline(always)]
-fn consider<T: Words>(table: &T, scratch: *mut Scratch, set: u32) {
+pub(crate) fn consider<T: Words>(table: &T, scratch: *mut Scratch, set: u32) {
     // SAFETY: claimed by this task.
-    let (access, answer) = unsafe { (&(*scratch).access, &mut (*scratch).answer) };
+    let (access, answer) = unsafe { (&mut (*scratch).access, &mut (*scratch).answer) };
     let decoded = table::set(table, set);
-    let owner = decoded.flags() & SET_BY_OWNER != 0 && owns(access.inode);
-    let (source, parent) = (access.source, access.parent);
-    macro_rules! operation {
-        ($op:ident, $verdict:expr) => {
-            if access.ops & Op::$op.bit() != 0 {
-                let verdict: Verdict = $verdict;
-                if verdict.action_bits() > answer.verdict.action_bits() {
-                    *answer = Answer {
-                        verdict,
-                        set,
-                        op: Op::$op as u32,
-                    };
-                }
-            }
-        };
+    let asker = asker(decoded, access.inode);
+    let rows = table::rows(table, decoded, access.source, access.parent, asker);
+    let mut take = |op: Op, verdict: Verdict| {
+        if verdict.action_bits() > answer.verdict.action_bits() {
+            *answer = Answer {
+                verdict,
+                set,
+                op: op as u32,
+            };
+        }
+    };
+    if access.ops & Op::Exec.bit() != 0 {
+        let execution = table::execution(table, rows);
+        access.arguments |= execution.arguments;
+        take(Op::Exec, execution.verdict);
     }
-    operation!(
-        Exec,
-        table::verdict_with_parent(table, decoded, Op::Exec, source, parent, owner)
-    );
-    operation!(
-        Map,
-        table::verdict_with_parent(table, decoded, Op::Map, source, parent, owner)
-    );
-    operation!(
-        Read,
-        table::verdict(table, decoded, Op::Read, source, owner)
-    );
-    operation!(
-        Write,
-        table::verdict(table, decoded, Op::Write, source, owner)
-    );
-    operation!(
-        Move,
-        table::verdict(table, decoded, Op::Move, source, owner)
-    );
+    if access.ops & Op::Map.bit() != 0 {
+        take(Op::Map, table::verdict_of_both(table, rows, Op::Map));
+    }
+    for op in [Op::Read, Op::Write, Op::Move] {
+        if access.ops & op.bit() != 0 {
+            take(op, table::verdict_at(table, rows.own, op));
+        }
+    }
+}
+
+/// What the rows of a set want to know of the running task, and nothing more.
+#[inline(always)]
+pub(crate) fn asker(set: Set, inode: u64) -> Asker {
+    Asker {
+        owner: set.flags() & SET_BY_OWNER != 0 && owns(inode),
+        terminal: set.flags() & SET_BY_TERMINAL != 0 && Task::current().has_terminal(),
+    }
 }
 
 /// Whether the running task's real user owns the inode.
@@ -332,12 +516,14 @@ pub(crate) fn refresh_sources(subject: &Subject, scratch: *mut Scratch) {
 
 /// The class of a task's image in a table; 0, as for an image that no rule names, when it cannot be
 /// told.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn source_of(handle: u64, scratch: *mut Scratch, task: u64) -> u32 {
-    let Some(place) = Task(task).exe() else {
+pub(crate) extern "C" fn source_of(handle: u64, scratch: *mut Scratch, task: u64) -> u32 {
+    if scratch.is_null() {
         return 0;
-    };
-    if !path::walk(scratch, place.mnt, place.dentry) {
+    }
+    let place = Task(task).exe();
+    if !place.is_somewhere() || !path::walk(scratch, place.mnt, place.dentry) {
         return 0;
     }
     with_table(Handle(handle), SourceOf { scratch }).unwrap_or(0)
@@ -351,7 +537,7 @@ impl Visitor for SourceOf {
     type Output = u32;
 
     #[inline(always)]
-    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> u32 {
+    fn visit<T: Table>(self, table: T) -> u32 {
         set_of(table, self.scratch).map_or(0, |set| table::set(&table, set).source())
     }
 }

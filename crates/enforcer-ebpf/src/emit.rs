@@ -9,23 +9,24 @@ use aya_ebpf::helpers::generated::{
 };
 use karmor_abi::{
     counters::{Class, Fault},
-    event::{Header, Hook, TEXTS, Text},
+    event::{Header, Hook, OBJECT_WORD, TEXTS, Text},
     label::SELF_TEST,
-    limits::{ARGS_BYTES, ARGS_MAX, PATH_COMPONENTS},
-    verdict::Action,
+    limits::{ARGS_BYTES, ARGS_MAX, COMM_BYTES, PATH_BYTES, PATH_COMPONENTS, TTY_BYTES},
+    verdict::{Action, Verdict},
 };
 
 use crate::{
-    decide::owner_of,
+    decide::{NO_OWNER, owner_of},
     kernel::{
         atomic::{fetch_add, swap},
-        memory::{read_or_zero, read_user},
+        memory::{read_or_zero, read_user, text_bytes},
         offsets::{MM_ARG_END, MM_ARG_START},
         path::{self, Place},
+        syscall::exec_argv,
         task::Task,
     },
     maps::{
-        AUDITS, Append, COUNTERS, DENIALS, EVENT_SCRATCH, EVENT_TEXT_BYTES, EventScratch,
+        AUDITS, Append, COUNTERS, DENIALS, EVENT_SCRATCH, EVENT_TEXT_BYTES, EventScratch, Listener,
         SELF_TESTS, Scratch,
     },
 };
@@ -39,37 +40,107 @@ pub(crate) fn count_fault(fault: Fault) {
     }
 }
 
-/// Counts a refusal whose event could not even be begun.
+/// Counts an event that could not even be begun.
 #[inline(always)]
-pub(crate) fn count_lost_denial() {
+pub(crate) fn count_lost(verdict: Verdict) {
+    let class = class_of(verdict) as usize;
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value.
         unsafe {
-            fetch_add(&raw mut (*counters).emitted[Class::Denial as usize], 1);
-            fetch_add(&raw mut (*counters).lost[Class::Denial as usize], 1);
+            fetch_add(&raw mut (*counters).emitted[class], 1);
+            fetch_add(&raw mut (*counters).lost[class], 1);
         }
+    }
+}
+
+#[inline(always)]
+const fn class_of(verdict: Verdict) -> Class {
+    if verdict.action_bits() >= Action::Block as u8 {
+        Class::Denial
+    } else {
+        Class::Audit
     }
 }
 
 /// Reports the refused or audited access in `scratch`. Whatever happens here, the verdict stands; a
 /// record that finds no room is counted as lost.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn emit(scratch: *mut Scratch) -> i32 {
-    // SAFETY: claimed by this task.
-    let denied = unsafe { (*scratch).answer.verdict.action_bits() } >= Action::Block as u8;
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
+pub(crate) extern "C" fn emit(scratch: *mut Scratch) -> i32 {
+    if scratch.is_null() {
         return 0;
+    }
+    record(scratch, |event, sequence| {
+        write_header(scratch, event, sequence);
+        write_texts(scratch, event);
+    });
+    0
+}
+
+/// [`emit`] in the name of who listens on a socket, which may not be known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn emit_for(scratch: *mut Scratch, listener: *const Listener) -> i32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    record(scratch, |event, sequence| {
+        write_common(scratch, event, sequence);
+        // SAFETY: claimed by this task.
+        let header = unsafe { &mut (*event).header };
+        header.host_pid = 0;
+        header.host_ppid = 0;
+        header.pid = 0;
+        header.ppid = 0;
+        header.uid = 0;
+        header.comm = [0; COMM_BYTES];
+        header.tty = [0; TTY_BYTES];
+        let end = append_word(event, scratch);
+        if listener.is_null() {
+            return;
+        }
+        // SAFETY: a map value.
+        let listener = unsafe { &*listener };
+        header.host_pid = listener.host_pid;
+        header.host_ppid = listener.host_ppid;
+        header.pid = listener.pid;
+        header.ppid = listener.ppid;
+        header.uid = listener.uid;
+        header.comm = listener.comm;
+        header.tty = listener.tty;
+        let len = listener.exe_len & PATH_BYTES as u64;
+        // SAFETY: both are longer than what is copied.
+        unsafe {
+            let at = end as usize & (EVENT_TEXT_BYTES - 1);
+            bpf_probe_read_kernel(
+                (&raw mut (*event).text).cast::<u8>().add(at).cast(),
+                len as u32,
+                (&raw const listener.exe).cast(),
+            );
+        }
+        note(event, Text::Exe, len);
+    });
+    0
+}
+
+/// Leaves a record that `fill` writes, given its sequence number.
+#[inline(always)]
+fn record(scratch: *mut Scratch, fill: impl FnOnce(*mut EventScratch, u64)) {
+    // SAFETY: claimed by this task.
+    let class = class_of(unsafe { (*scratch).answer.verdict });
+    let denied = matches!(class, Class::Denial);
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
+        return;
     };
-    let class = if denied { Class::Denial } else { Class::Audit } as usize;
+    let class = class as usize;
     // SAFETY: a map value.
     let sequence = unsafe { fetch_add(&raw mut (*counters).emitted[class], 1) } + 1;
     let Some(event) = claim() else {
         // SAFETY: a map value.
         unsafe { fetch_add(&raw mut (*counters).lost[class], 1) };
-        return 0;
+        return;
     };
-    write_header(scratch, event, sequence);
-    write_texts(scratch, event);
+    fill(event, sequence);
     // SAFETY: a map value this task has claimed.
     let failed = unsafe {
         let mut texts = 0;
@@ -93,7 +164,6 @@ pub(crate) fn emit(scratch: *mut Scratch) -> i32 {
         unsafe { fetch_add(&raw mut (*counters).lost[class], 1) };
     }
     release(event);
-    0
 }
 
 /// Claims an event slot. `None` when all are taken.
@@ -124,9 +194,28 @@ fn release(slot: *mut EventScratch) {
 
 #[inline(never)]
 fn write_header(scratch: *mut Scratch, event: *mut EventScratch, sequence: u64) -> i32 {
+    write_common(scratch, event, sequence);
     let task = Task::current();
     let parent = task.real_parent();
     let (pid, ppid) = task.namespace_pids(parent);
+    // SAFETY: both slots are claimed by this task.
+    unsafe {
+        let header = &mut (*event).header;
+        header.host_pid = task.tgid();
+        header.host_ppid = parent.tgid();
+        header.pid = pid;
+        header.ppid = ppid;
+        header.uid = bpf_get_current_uid_gid() as u32;
+        header.owner = owner_of((*scratch).access.inode);
+        header.tty = task.tty();
+        bpf_get_current_comm((&raw mut header.comm).cast(), 16);
+    }
+    0
+}
+
+/// Writes what does not depend on who acts.
+#[inline(always)]
+fn write_common(scratch: *mut Scratch, event: *mut EventScratch, sequence: u64) {
     // SAFETY: both slots are claimed by this task.
     unsafe {
         let (access, answer) = (&(*scratch).access, &(*scratch).answer);
@@ -141,23 +230,16 @@ fn write_header(scratch: *mut Scratch, event: *mut EventScratch, sequence: u64) 
         header.set = answer.set;
         header.source = access.source;
         header.parent = access.parent;
-        header.host_pid = task.tgid();
-        header.host_ppid = parent.tgid();
-        header.pid = pid;
-        header.ppid = ppid;
-        header.uid = bpf_get_current_uid_gid() as u32;
-        header.owner = owner_of(access.inode);
+        header.owner = NO_OWNER;
         header.flags = access.flags;
         header.hook = access.hook as u8;
         header.op = answer.op as u8;
         header.object = (*scratch).walk.object as u8;
-        header.class = u8::from(answer.verdict.action_bits() < Action::Block as u8);
-        header.tty = task.tty();
+        header.class = class_of(answer.verdict) as u8;
         header.text = [0; TEXTS];
-        header.reserved = [0; 7];
-        bpf_get_current_comm((&raw mut header.comm).cast(), 16);
+        header.argument = access.argument as u16;
+        header.reserved = [0; 6];
     }
-    0
 }
 
 /// Writes the object's path, which `scratch` still holds, then the others through it.
@@ -165,9 +247,20 @@ fn write_header(scratch: *mut Scratch, event: *mut EventScratch, sequence: u64) 
 fn write_texts(scratch: *mut Scratch, event: *mut EventScratch) -> i32 {
     let task = Task::current();
     // SAFETY: claimed by this task.
-    let exec = unsafe { (*scratch).access.hook } == Hook::Exec as u32;
-    let mut end = append_path(event, Text::Path, 0, scratch);
-    end = append_place(event, Text::Exe, end, scratch, task.exe());
+    let (hook, image) = unsafe { ((*scratch).access.hook, (*scratch).access.image) };
+    let exe = if hook == Hook::Committed as u32 {
+        // The task has another by now.
+        image
+    } else {
+        task.exe()
+    };
+    // SAFETY: claimed by this task.
+    let mut end = if unsafe { (*scratch).walk.object } == u64::from(OBJECT_WORD) {
+        append_word(event, scratch)
+    } else {
+        append_path(event, Text::Path, 0, scratch)
+    };
+    end = append_place(event, Text::Exe, end, scratch, exe);
     end = append_place(
         event,
         Text::ParentExe,
@@ -175,9 +268,39 @@ fn write_texts(scratch: *mut Scratch, event: *mut EventScratch) -> i32 {
         scratch,
         task.real_parent().exe(),
     );
-    end = append_args(event, end, exec);
+    end = append_args(event, scratch, end);
     append_place(event, Text::Cwd, end, scratch, task.cwd());
     0
+}
+
+/// Writes the word that stands for the object, and returns its end.
+#[inline(never)]
+fn append_word(event: *mut EventScratch, scratch: *mut Scratch) -> u64 {
+    // SAFETY: both slots are claimed by this task; the text buffer is longer than a word may be.
+    unsafe {
+        let len = (*scratch).access.word & 0xff;
+        bpf_probe_read_kernel(
+            (&raw mut (*event).text).cast(),
+            len as u32,
+            (&raw const (*scratch).bytes).cast(),
+        );
+        note(event, Text::Path, len);
+        len
+    }
+}
+
+/// Copies the path of the running task's image, and returns its length; 0 when that cannot be told.
+/// `None` without memory.
+#[inline(always)]
+pub(crate) fn copy_exe(scratch: *mut Scratch, to: *mut [u8; PATH_BYTES + 1]) -> Option<u64> {
+    let event = claim()?;
+    let len = append_place(event, Text::Exe, 0, scratch, Task::current().exe()) & PATH_BYTES as u64;
+    // SAFETY: both are longer than what is copied, which this task has claimed.
+    unsafe {
+        bpf_probe_read_kernel(to.cast(), len as u32, (&raw const (*event).text).cast());
+    }
+    release(event);
+    Some(len)
 }
 
 #[inline(always)]
@@ -186,13 +309,12 @@ fn append_place(
     text: Text,
     start: u64,
     scratch: *mut Scratch,
-    place: Option<Place>,
+    place: Place,
 ) -> u64 {
-    match place {
-        Some(place) if path::walk(scratch, place.mnt, place.dentry) => {
-            append_path(event, text, start, scratch)
-        }
-        _ => start,
+    if place.is_somewhere() && path::walk(scratch, place.mnt, place.dentry) {
+        append_path(event, text, start, scratch)
+    } else {
+        start
     }
 }
 
@@ -287,13 +409,18 @@ unsafe extern "C" fn append_argument(_index: u64, writer: *mut Writer) -> i64 {
     if used >= ARGS_BYTES as u64 - 1 {
         return 1;
     }
-    let Ok(argument) = read_user::<u64>(append.argv) else {
-        return 1;
+    let argument = if append.argv == 0 {
+        append.left
+    } else {
+        match read_user::<u64>(append.argv) {
+            Ok(argument) => argument,
+            Err(_) => 0,
+        }
     };
     if argument == 0 {
         return 1;
     }
-    append.argv += 8;
+    append.argv = if append.argv == 0 { 0 } else { append.argv + 8 };
     // At least 1; the mask says nothing new but to the verifier.
     let room = (ARGS_BYTES as u64 - 1 - used) & (ARGS_BYTES as u64 - 1);
     let at = append.end as usize & (EVENT_TEXT_BYTES - 1);
@@ -305,26 +432,39 @@ unsafe extern "C" fn append_argument(_index: u64, writer: *mut Writer) -> i64 {
             argument as *const c_void,
         )
     };
-    if copied <= 0 {
+    if copied < 0 {
         return 1;
     }
-    append.end = at as u64 + (copied as u64 & (ARGS_BYTES as u64 - 1));
+    let copied = text_bytes(copied) & (ARGS_BYTES as u64 - 1);
+    append.left = argument + copied;
+    append.end = at as u64 + copied;
     0
 }
 
-/// Arguments of the program about to run, as its caller passed them, or of the running one.
+/// Arguments of the program about to run, as its caller passed them or, once it is there, as it has
+/// them; or of the running one.
 ///
 /// Best effort: memory that is paged out is not faulted in. Nothing is decided by it.
 #[inline(never)]
-fn append_args(event: *mut EventScratch, start: u64, exec: bool) -> u64 {
+fn append_args(event: *mut EventScratch, scratch: *mut Scratch, start: u64) -> u64 {
     let mut end = start;
-    if exec {
-        let argv = exec_argv();
-        if argv != 0 {
+    // SAFETY: claimed by this task.
+    let (hook, top, argc) = unsafe {
+        let access = &(*scratch).access;
+        (access.hook, access.argv, access.argc)
+    };
+    let committed = hook == Hook::Committed as u32;
+    if committed || hook == Hook::Exec as u32 {
+        let (argv, count) = if committed {
+            (0, argc & (2 * ARGS_MAX as u64 - 1))
+        } else {
+            (exec_argv(), ARGS_MAX as u64)
+        };
+        if committed || argv != 0 {
             // SAFETY: claimed by this task.
             unsafe {
                 (*event).append = Append {
-                    left: 0,
+                    left: top,
                     argv,
                     start,
                     end: start,
@@ -338,7 +478,7 @@ fn append_args(event: *mut EventScratch, start: u64, exec: bool) -> u64 {
             // SAFETY: as in `append_path`.
             unsafe {
                 bpf_loop(
-                    ARGS_MAX as u32,
+                    count as u32,
                     core::mem::transmute::<
                         unsafe extern "C" fn(u64, *mut Writer) -> i64,
                         *mut c_void,
@@ -374,48 +514,4 @@ fn append_args(event: *mut EventScratch, start: u64, exec: bool) -> u64 {
     }
     note(event, Text::Args, end.wrapping_sub(start));
     end
-}
-
-/// The `argv` pointer of the `execve` or `execveat` the task is in, or 0.
-#[cfg(bpf_target_arch = "x86_64")]
-#[inline(always)]
-fn exec_argv() -> u64 {
-    /// `struct pt_regs`: offsets are ABI.
-    const SI: u64 = 104;
-    const DX: u64 = 96;
-    const ORIG_AX: u64 = 120;
-    match registers() {
-        0 => 0,
-        regs => match read_or_zero(regs + ORIG_AX) {
-            59 => read_or_zero(regs + SI),
-            322 => read_or_zero(regs + DX),
-            _ => 0,
-        },
-    }
-}
-
-/// The `argv` pointer of the `execve` or `execveat` the task is in, or 0.
-#[cfg(bpf_target_arch = "aarch64")]
-#[inline(always)]
-fn exec_argv() -> u64 {
-    /// `struct pt_regs`: 31 registers, sp, pc, pstate, orig_x0, then the system call's number.
-    const X1: u64 = 8;
-    const X2: u64 = 16;
-    const SYSCALL: u64 = 280;
-    match registers() {
-        0 => 0,
-        regs => match read_or_zero(regs + SYSCALL) as u32 {
-            221 => read_or_zero(regs + X1),
-            281 => read_or_zero(regs + X2),
-            _ => 0,
-        },
-    }
-}
-
-/// Address of the user registers of the running task.
-#[inline(always)]
-fn registers() -> u64 {
-    use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
-    // SAFETY: the helper takes the running task.
-    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
 }

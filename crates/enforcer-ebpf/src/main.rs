@@ -1,12 +1,19 @@
 //! The kernel half: one LSM program a hook.
 //!
 //! ```text
-//! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file
+//! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
 //!                                │                        │
 //!                                └────────▶ decide ◀──────┘
 //!                                             │ karmor_abi::table
 //!                                  0 or -EACCES, and emit: the event
 //! ```
+//!
+//! The verifier follows a program through every function it calls, in every state it may call it in.
+//! What is long is therefore a *global* function (`extern "C"`, `no_mangle`): the verifier looks at
+//! it once a program, with arguments of which it knows nothing but their types, and does not follow
+//! calls of it. Such functions get memory by pointer, which may be null, and numbers; they answer in
+//! that memory or with a number. Addresses in the kernel reach them through memory, since a typed
+//! pointer is no number.
 //!
 //! Fault policy: a subject without policy is never refused. A subject under policy is refused when
 //! the answer cannot be worked out; the refusal is counted and its event says why.
@@ -17,10 +24,14 @@
 // are needed are written as assembly.
 #![feature(asm_experimental_arch)]
 
+mod arguments;
 mod decide;
+mod decide_word;
+mod elsewhere;
 mod emit;
 mod hooks;
 mod kernel;
+mod listener;
 mod maps;
 mod object;
 mod subject;

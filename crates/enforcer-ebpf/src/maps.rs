@@ -1,15 +1,19 @@
 //! Every map: what it holds, who writes it, how large it gets. Names as in `karmor_abi::names`.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use karmor_abi::{
     counters::Counters,
     event,
-    label::{Handle, Label, Mark, MarkKey, Workload},
-    limits::{PATH_COMPONENTS, TABLES_PER_CLASS, WORKLOADS as WORKLOAD_ENTRIES},
+    label::{Handle, Home, Label, Mark, MarkKey, Workload},
+    limits::{
+        COMM_BYTES, PATH_BYTES, PATH_COMPONENTS, TABLES_PER_CLASS, TTY_BYTES,
+        WORKLOADS as WORKLOAD_ENTRIES,
+    },
     names::REGISTRY_ENTRIES,
+    pending::Pending,
     table::CLASS_WORDS_LOG2,
     verdict::Verdict,
 };
@@ -26,6 +30,16 @@ const NO_PREALLOC: usize = 1;
 #[btf_map]
 pub(crate) static LABELS: HashMap<u64, Label, 262_144, NO_PREALLOC> = HashMap::new();
 
+/// Execs under way that have to show their arguments, by `task_struct` address: only while one does,
+/// or when it failed then. Removed at its commit, at the task's next exec, and in `task_free`. User
+/// space sets the number of entries to that of [`LABELS`]: no task has two.
+#[btf_map]
+pub(crate) static PENDING: HashMap<u64, Pending, 262_144, NO_PREALLOC> = HashMap::new();
+
+/// What an entry of [`PENDING`] begins with; never written. It is too long for a stack.
+#[btf_map]
+pub(crate) static BLANK: Array<Pending, 1> = Array::new();
+
 /// Cgroup id to workload number. Written by user space. 16,384 × about 80 bytes when full.
 #[btf_map]
 pub(crate) static CGROUPS: HashMap<u64, u32, 16_384, NO_PREALLOC> = HashMap::new();
@@ -33,6 +47,11 @@ pub(crate) static CGROUPS: HashMap<u64, u32, 16_384, NO_PREALLOC> = HashMap::new
 /// What applies to a workload. Written by user space. 65,536 × 24 bytes.
 #[btf_map]
 pub(crate) static WORKLOADS: Array<Workload, { WORKLOAD_ENTRIES as usize }> = Array::new();
+
+/// Where a workload's files have the names its policies mean. Written by user space, and by hooks
+/// when the workload mounts. 65,536 × 12 bytes.
+#[btf_map]
+pub(crate) static HOMES: Array<Home, { WORKLOAD_ENTRIES as usize }> = Array::new();
 
 /// Numbers that only grow. Written by user space; hooks read the epoch, and resolve host labels
 /// older than it again.
@@ -74,6 +93,39 @@ pub(crate) static TABLES_4M: ArrayOfMaps<
 #[btf_map]
 pub(crate) static MARKS: HashMap<MarkKey, Mark, 65_536, NO_PREALLOC> = HashMap::new();
 
+/// Who listens on a socket: where a connection comes in, nobody asks that could be looked at.
+#[repr(C)]
+pub(crate) struct Listener {
+    /// Odd while it is written, 0 when it never was.
+    pub(crate) version: u64,
+    /// [`Label::exec_id`].
+    pub(crate) exec_id: u64,
+    /// Its workload.
+    pub(crate) workload: u32,
+    /// Process id of it and its parent, in the initial namespace and in its own.
+    pub(crate) host_pid: u32,
+    /// As above.
+    pub(crate) host_ppid: u32,
+    /// As above.
+    pub(crate) pid: u32,
+    /// As above.
+    pub(crate) ppid: u32,
+    /// Real user id.
+    pub(crate) uid: u32,
+    /// Its name.
+    pub(crate) comm: [u8; COMM_BYTES],
+    /// Its terminal.
+    pub(crate) tty: [u8; TTY_BYTES],
+    /// Bytes of `exe`.
+    pub(crate) exe_len: u64,
+    /// Path of its image, whose class depends on the table.
+    pub(crate) exe: [u8; PATH_BYTES + 1],
+}
+
+/// Listeners, in their sockets and with them gone. Written in `socket_listen`; 8 KiB a socket.
+#[btf_map]
+pub(crate) static LISTENERS: SkStorage<Listener> = SkStorage::new();
+
 /// One component of a path under decision.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -113,6 +165,23 @@ pub(crate) struct Access {
     pub(crate) other: u32,
     /// State of the automaton after the object's path.
     pub(crate) state: u32,
+    /// Rules that want to see the arguments of an exec.
+    pub(crate) arguments: u64,
+    /// The argument that decided ([`event::Header::argument`]).
+    pub(crate) argument: u64,
+    /// For [`event::Hook::Committed`]: where the image lay that executed, and where the arguments
+    /// of the new one begin, and how many there are.
+    pub(crate) image: Place,
+    /// As above.
+    pub(crate) argv: u64,
+    /// As above.
+    pub(crate) argc: u64,
+    /// Bytes of the word in [`Scratch::bytes`], for what has no path.
+    pub(crate) word: u64,
+    /// When the place counts as one that cannot be told ([`crate::decide::Unknown`]).
+    pub(crate) unknown: u32,
+    /// Operations asked about, before any was found to need no answer for the object's path.
+    pub(crate) asked: u32,
 }
 
 /// No state of any automaton.
@@ -140,6 +209,15 @@ pub(crate) struct Answer {
     pub(crate) op: u32,
 }
 
+impl Answer {
+    /// Nothing to say.
+    pub(crate) const ALLOW: Self = Self {
+        verdict: Verdict::ALLOW,
+        set: 0,
+        op: 0,
+    };
+}
+
 /// Where a climb towards the root stands.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -153,6 +231,10 @@ pub(crate) struct Climb {
     pub(crate) edges: [u64; 3],
     /// The mount at the top of the running task's mount namespace, and the root of what it shows.
     pub(crate) top: [u64; 2],
+    /// The running task's mount namespace, and its inode number.
+    pub(crate) namespace: u64,
+    /// As above.
+    pub(crate) inum: u64,
     /// Components noted.
     pub(crate) count: u64,
     /// Bytes of the path so far.
@@ -175,7 +257,37 @@ pub(crate) struct Feed {
     pub(crate) state: u64,
 }
 
-/// Memory of one decision, 4.6 KiB. It is passed between the subprograms of a hook, whose frames
+/// Where a search for an object's other names stands.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Seek {
+    /// The object's dentry.
+    pub(crate) dentry: u64,
+    /// Not zero for a character device.
+    pub(crate) device: u64,
+    /// Where the list of its super block's mounts begins, which is also where it ends.
+    pub(crate) head: u64,
+    /// The link to the next of them.
+    pub(crate) link: u64,
+    /// The running task's mount namespace.
+    pub(crate) namespace: u64,
+    /// Not zero when that is the workload's own.
+    pub(crate) at_home: u64,
+    /// Inode number of the workload's own mount namespace.
+    pub(crate) home: u64,
+    /// Names found in that.
+    pub(crate) found: u64,
+    /// Names found in either.
+    pub(crate) named: u64,
+    /// The mount whose name for the object gave the answer; 0 for the path that was asked for.
+    pub(crate) mount: u64,
+    /// How often the search began anew.
+    pub(crate) restarts: u64,
+    /// How it ended.
+    pub(crate) end: u64,
+}
+
+/// Memory of one decision, 4.8 KiB. It is passed between the subprograms of a hook, whose frames
 /// together may not exceed 512 bytes.
 ///
 /// LSM programs are preemptible and have no recursion guard, so a slot belongs to whoever swapped a
@@ -195,15 +307,20 @@ pub(crate) struct Scratch {
     pub(crate) climb: Climb,
     /// As above.
     pub(crate) feed: Feed,
+    /// As above.
+    pub(crate) seek: Seek,
     /// Components, from the object upwards.
     pub(crate) names: [Name; PATH_COMPONENTS],
     /// One component's bytes.
     pub(crate) bytes: [u8; 256],
 }
 
+/// Most slots of [`SCRATCH`].
+pub(crate) const SCRATCH_SLOTS: usize = 1024;
+
 /// Path scratch. User space sets the number of slots by the number of CPUs.
 #[btf_map]
-pub(crate) static SCRATCH: Array<Scratch, 1024> = Array::new();
+pub(crate) static SCRATCH: Array<Scratch, SCRATCH_SLOTS> = Array::new();
 
 /// Bytes behind the header that texts may fill; a power of two above the longest event.
 pub(crate) const EVENT_TEXT_BYTES: usize = 32_768;
@@ -212,9 +329,9 @@ pub(crate) const EVENT_TEXT_BYTES: usize = 32_768;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Append {
-    /// Components not yet written.
+    /// Components not yet written; for arguments that lie one behind the other, where the next is.
     pub(crate) left: u64,
-    /// Address of the next argument's pointer, for a list of arguments.
+    /// Address of the next argument's pointer, for a list of those; else 0.
     pub(crate) argv: u64,
     /// Where the text starts.
     pub(crate) start: u64,

@@ -28,6 +28,13 @@ pub trait Backend: Send {
     /// When the kernel refuses; nothing changed then.
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
 
+    /// Says in which mount namespace, by the number of its inode, a workload's files have the names
+    /// that its policies mean. Only the first word counts: a workload can move to another one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn set_home(&mut self, workload: u32, namespace: u32) -> Result<(), BackendError>;
+
     /// Forgets a workload, which has these cgroups. Tasks that still carry its label keep it,
     /// without policy.
     ///

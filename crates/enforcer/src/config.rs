@@ -12,10 +12,10 @@ use std::{
 };
 
 use clap::builder::BoolishValueParser;
-use karmor_policy::model::Posture;
+use karmor_policy::model::{Posture, Postures};
 
 use self::file::FromFile;
-pub use self::file::read_file;
+pub use self::file::{parse, read_file};
 
 /// Settings of KubeArmor that mean nothing here yet. They are accepted, with a notice, so that
 /// existing unit files and manifests start.
@@ -23,8 +23,6 @@ pub const FUTURE_KEYS: &[&str] = &[
     "alertThrottling",
     "annotateResources",
     "coverageTest",
-    "defaultCapabilitiesPosture",
-    "defaultNetworkPosture",
     "defaultPostureLogs",
     "dropResourceFromProcessLogs",
     "enableIMA",
@@ -34,9 +32,7 @@ pub const FUTURE_KEYS: &[&str] = &[
     "enableNetworkPolicyEnforcer",
     "enableUSBDeviceHandler",
     "enforcerAlerts",
-    "hostDefaultCapabilitiesPosture",
     "hostDefaultDevicePosture",
-    "hostDefaultNetworkPosture",
     "hostVisibility",
     "initTimeout",
     "matchArgs",
@@ -61,6 +57,15 @@ pub enum PostureSetting {
     Block,
     /// Let it happen, silently
     Allow,
+}
+
+/// What happens to an access that no rule matches, in containers and on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DefaultPostures {
+    /// Of containers.
+    pub containers: Postures,
+    /// Of the host.
+    pub host: Postures,
 }
 
 impl From<PostureSetting> for Posture {
@@ -118,6 +123,16 @@ macro_rules! settings {
                 Self { $($field: self.$field.or(lower.$field),)* }
             }
 
+            /// Names of the settings that say something else than the other's.
+            #[must_use]
+            pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$field != other.$field {
+                    names.push($key);
+                })*
+                names
+            }
+
             /// Sets what has a value in a file; says what is allowed if it is not that.
             fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), &'static str> {
                 match key {
@@ -169,6 +184,18 @@ settings! {
     /// The same, for processes of the host [default: audit]
     #[arg(env = "HOSTDEFAULTFILEPOSTURE", value_name = "POSTURE", ignore_case = true)]
     "hostDefaultFilePosture" host_default_file_posture: PostureSetting;
+    /// The same, for a network access in a container [default: audit]
+    #[arg(env = "DEFAULTNETWORKPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "defaultNetworkPosture" default_network_posture: PostureSetting;
+    /// The same, for a network access of the host [default: audit]
+    #[arg(env = "HOSTDEFAULTNETWORKPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "hostDefaultNetworkPosture" host_default_network_posture: PostureSetting;
+    /// The same, for the use of a capability in a container [default: audit]
+    #[arg(env = "DEFAULTCAPABILITIESPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "defaultCapabilitiesPosture" default_capabilities_posture: PostureSetting;
+    /// The same, for the use of a capability on the host [default: audit]
+    #[arg(env = "HOSTDEFAULTCAPABILITIESPOSTURE", value_name = "POSTURE", ignore_case = true)]
+    "hostDefaultCapabilitiesPosture" host_default_capabilities_posture: PostureSetting;
     /// Namespaces whose containers are left alone, separated by commas
     /// [default: kube-system,kubearmor]
     #[arg(env = "UNTRACKEDNS", value_name = "NAMES")]
@@ -204,6 +231,36 @@ settings! {
     "observe" observe: bool;
 }
 
+impl Settings {
+    fn postures(&self) -> DefaultPostures {
+        let of =
+            |setting: Option<PostureSetting>| setting.map_or_else(Posture::default, Into::into);
+        DefaultPostures {
+            containers: Postures {
+                file: of(self.default_file_posture),
+                network: of(self.default_network_posture),
+                capabilities: of(self.default_capabilities_posture),
+            },
+            host: Postures {
+                file: of(self.host_default_file_posture),
+                network: of(self.host_default_network_posture),
+                capabilities: of(self.host_default_capabilities_posture),
+            },
+        }
+    }
+}
+
+/// Where settings are from, for those that are read again while the daemon runs.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Settings that were given: they count above those of the file.
+    pub given: Settings,
+    /// The file, if one was named.
+    pub file: Option<PathBuf>,
+    /// What it said.
+    pub read: Settings,
+}
+
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -225,10 +282,8 @@ pub struct Config {
     pub enable_policy: bool,
     /// Host policies are taken.
     pub enable_host_policy: bool,
-    /// File posture of containers.
-    pub file_posture: Posture,
-    /// File posture of the host.
-    pub host_file_posture: Posture,
+    /// Default postures.
+    pub postures: DefaultPostures,
     /// Namespaces that are left alone.
     pub untracked_ns: Vec<String>,
     /// The BPF filesystem.
@@ -243,6 +298,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Enforcing nothing is accepted; why, as a sentence fragment.
     pub observe: Option<String>,
+    /// Where all of this is from.
+    pub origin: Origin,
 }
 
 /// Why settings are not acceptable.
@@ -305,6 +362,7 @@ impl Config {
     /// # Errors
     /// The first value that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let postures = settings.postures();
         let host = settings
             .host
             .filter(|host| !host.is_empty())
@@ -348,12 +406,7 @@ impl Config {
                 .flatten(),
             enable_policy: settings.enable_policy.unwrap_or(true),
             enable_host_policy: settings.enable_host_policy.unwrap_or(false),
-            file_posture: settings
-                .default_file_posture
-                .map_or(Posture::Audit, Into::into),
-            host_file_posture: settings
-                .host_default_file_posture
-                .map_or(Posture::Audit, Into::into),
+            postures,
             untracked_ns: list(
                 settings
                     .untracked_ns
@@ -372,6 +425,7 @@ impl Config {
                 .socket
                 .unwrap_or_else(|| karmor_proto::SOCKET.into()),
             observe,
+            origin: Origin::default(),
         })
     }
 }

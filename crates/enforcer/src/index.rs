@@ -18,13 +18,14 @@ use karmor_policy::{
     alias::Aliases,
     compile::{CompileError, compile},
     compiled::Compiled,
-    model::{Kind, Policy, Posture},
+    model::{Kind, Policy, Postures},
     select::Effective,
 };
 
 use self::part::Unfit;
 use crate::{
     backend::{Backend, BackendError},
+    config::DefaultPostures,
     remark::Remark,
     workload::{Identity, Node},
 };
@@ -113,10 +114,8 @@ pub struct Rules {
     pub containers: bool,
     /// Host policies are in force.
     pub hosts: bool,
-    /// Posture of containers.
-    pub posture: Posture,
-    /// Posture of the host.
-    pub host_posture: Posture,
+    /// Default postures.
+    pub postures: DefaultPostures,
     /// Namespaces that are left alone.
     pub untracked: Vec<String>,
 }
@@ -160,7 +159,7 @@ pub enum IndexError {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     serials: Vec<u64>,
-    posture: Posture,
+    postures: Postures,
     aliases: Aliases,
 }
 
@@ -295,14 +294,38 @@ impl Index {
                 }
             }
         }
-        let outcome = self.reconcile(backend, Unfit::Keep);
-        if outcome.is_err() {
+        self.put_in_force(backend, |index| {
             for (id, old) in undo.into_iter().rev() {
                 match old {
-                    Some(old) => self.policies.insert(id, old),
-                    None => self.policies.remove(&id),
+                    Some(old) => index.policies.insert(id, old),
+                    None => index.policies.remove(&id),
                 };
             }
+        })
+    }
+
+    /// Changes the default postures of all workloads, or of none.
+    ///
+    /// # Errors
+    /// When some workload cannot be given them; then everything is as it was.
+    pub fn set_postures(
+        &mut self,
+        backend: &mut dyn Backend,
+        postures: DefaultPostures,
+    ) -> Result<(), IndexError> {
+        let old = std::mem::replace(&mut self.rules.postures, postures);
+        self.put_in_force(backend, |index| index.rules.postures = old)
+    }
+
+    /// Gives all workloads what they should have now, or undoes what was changed.
+    fn put_in_force(
+        &mut self,
+        backend: &mut dyn Backend,
+        undo: impl FnOnce(&mut Self),
+    ) -> Result<(), IndexError> {
+        let outcome = self.reconcile(backend, Unfit::Keep);
+        if outcome.is_err() {
+            undo(self);
             // The workloads that took the change go back; their old tables, and which part they had,
             // are still cached, so this can only fail if the kernel refuses what it accepted before,
             // which shows in their status.
@@ -347,6 +370,8 @@ impl Index {
             Some(cgroup_id) => backend.add_workload(number, cgroup_id),
             None => Ok(()),
         };
+        let home = identity.mount_namespace();
+        let registration = registration.and_then(|()| backend.set_home(number, home));
         let registration = registration.map_err(|source| IndexError::Backend {
             workload,
             source: Arc::new(source),
@@ -496,10 +521,6 @@ impl Index {
 
     /// What should decide about a workload.
     fn wanted(&self, member: &Member) -> Key {
-        let posture = match member.identity {
-            Identity::Host => self.rules.host_posture,
-            Identity::Container(_) => self.rules.posture,
-        };
         let mut serials = Vec::new();
         if !self.untracked(&member.identity) {
             let selectable = member.identity.selectable(&self.rules.node);
@@ -511,9 +532,15 @@ impl Index {
                     .map(|l| l.serial),
             );
         }
+        let postures = match member.identity {
+            // Without a policy there is no whitelist.
+            _ if serials.is_empty() => Postures::default(),
+            Identity::Host => self.rules.postures.host,
+            Identity::Container(_) => self.rules.postures.containers,
+        };
         Key {
             serials,
-            posture,
+            postures,
             aliases: member.aliases.clone(),
         }
     }
@@ -630,7 +657,7 @@ impl Index {
             .values()
             .filter(|l| key.serials.contains(&l.serial))
             .map(|l| Arc::clone(&l.policy));
-        let effective = Effective::new(policies, key.posture, key.aliases.clone());
+        let effective = Effective::new(policies, key.postures, key.aliases.clone());
         let compiled = compile(&effective).map_err(|error| {
             let error = Arc::new(error);
             self.refused.insert(key.clone(), Arc::clone(&error));

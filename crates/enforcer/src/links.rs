@@ -7,10 +7,7 @@
 
 use std::sync::Arc;
 
-use karmor_policy::{
-    model::{Rule, Target},
-    select::Effective,
-};
+use karmor_policy::{model::Rule, select::Effective};
 
 use crate::{
     remark::{About, Remark},
@@ -47,11 +44,8 @@ pub fn find(root: &Root, effective: &Effective) -> Vec<Remark> {
 
 /// The paths that a rule names, and whether as a source.
 fn named(rule: &Rule) -> impl Iterator<Item = (&str, bool)> {
-    let target = match &rule.target {
-        Target::Path(path) | Target::Directory { path, .. } => Some((path.as_str(), false)),
-        Target::ExecName(_) | Target::Glob(_) | Target::Object(_) => None,
-    };
-    let sources = rule.sources.iter().map(|path| (path.as_str(), true));
+    let target = rule.target.path().map(|path| (path, false));
+    let sources = rule.sources.iter().map(|source| (source.path(), true));
     target
         .into_iter()
         .chain(sources)
@@ -63,7 +57,7 @@ fn named(rule: &Rule) -> impl Iterator<Item = (&str, bool)> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use karmor_policy::{alias::Aliases, model::Posture};
+    use karmor_policy::{alias::Aliases, model::Postures};
     use rustix::fs::{Mode, OFlags};
 
     use super::*;
@@ -101,7 +95,7 @@ mod tests {
         assert!(!reading.failed(), "{}", reading.rendered);
         let policies = reading.documents.into_iter().map(|d| d.policy);
         let aliases = Aliases::observed([("/bin", "usr/bin")]);
-        let effective = Effective::new(policies, Posture::Audit, aliases);
+        let effective = Effective::new(policies, Postures::default(), aliases);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let root = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
         let found = find(&Root::plain(root), &effective);

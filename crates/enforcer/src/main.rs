@@ -6,7 +6,7 @@ use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
     backend::{Backend, Capabilities, memory::Memory},
-    config::{self, Config, ConfigError, Settings},
+    config::{self, Config, ConfigError, Origin, Settings},
     kernel::{self, Kernel},
     node, run,
 };
@@ -77,7 +77,12 @@ fn start(args: Args, mut notices: Vec<String>) -> anyhow::Result<()> {
     for notice in notices {
         report(&format!("note: {notice}"));
     }
-    let config = checked(args.settings, file)?;
+    let mut config = checked(args.settings.clone(), file.clone())?;
+    config.origin = Origin {
+        given: args.settings,
+        file: args.config,
+        read: file,
+    };
     match args.command {
         None => daemon(config, node::look()),
         Some(Command::Probe { json }) => probe(json),

@@ -112,10 +112,7 @@ fn searched(effective: &Effective) -> Vec<(&EffectiveRule, &str)> {
         .rules
         .iter()
         .filter(|rule| rule.rule().action == Action::Block)
-        .filter_map(|rule| match &rule.rule().target {
-            Target::Path(path) | Target::Directory { path, .. } => Some((rule, path.as_str())),
-            Target::ExecName(_) | Target::Glob(_) | Target::Object(_) => None,
-        })
+        .filter_map(|rule| Some((rule, rule.rule().target.path()?)))
         .collect();
     rules.sort_by_key(|(rule, _)| !matches!(rule.rule().target, Target::Path(_)));
     rules
@@ -259,7 +256,7 @@ fn inode(file: BorrowedFd<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use karmor_policy::{alias::Aliases, compile::compile, model::Posture};
+    use karmor_policy::{alias::Aliases, compile::compile, model::Postures};
 
     use super::*;
     use crate::source::read::read;
@@ -274,7 +271,7 @@ mod tests {
         assert!(!reading.failed(), "{}", reading.rendered);
         let policies = reading.documents.into_iter().map(|d| d.policy);
         let aliases = Aliases::observed([("/bin", "usr/bin")]);
-        let effective = Effective::new(policies, Posture::Audit, aliases);
+        let effective = Effective::new(policies, Postures::default(), aliases);
         let compiled = compile(&effective).unwrap();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let root = rustix::fs::open(directory, flags, Mode::empty()).unwrap();

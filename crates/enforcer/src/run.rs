@@ -4,11 +4,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use karmor_proto::feeder::Alert;
+use karmor_proto::feeder::{Alert, Message};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::mpsc,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,21 +18,23 @@ use tracing::{debug, info, warn};
 use crate::{
     backend::{Backend, RawEvent},
     config::{Config, LogPath},
-    engine::{Core, Engine, Identities, Setup},
+    engine::{Core, Ended, Engine, Identities, Setup},
     events::{
         alert::alert,
         decode::decode,
-        loss::{Accounts, message, report},
+        loss::{Accounts, message, report, system_event},
     },
     feed::{Feeds, Item, LISTENERS, Subscription},
     file::{lock_directory, private_directory},
     index::Rules,
+    reload,
     serve::{self, Api, Limits, Services, Turns},
     source::{
         directory::{self, Directory, FileChange, Sound},
         last_good::LastGood,
         store::Store,
     },
+    trial::{Trials, clock::Clock},
     workload::{
         Node, RuntimeEvent,
         cgroup::Hierarchy,
@@ -70,6 +73,8 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     raise_descriptors();
+    // As soon as possible: without, it would end the daemon.
+    let hangup = signal(SignalKind::hangup()).context("cannot take signals")?;
     let (unix, _socket_file) = serve::unix(&config.socket)?;
     let (feed_port, address) = serve::tcp(config.grpc, "gRPC").await?;
     let (health_port, _) = serve::tcp(config.grpc_health_port, "gRPCHealthPort").await?;
@@ -91,6 +96,7 @@ pub async fn run(
     let mut policy_files = Directory::new(config.policy_dir.clone(), core.known_files());
     core.files(checked(policy_files.scan()));
     core.add_host();
+    let trial_begun = core.trial_begun();
     let (engine, thread) = Engine::start(core).context("cannot start the engine")?;
 
     let feeds = Arc::new(Feeds::default());
@@ -114,6 +120,17 @@ pub async fn run(
         let output = log_output(&config.log_path).await?;
         tasks.spawn(write_log(subscription, output));
     }
+    tasks.spawn(reload::follow(
+        config.origin.clone(),
+        engine.clone(),
+        hangup,
+    ));
+    tasks.spawn(end_trials(
+        engine.clone(),
+        trial_begun,
+        Arc::clone(&feeds),
+        Arc::clone(&node),
+    ));
     tasks.spawn(pump(
         events,
         Arc::clone(&feeds),
@@ -236,12 +253,13 @@ fn core(
             node: node.clone(),
             containers: config.enable_policy,
             hosts: config.enable_host_policy,
-            posture: config.file_posture,
-            host_posture: config.host_file_posture,
+            postures: config.postures,
             untracked: config.untracked_ns.clone(),
         },
         store: Some(store),
         last_good: Some(last_good),
+        trials: Trials::open(state.join("trials.json"), Clock::of_machine())
+            .with_context(cannot)?,
         numbers,
         identities: identities.clone(),
     };
@@ -362,6 +380,40 @@ async fn watch_losses(engine: Engine, accounts: Arc<Accounts>, feeds: Arc<Feeds>
             Err(_stopped) => return,
         }
     }
+}
+
+/// Takes back policies that were not confirmed in time.
+async fn end_trials(engine: Engine, begun: Arc<Notify>, feeds: Arc<Feeds>, node: Arc<Node>) {
+    loop {
+        let ends = engine.ask(|core| (core.expire(), core.next_expiry()));
+        let Ok((ended, next)) = ends.await else {
+            return;
+        };
+        for ended in ended {
+            let (alert, message) = taken_back(&ended, &node);
+            feeds.alerts.publish(alert);
+            feeds.messages.publish(message);
+        }
+        let Some(next) = next else {
+            begun.notified().await;
+            continue;
+        };
+        let _ = tokio::time::timeout(next, begun.notified()).await;
+    }
+}
+
+/// The alert and the message about policies that are as they were before.
+fn taken_back(ended: &Ended, node: &Node) -> (Alert, Message) {
+    let names: Vec<&str> = ended.policies.iter().map(|id| &*id.name).collect();
+    let text = format!(
+        "{} not confirmed in time; what was in force before is again",
+        names.join(", ")
+    );
+    let data = format!("trial={}", ended.token);
+    (
+        system_event(node, "PolicyReverted", data, text.clone()),
+        message(node, "WARN", text),
+    )
 }
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;

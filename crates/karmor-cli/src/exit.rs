@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     Unreachable = 4,
     /// Nothing can be enforced on this machine.
     NotEnforceable = 5,
-    /// The daemon was reached, but a policy is not in force (or not gone) as asked.
+    /// The daemon was reached, but a policy is not in force (not gone, not on trial) as asked.
     NotApplied = 6,
 }
 
@@ -49,7 +49,7 @@ impl Exit {
             Self::Unreachable => "the daemon could not be reached",
             Self::NotEnforceable => "nothing can be enforced on this machine",
             Self::NotApplied => {
-                "the daemon was reached, but a policy is not wholly in force, or not gone, as asked"
+                "the daemon was reached, but a policy is not wholly in force, not gone, or not on trial any more, as asked"
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use karmor_policy::{Report, diagnostic::Style};
+use karmor_policy::{Report, diagnostic::Style, lint};
 
 use crate::{
     error::{CommandError, CommandResult},
@@ -95,6 +95,15 @@ pub(crate) fn refuse_uncompilable(files: &mut [PolicyFile]) {
     files
         .iter_mut()
         .for_each(|file| file.report.refuse_uncompilable());
+}
+
+/// Warns of rules that never decide, within and across files.
+pub(crate) fn warn_of_shadowed(files: &mut [PolicyFile]) {
+    let files = files.iter_mut().map(|file| lint::File {
+        text: &file.text,
+        report: &mut file.report,
+    });
+    lint::warn_of_shadowed(&mut files.collect::<Vec<_>>());
 }
 
 fn all_valid(ui: &mut Ui, mut files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyFile>> {

@@ -11,7 +11,7 @@ use karmor_policy::{
     alias::Aliases,
     compile::compile,
     compiled::Compiled,
-    model::{Action, Family, Kind, Location, Meta, Policy, Posture, Rule, Selector, Target},
+    model::{Action, Family, Kind, Location, Meta, Policy, Postures, Rule, Selector, Target},
     select::Effective,
 };
 use serde_json::json;
@@ -80,6 +80,9 @@ fn effective(count: usize, target: impl Fn(usize) -> Target) -> Effective {
         sources: Vec::new(),
         read_only: index % 11 == 0,
         owner_only: false,
+        no_terminal: false,
+        spares: false,
+        arguments: None,
         action: if index % 7 == 0 {
             Action::Audit
         } else {
@@ -105,7 +108,11 @@ fn effective(count: usize, target: impl Fn(usize) -> Target) -> Effective {
             column: 1,
         },
     };
-    Effective::new([Arc::new(policy)], Posture::Block, Aliases::merged_usr())
+    Effective::new(
+        [Arc::new(policy)],
+        Postures::default(),
+        Aliases::merged_usr(),
+    )
 }
 
 fn mixed(index: usize) -> Target {

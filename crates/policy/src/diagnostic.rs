@@ -113,6 +113,28 @@ impl Diagnostic {
         }
     }
 
+    /// The warning that a rule never decides, and where the one is that does.
+    pub(crate) fn shadowed(
+        message: String,
+        help: Vec<String>,
+        place: Place,
+        by: Option<(String, Place)>,
+    ) -> Self {
+        let related = by.map(|(message, place)| Related { message, place });
+        Self {
+            severity: Severity::Warning,
+            message,
+            place,
+            field: String::new(),
+            label: None,
+            allowed: Vec::new(),
+            suggestion: None,
+            help,
+            related: related.into_iter().collect(),
+            stands_for: 1,
+        }
+    }
+
     /// Whether it is an error, which keeps its policy out of [`crate::Report::policies`].
     #[must_use]
     pub fn is_error(&self) -> bool {

@@ -5,19 +5,23 @@ mod text;
 mod view;
 mod weigh;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use karmor_abi::{
-    op::{Object, Op},
+    limits,
+    op::Op,
+    table::Asker,
     verdict::{Reason, Verdict},
+    word::Protocol,
 };
 use serde::Serialize;
 
-pub use self::view::{PartView, RuleView};
+pub use self::view::RuleView;
 use self::weigh::Weigher;
 use crate::{
     alias::Aliases,
-    model::{Action, Kind, Policy, Posture, Rule},
+    model::{Action, Kind, Policy, Postures, Rule, SocketKind},
+    names,
     reference::{self, Access, AccessObject},
     select::{Effective, WorkloadKind},
     semantics,
@@ -28,20 +32,24 @@ use crate::{
 pub struct Query {
     /// Operation.
     pub op: Op,
-    /// Absolute path of the object, or `@anonymous`, `@unreachable`, `@too-long`.
-    pub object: String,
+    /// On what.
+    pub object: Asked,
     /// Path of the image that acts, when it matters.
     pub source: Option<String>,
     /// Path of the image that started it, when it matters.
     pub parent: Option<String>,
+    /// Arguments of an exec, without the name of the program; nothing is known of them without.
+    pub arguments: Option<Vec<String>>,
     /// The acting user.
     pub uid: u32,
     /// The object's owner.
     pub owner: u32,
+    /// Who acts has a controlling terminal.
+    pub terminal: bool,
     /// Whose process it is: no process is subject to the policies of containers and of hosts.
     pub workload: WorkloadKind,
-    /// Default posture of files and processes.
-    pub posture: Posture,
+    /// Default postures.
+    pub postures: Postures,
     /// Links by which the names in rules are extended.
     pub aliases: Aliases,
     /// The workload's root has these links, so that the kernel sees other names than were asked
@@ -49,11 +57,69 @@ pub struct Query {
     pub has_links: bool,
 }
 
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// An absolute path, or `@anonymous`, `@unreachable`, `@too-long`.
+    Path(String),
+    /// A socket of this `SOCK_*` type and protocol.
+    Socket(u32, Protocol),
+    /// The other end of a connection or datagram.
+    Endpoint {
+        /// Address and port.
+        address: SocketAddr,
+        /// `IPPROTO_*`.
+        protocol: u8,
+    },
+    /// A name that is asked for.
+    Domain(String),
+    /// A capability's number.
+    Capability(u8),
+    /// What the operation, a preset's, says itself.
+    Preset,
+}
+
+impl From<&str> for Asked {
+    fn from(path: &str) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl Asked {
+    /// The path, if it is one.
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    fn text(&self, op: Op) -> String {
+        match self {
+            Self::Path(text) | Self::Domain(text) => text.clone(),
+            Self::Socket(kind, protocol) => {
+                let kind = names::socket_kind(SocketKind::Type(*kind)).unwrap_or("other");
+                match names::socket_kind(SocketKind::Protocol(*protocol)) {
+                    Some(protocol) => format!("{protocol} ({kind})"),
+                    None => kind.to_owned(),
+                }
+            }
+            Self::Endpoint { address, protocol } => {
+                let protocol = names::ip_protocol(*protocol).unwrap_or("other");
+                format!("{address}/{protocol}")
+            }
+            Self::Capability(number) => names::capability(*number).unwrap_or("?").to_owned(),
+            Self::Preset => names::preset(op).unwrap_or("?").to_owned(),
+        }
+    }
+}
+
 /// The answer. Serialises as what `-o json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// `exec`, `map`, `read`, `write` or `move`.
+    /// `exec`, `map`, `read`, `write`, `move`, `socket`, `connect`, `accept`, `query`, `capability`
+    /// or `preset`.
     pub operation: &'static str,
     /// `container` or `host`.
     pub workload: &'static str,
@@ -62,6 +128,9 @@ pub struct Explanation {
     /// The object's name as the kernel sees it, when links make it another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_object: Option<String>,
+    /// Arguments of an exec, as asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Vec<String>>,
     /// Path of the image that acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -70,8 +139,11 @@ pub struct Explanation {
     pub parent: Option<String>,
     /// One of these names runs through a link that the root is taken to have.
     pub links_assumed: bool,
-    /// The acting user owns the object.
-    pub is_owner: bool,
+    /// The acting user owns the object; absent for what has no owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_owner: Option<bool>,
+    /// Who acts has a controlling terminal.
+    pub has_terminal: bool,
     /// `Allow`, `Audit` or `Block`.
     pub action: &'static str,
     /// Who decided.
@@ -79,6 +151,12 @@ pub struct Explanation {
     /// The rule that decided, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
+    /// The argument for which that rule decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<Unlisted>,
+    /// That rule lists arguments, and none were given: every one is taken to be listed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub arguments_assumed: bool,
     /// The Allow rule that made the posture decide, if that did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whitelisted_by: Option<RuleView>,
@@ -91,6 +169,17 @@ pub struct Explanation {
     /// Policies that are about another kind of workload, by kind: how many.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<&'static str, usize>,
+}
+
+/// An argument that is missing from a rule's list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unlisted {
+    /// Its index, from 1: what programs know as `argv[1]`.
+    pub position: usize,
+    /// What it says; nothing for the first of too many arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// What an answer rests on.
@@ -130,20 +219,20 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
     let is_about =
         |policy: &&Policy| (policy.kind == Kind::Host) == (query.workload == WorkloadKind::Host);
     let (about, other): (Vec<_>, Vec<_>) = policies.iter().partition(is_about);
-    let policies: Vec<_> = about.into_iter().cloned().map(Arc::new).collect();
     let effective = Effective::new(
-        policies.iter().map(Arc::clone),
-        query.posture,
+        about.into_iter().cloned().map(Arc::new),
+        query.postures,
         query.aliases.clone(),
     );
-    let (mut explanation, verdict) = answer(&effective, &policies, query);
+    let (mut explanation, verdict) = answer(&effective, query);
     if query.op == Op::Exec {
         let opening = Query {
             op: Op::Read,
             parent: None,
+            arguments: None,
             ..query.clone()
         };
-        explanation.opens(answer(&effective, &policies, &opening), verdict);
+        explanation.opens(answer(&effective, &opening), verdict);
     }
     for policy in other {
         *explanation
@@ -155,30 +244,50 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
 }
 
 /// Explains one operation.
-fn answer(
-    effective: &Effective,
-    policies: &[Arc<Policy>],
-    query: &Query,
-) -> (Explanation, Verdict) {
-    let real = |name: &String| {
+fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
+    let real = |name: &str| {
         if query.has_links {
             query.aliases.resolve(name)
         } else {
-            name.clone()
+            name.to_owned()
         }
     };
-    let class = object_class(&query.object);
-    let object = real(&query.object);
+    let asked = query.object.text(query.op);
+    let real_path = query.object.path().map(real);
     let (source, parent) = (
-        query.source.as_ref().map(real),
-        query.parent.as_ref().map(real),
+        query.source.as_deref().map(real),
+        query.parent.as_deref().map(real),
     );
+    let arguments: Option<Vec<&[u8]>> = query
+        .arguments
+        .as_ref()
+        .filter(|_| query.op == Op::Exec)
+        .map(|arguments| arguments.iter().map(String::as_bytes).collect());
+    let lower = asked.trim_end_matches('.').to_ascii_lowercase();
     let access = Access {
         op: query.op,
-        object: class.map_or(AccessObject::Path(object.as_bytes()), AccessObject::Class),
+        object: match &query.object {
+            Asked::Path(name) => match names::object_named(name) {
+                Some(class) => AccessObject::Class(class),
+                None => AccessObject::Path(real_path.as_deref().unwrap_or(name).as_bytes()),
+            },
+            Asked::Socket(kind, protocol) => AccessObject::Socket(*kind, *protocol),
+            Asked::Endpoint { address, protocol } => AccessObject::Endpoint {
+                address: address.ip().to_canonical(),
+                protocol: *protocol,
+                port: address.port(),
+            },
+            Asked::Domain(_) => AccessObject::Domain(lower.as_bytes()),
+            Asked::Capability(number) => AccessObject::Capability(*number),
+            Asked::Preset => AccessObject::Preset,
+        },
         source: source.as_deref().map(str::as_bytes),
         parent: parent.as_deref().map(str::as_bytes),
-        owner: query.uid == query.owner,
+        asker: Asker {
+            owner: query.uid == query.owner,
+            terminal: query.terminal,
+        },
+        arguments: arguments.as_deref(),
     };
     let verdict = reference::decide(effective, &access);
     let decided_by = match verdict.reason() {
@@ -202,10 +311,9 @@ fn answer(
         access,
         verdict,
     };
-    let matches = |rule: &Rule| {
-        concerns(query.op, rule) && reference::rule_matches(effective, rule, access.object)
-    };
-    let others = effective
+    let matches =
+        |rule: &Rule| concerns(query.op, rule) && reference::rule_matches(effective, rule, &access);
+    let others: Vec<_> = effective
         .rules
         .iter()
         .enumerate()
@@ -217,38 +325,60 @@ fn answer(
                 beaten,
                 why,
             }
-        });
-    let left_out = policies
-        .iter()
-        .flat_map(|policy| view::left_out(policy))
-        .filter(|(rule, _)| matches(rule))
-        .map(|(_, view)| Other {
-            beaten: false,
-            why: view.why_not_enforced(),
-            rule: view,
-        });
-    let others = others.chain(left_out).collect();
+        })
+        .collect();
+    let decisive = winner.map(|index| effective.rules[index as usize].rule());
+    let lists = decisive.filter(|rule| semantics::mismatch(rule).is_some());
     let explanation = Explanation {
         operation: view::operation(query.op),
         workload: match query.workload {
             WorkloadKind::Container => "container",
             WorkloadKind::Host => "host",
         },
-        links_assumed: object != query.object || source != query.source || parent != query.parent,
-        real_object: (object != query.object).then_some(object.clone()),
-        object: query.object.clone(),
+        links_assumed: real_path.as_deref() != query.object.path()
+            || source != query.source
+            || parent != query.parent,
+        real_object: real_path.clone().filter(|real| *real != asked),
+        object: asked.clone(),
+        arguments: query.arguments.clone(),
         source: query.source.clone(),
         parent: query.parent.clone(),
-        is_owner: access.owner,
+        is_owner: query.object.path().map(|_| access.asker.owner),
+        has_terminal: access.asker.terminal,
         action: view::action(verdict.action()),
         decided_by,
         rule: winner.map(|index| view(index as usize)),
+        unlisted: lists
+            .filter(|_| verdict != listed(effective, &access))
+            .and_then(|rule| unlisted(rule, query.arguments.as_deref()?)),
+        arguments_assumed: lists.is_some() && query.op == Op::Exec && query.arguments.is_none(),
         whitelisted_by: whitelisted_by.map(view),
         others,
         opening: None,
         left_out: BTreeMap::new(),
     };
     (explanation, verdict)
+}
+
+/// The verdict if every rule listed every argument.
+fn listed(effective: &Effective, access: &Access<'_>) -> Verdict {
+    let access = Access {
+        arguments: None,
+        ..*access
+    };
+    reference::decide(effective, &access)
+}
+
+fn unlisted(rule: &Rule, arguments: &[String]) -> Option<Unlisted> {
+    let bytes: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+    let position = reference::unlisted(rule, &bytes)?;
+    Some(Unlisted {
+        position,
+        text: arguments
+            .get(position - 1)
+            .filter(|_| position <= limits::ARGUMENTS as usize)
+            .cloned(),
+    })
 }
 
 impl Explanation {
@@ -269,6 +399,8 @@ impl Explanation {
                 self.others.insert(0, beaten);
             }
             self.whitelisted_by = None;
+            self.unlisted = None;
+            self.arguments_assumed = false;
             self.decided_by = DecidedBy::Opening;
             self.action = opening.action;
         }
@@ -282,10 +414,4 @@ fn concerns(op: Op, rule: &Rule) -> bool {
         Some(family) => rule.family == family,
         None => semantics::pins_name(rule),
     }
-}
-
-fn object_class(text: &str) -> Option<Object> {
-    Object::ALL
-        .into_iter()
-        .find(|&object| view::object_name(object) == text)
 }

@@ -28,6 +28,9 @@ impl ByteSet {
     /// Every byte that a file name may contain: all but NUL and `/`.
     pub(crate) const NAME: Self = Self([!(1 | 1 << b'/'), u64::MAX, u64::MAX, u64::MAX]);
 
+    /// Every byte that a word may contain: all but NUL.
+    pub(crate) const WORD: Self = Self([!1, u64::MAX, u64::MAX, u64::MAX]);
+
     pub(crate) const fn contains(&self, byte: u8) -> bool {
         self.0[(byte >> 6) as usize] >> (byte & 63) & 1 != 0
     }
@@ -74,7 +77,7 @@ impl ByteSet {
 pub(crate) enum Token {
     /// This byte.
     Byte(u8),
-    /// One byte of a set without `/`.
+    /// One byte of a set; in a path, without `/`.
     Class(ByteSet),
     /// `*`
     Star,

@@ -4,7 +4,15 @@
 //! is. Inheritance (rule, section, spec) is already resolved, comma lists are expanded, and every
 //! rule knows where in the text it stands.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
+
+use ipnet::IpNet;
+use karmor_abi::{
+    op::{Object, Op},
+    word::Protocol,
+};
+
+use crate::names;
 
 pub use karmor_abi::verdict::Action;
 
@@ -59,7 +67,7 @@ pub struct Policy {
     pub namespace: String,
     /// Whom it applies to.
     pub selector: Selector,
-    /// Process and file rules, in the order of the text: process first.
+    /// Rules, section by section in the order of the language, and as in the text within each.
     pub rules: Vec<Rule>,
     /// Sections that are valid but that this version cannot enforce, by field path
     /// (`spec.network`), so that every status can say so.
@@ -77,17 +85,6 @@ pub struct NotEnforced {
     pub why: String,
     /// Where it stands.
     pub location: Location,
-    /// The rule it is in, when it is a modifier of a process or file rule.
-    pub rule: Option<Arc<Narrowed>>,
-}
-
-/// A rule that is narrowed by a modifier that is not enforced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Narrowed {
-    /// What it says.
-    pub written: Rule,
-    /// Which of [`Policy::rules`] stands for it; none when it is left out.
-    pub applied: Option<usize>,
 }
 
 /// Whom a policy applies to.
@@ -147,35 +144,131 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// Which family a rule belongs to. Each has its own allow rules and posture; later families
-/// (network, capabilities, syscalls, presets) get rule types of their own.
+/// Which family a rule belongs to. Each is a whitelist of its own as soon as it has an Allow rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// `process`: what may be executed.
     Process,
     /// `file`: what may be read and written.
     File,
+    /// `network.matchProtocols`: which sockets may be made and used.
+    Network,
+    /// `network.matchEndpoints`: which addresses may be spoken to.
+    Endpoints,
+    /// `network.matchDNSQueries`: which names may be asked for.
+    Dns,
+    /// `capabilities`: what a process may be privileged to do.
+    Capabilities,
+    /// `presets`: ready-made protections, never a whitelist.
+    Presets,
 }
 
-/// A process or file rule.
+impl Family {
+    /// All families, in the order of the language.
+    pub const ALL: [Self; 7] = [
+        Self::Process,
+        Self::File,
+        Self::Network,
+        Self::Endpoints,
+        Self::Dns,
+        Self::Capabilities,
+        Self::Presets,
+    ];
+
+    /// Its rules are about paths.
+    #[must_use]
+    pub const fn is_about_paths(self) -> bool {
+        matches!(self, Self::Process | Self::File)
+    }
+
+    /// The section of the language that it is in.
+    #[must_use]
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::File => "file",
+            Self::Network | Self::Endpoints | Self::Dns => "network",
+            Self::Capabilities => "capabilities",
+            Self::Presets => "presets",
+        }
+    }
+}
+
+/// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Family.
     pub family: Family,
     /// Which objects.
     pub target: Target,
-    /// Executables the rule is limited to, as absolute paths; empty: any.
-    pub sources: Vec<String>,
+    /// Executables the rule is limited to; empty: any.
+    pub sources: Vec<Source>,
     /// Writes are refused, reads are not (`readOnly`).
     pub read_only: bool,
     /// Only the object's owner passes (`ownerOnly`).
     pub owner_only: bool,
+    /// Only who has no controlling terminal passes (`pts: false`).
+    pub no_terminal: bool,
+    /// Only an exec passes whose every argument is one of these (`allowedArgs`).
+    pub arguments: Option<Arc<[String]>>,
+    /// It is a host policy's that spares essential programs ([`crate::essential`]).
+    pub spares: bool,
     /// What happens, inheritance resolved.
     pub action: Action,
     /// What an alert carries, inheritance resolved.
     pub meta: Arc<Meta>,
     /// Where the rule stands.
     pub location: Location,
+}
+
+impl Rule {
+    /// Whether it lets those pass who satisfy it, and nobody else.
+    #[must_use]
+    pub const fn is_conditional(&self) -> bool {
+        self.read_only || self.owner_only || self.no_terminal || self.arguments.is_some()
+    }
+}
+
+/// An executable, or a directory of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// This one.
+    Path(String),
+    /// Those of a directory.
+    Directory {
+        /// Path with its trailing slash.
+        path: String,
+        /// Sub-directories too.
+        recursive: bool,
+    },
+}
+
+impl Source {
+    /// The path as written; of a directory, with its trailing slash.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Path(path) | Self::Directory { path, .. } => path,
+        }
+    }
+}
+
+impl From<&str> for Source {
+    fn from(path: &str) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path())?;
+        match self {
+            Self::Directory {
+                recursive: true, ..
+            } => f.write_str(" (recursive)"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Alert metadata of a rule.
@@ -207,7 +300,132 @@ pub enum Target {
     Glob(String),
     /// Objects without a decidable path, named by the patterns `@anonymous`, `@unreachable` and
     /// `@too-long`.
-    Object(karmor_abi::op::Object),
+    Object(Object),
+    /// Sockets (`matchProtocols[].protocol`).
+    Socket(SocketKind),
+    /// Addresses (`matchEndpoints[]`).
+    Endpoint(Endpoint),
+    /// A domain and those below it, in lower case, without a dot at its end
+    /// (`matchDNSQueries[].domain`).
+    Domain(String),
+    /// A capability, by its number (`matchCapabilities[].capability`).
+    Capability(u8),
+    /// What a preset is about.
+    Preset(Op),
+}
+
+impl Target {
+    /// The path it names, if it names one; of a directory, with its trailing slash.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) | Self::Directory { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// As it is written, but for what KubeArmor has no way to write.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: Option<&'static str>| name.unwrap_or("?");
+        match self {
+            Self::Path(text)
+            | Self::ExecName(text)
+            | Self::Glob(text)
+            | Self::Domain(text)
+            | Self::Directory { path: text, .. } => f.write_str(text),
+            Self::Object(object) => f.write_str(names::object(*object)),
+            Self::Socket(kind) => f.write_str(name(names::socket_kind(*kind))),
+            Self::Endpoint(endpoint) => endpoint.fmt(f),
+            Self::Capability(number) => f.write_str(name(names::capability(*number))),
+            Self::Preset(op) => f.write_str(name(names::preset(*op))),
+        }
+    }
+}
+
+/// Kinds of sockets, as rules name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// Every socket.
+    All,
+    /// Those of a `SOCK_*` type.
+    Type(u32),
+    /// Those of a protocol.
+    Protocol(Protocol),
+    /// Those that see whole frames: of type `SOCK_PACKET`, or of the family `AF_PACKET`.
+    Packet,
+}
+
+impl SocketKind {
+    /// Whether it names sockets of this type and protocol.
+    #[must_use]
+    pub fn includes(self, kind: u32, protocol: Protocol) -> bool {
+        use karmor_abi::word::SOCK_PACKET;
+        match self {
+            Self::All => true,
+            Self::Type(named) => named == kind,
+            Self::Protocol(named) => named == protocol,
+            Self::Packet => kind == SOCK_PACKET || protocol == Protocol::Packet,
+        }
+    }
+}
+
+/// Addresses that a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Network; all addresses of both versions without one.
+    pub network: Option<IpNet>,
+    /// Ports; any without one.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// `IPPROTO_*`; any without one.
+    pub protocol: Option<u8>,
+    /// Only what goes out, or only what comes in.
+    pub direction: Option<Direction>,
+}
+
+impl Endpoint {
+    /// Whether it names this other end, whatever the direction.
+    #[must_use]
+    pub fn includes(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
+        self.network.is_none_or(|net| net.contains(&address))
+            && self.protocol.is_none_or(|named| named == protocol)
+            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.network {
+            Some(net) => write!(f, "{net}")?,
+            None => f.write_str("any address")?,
+        }
+        for (index, ports) in self.ports.iter().enumerate() {
+            f.write_str(if index == 0 { " port " } else { "," })?;
+            match (ports.start(), ports.end()) {
+                (low, high) if low == high => write!(f, "{low}")?,
+                (low, high) => write!(f, "{low}-{high}")?,
+            }
+        }
+        let protocol = self.protocol.and_then(names::ip_protocol);
+        let direction = self.direction.map(|direction| match direction {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        });
+        for word in protocol.into_iter().chain(direction) {
+            write!(f, " {word}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Who begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The workload: it connects or sends.
+    Egress,
+    /// The other end: the workload accepts.
+    Ingress,
 }
 
 /// Default posture: what happens to an access that no rule matches, in a family that some Allow
@@ -221,4 +439,38 @@ pub enum Posture {
     Block,
     /// It goes ahead silently.
     Allow,
+}
+
+/// The default postures of a workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Postures {
+    /// Of the process and file families.
+    pub file: Posture,
+    /// Of the network families.
+    pub network: Posture,
+    /// Of capabilities.
+    pub capabilities: Posture,
+}
+
+impl Postures {
+    /// The same for every family.
+    #[must_use]
+    pub const fn all(posture: Posture) -> Self {
+        Self {
+            file: posture,
+            network: posture,
+            capabilities: posture,
+        }
+    }
+
+    /// That of a family.
+    #[must_use]
+    pub const fn of(&self, family: Family) -> Posture {
+        match family {
+            Family::Process | Family::File => self.file,
+            Family::Network | Family::Endpoints | Family::Dns => self.network,
+            Family::Capabilities => self.capabilities,
+            Family::Presets => Posture::Allow,
+        }
+    }
 }

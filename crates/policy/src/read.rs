@@ -16,7 +16,7 @@ use crate::{
         context::{Context, Problem},
         limits,
     },
-    model::{Kind, Policy, Posture},
+    model::{Kind, Policy, Postures},
     select::Effective,
     validate,
 };
@@ -77,7 +77,7 @@ impl Report {
             }
             let policy = Arc::new(policy);
             let alone = [Arc::clone(&policy)];
-            let effective = Effective::new(alone, Posture::default(), Aliases::merged_usr());
+            let effective = Effective::new(alone, Postures::default(), Aliases::merged_usr());
             match compile::compile(&effective) {
                 Ok(_) => {
                     drop(effective);
@@ -99,7 +99,7 @@ impl Report {
     }
 
     /// Adds a problem at its place in the order of the text.
-    fn insert(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn insert(&mut self, diagnostic: Diagnostic) {
         let start = diagnostic.place.span.start;
         let is_behind = |other: &Diagnostic| other.stands_for > 1 || other.place.span.start > start;
         let at = self.diagnostics.iter().position(is_behind);

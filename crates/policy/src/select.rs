@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     alias::Aliases,
-    model::{Family, Kind, NameMatch, Policy, Posture, Rule, Selector, Term},
+    model::{Family, Kind, NameMatch, Policy, Postures, Rule, Selector, Term},
 };
 
 pub use karmor_abi::verdict::Action;
@@ -109,8 +109,8 @@ fn name_matches(wanted: &NameMatch, name: &str) -> bool {
 pub struct Effective {
     /// The rules, by the index that verdicts name.
     pub rules: Vec<EffectiveRule>,
-    /// Default posture of the process and file families.
-    pub posture: Posture,
+    /// Default postures.
+    pub postures: Postures,
     /// Links in the workload's root.
     pub aliases: Aliases,
 }
@@ -137,7 +137,7 @@ impl Effective {
     /// in, so that equal sets give equal tables.
     pub fn new(
         policies: impl IntoIterator<Item = Arc<Policy>>,
-        posture: Posture,
+        postures: Postures,
         aliases: Aliases,
     ) -> Self {
         let mut policies: Vec<_> = policies.into_iter().collect();
@@ -154,7 +154,7 @@ impl Effective {
             .collect();
         Self {
             rules,
-            posture,
+            postures,
             aliases,
         }
     }
@@ -162,6 +162,18 @@ impl Effective {
     /// The rules, in index order.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
         self.rules.iter().map(EffectiveRule::rule)
+    }
+
+    /// Whether some rule spares essential programs.
+    #[must_use]
+    pub fn spares(&self) -> bool {
+        self.rules().any(|rule| rule.spares)
+    }
+
+    /// Whether what no single rule says is spared as well: no policy includes essential programs.
+    #[must_use]
+    pub fn spares_throughout(&self) -> bool {
+        self.rules().len() > 0 && self.rules().all(|rule| rule.spares)
     }
 
     /// Whether some Allow rule makes the posture decide what no rule of the family matches.
@@ -177,14 +189,14 @@ impl Effective {
 pub fn select(
     policies: &[Arc<Policy>],
     workload: &Workload,
-    posture: Posture,
+    postures: Postures,
     aliases: Aliases,
 ) -> Effective {
     let selected = policies
         .iter()
         .filter(|policy| workload.is_selected_by(policy))
         .cloned();
-    Effective::new(selected, posture, aliases)
+    Effective::new(selected, postures, aliases)
 }
 
 #[cfg(test)]
@@ -339,7 +351,7 @@ mod tests {
         let web = container("shop", "web", &[]);
         let pick = |order: &[&Arc<Policy>]| {
             let order: Vec<_> = order.iter().map(|&p| Arc::clone(p)).collect();
-            select(&order, &web, Posture::Audit, Aliases::none())
+            select(&order, &web, Postures::default(), Aliases::none())
         };
         assert_eq!(pick(&[&a, &b, &c]), pick(&[&c, &b, &a]));
     }

@@ -6,8 +6,7 @@ use karmor_abi::op::Op;
 use karmor_policy::{
     alias::Aliases,
     explain::{DecidedBy, Query, explain},
-    model::{Action, Family, Kind, Policy, Posture, Rule, Target},
-    read,
+    model::{Action, Family, Kind, Policy, Posture, Postures, Rule, Target},
     select::WorkloadKind,
 };
 
@@ -17,10 +16,12 @@ fn query(op: Op, object: &str) -> Query {
         object: object.into(),
         source: None,
         parent: None,
+        arguments: None,
         uid: 0,
         owner: 0,
+        terminal: false,
         workload: WorkloadKind::Container,
-        posture: Posture::Block,
+        postures: Postures::all(Posture::Block),
         aliases: Aliases::merged_usr(),
         has_links: true,
     }
@@ -169,6 +170,7 @@ fn json_has_the_names_of_the_policy_language() {
       "source": "/bin/cat",
       "linksAssumed": true,
       "isOwner": true,
+      "hasTerminal": false,
       "action": "Block",
       "decidedBy": "rule",
       "rule": {
@@ -190,70 +192,6 @@ fn json_has_the_names_of_the_policy_language() {
       "others": []
     }
     "#);
-}
-
-/// The policy of these sections.
-fn written(sections: &str) -> Policy {
-    let text = format!(
-        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p}}\nspec:\n{sections}"
-    );
-    let report = read("p.yaml", &text);
-    assert!(!report.has_errors(), "{:#?}", report.diagnostics);
-    report.policies.into_iter().next().expect("one policy")
-}
-
-#[test]
-fn a_rule_whose_modifier_is_not_enforced_is_shown_as_it_is_written() {
-    let policy = written(
-        "  process:
-    matchPaths:
-    - path: /opt/allow
-      pts: false
-      action: Allow
-      fromSource: [{path: /usr/bin/bash}]
-    - path: /opt/block
-      pts: false
-      ownerOnly: true
-      allowedArgs: [-l]
-    - path: /opt/audit
-      allowedArgs: [-l]
-      pts: false
-      action: Audit
-",
-    );
-    let asked = |object: &str, source: &str| {
-        let query = Query {
-            source: Some(source.into()),
-            ..query(Op::Exec, object)
-        };
-        explain(std::slice::from_ref(&policy), &query)
-    };
-    insta::assert_snapshot!(asked("/opt/allow", "/usr/bin/bash"), @r"
-    Block: exec /opt/allow from /usr/bin/bash, as its owner
-    no rule decides; the default posture does, because of:
-      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
-        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
-    did not apply:
-      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
-        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
-    ");
-    insta::assert_snapshot!(asked("/opt/block", "/usr/bin/bash"), @r"
-    Block: exec /opt/block from /usr/bin/bash, as its owner
-    decided by:
-      p.yaml:11:7: Block process path /opt/block, ownerOnly, pts (not enforced), allowedArgs (not enforced) [p]
-        pts and allowedArgs are not enforced in this version; the rule blocks in any case, which is stricter
-    ");
-    insta::assert_snapshot!(asked("/opt/audit", "/usr/bin/bash"), @r"
-    Block: exec /opt/audit from /usr/bin/bash, as its owner
-    no rule decides; the default posture does, because of:
-      p.yaml:7:7: Allow process path /opt/allow, pts (not enforced), from /usr/bin/bash [p]
-        pts is not enforced in this version, so the rule allows nothing; other rules and the default posture decide
-    did not apply:
-      p.yaml:15:7: Audit process path /opt/audit, pts (not enforced), allowedArgs (not enforced) [p]
-        pts and allowedArgs are not enforced in this version, so the rule is left out
-    ");
-    let json = serde_json::to_string(&asked("/opt/allow", "/usr/bin/bash")).expect("serialises");
-    assert!(!json.contains("\"/\""), "{json}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn published_examples_are_accepted_as_they_are() {
             (Family::Process, Action::Allow, vec![]),
             (Family::File, Action::Block, vec![]),
             (Family::File, Action::Allow, vec![]),
-            (Family::File, Action::Allow, vec!["/bin/cat".to_owned()]),
+            (Family::File, Action::Allow, vec!["/bin/cat".into()]),
         ]
     );
     assert_eq!(report.policies[9].not_enforced[0].field, "spec.syscalls");
@@ -77,22 +77,13 @@ fn every_field_is_known() {
     let text = include_str!("cases/every-field.yaml");
     let policies = accepted(text);
     assert_eq!(policies.len(), 3);
-    assert_eq!(policies[0].rules.len(), 6);
+    assert_eq!(policies[0].rules.len(), 12);
     let fields: Vec<&str> = policies[2]
         .not_enforced
         .iter()
         .map(|n| n.field.as_str())
         .collect();
-    assert_eq!(
-        fields,
-        [
-            "spec.network",
-            "spec.capabilities",
-            "spec.syscalls",
-            "spec.device",
-            "spec.apparmor"
-        ]
-    );
+    assert_eq!(fields, ["spec.syscalls", "spec.device", "spec.apparmor"]);
 }
 
 const SHORT: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: a}\nspec: {process: {matchPaths: [{path: /a}]}}\n";
@@ -184,7 +175,16 @@ fn anchors_aliases_and_merge_keys() {
     let rules: Vec<_> = policy
         .rules
         .iter()
-        .map(|r| (r.target.clone(), r.sources.join(",")))
+        .map(|r| {
+            (
+                r.target.clone(),
+                r.sources
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+        })
         .collect();
     assert_eq!(
         rules,

@@ -5,14 +5,21 @@
 
 mod common;
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
-use karmor_abi::op::{Object, Op};
+use karmor_abi::{
+    limits::ARGUMENT_BYTES,
+    op::{Object, Op},
+    table::Asker,
+    word::Protocol,
+};
 use karmor_policy::{
     alias::Aliases,
     compile::{CompileError, compile},
     compiled::Compiled,
-    model::{Action, Family, Posture, Rule, Target},
+    model::{
+        Action, Direction, Endpoint, Family, Posture, Postures, Rule, SocketKind, Source, Target,
+    },
     reference::{self, Access, AccessObject},
     select::Effective,
 };
@@ -38,7 +45,15 @@ const NAMES: &[&str] = &[
     "a", "b", "ab", "abc", "bin", "usr", "x.key", "y.key", "k1", "k2", "é",
 ];
 
-const SOURCES: &[&str] = &["/bin/a", "/usr/bin/a", "/usr/bin/b", "/a/ab", "/a"];
+const SOURCES: &[&str] = &[
+    "/bin/a",
+    "/usr/bin/a",
+    "/usr/bin/b",
+    "/a/ab",
+    "/a",
+    "/usr/bin/runc",
+    "/bin/login",
+];
 
 fn name() -> impl Strategy<Value = String> {
     select(NAMES).prop_map(str::to_owned)
@@ -115,25 +130,122 @@ fn target() -> impl Strategy<Value = Target> {
     ]
 }
 
-fn any_rule() -> impl Strategy<Value = Rule> {
-    let sources = prop_oneof![
-        2 => Just(Vec::new()),
-        1 => vec(select(SOURCES).prop_map(str::to_owned), 1..3),
-    ];
+/// Types of sockets, and one that no rule names.
+const TYPES: &[u32] = &[1, 2, 3, 5, 10, 9];
+
+/// Addresses around the edges of the networks below.
+const ADDRESSES: &[&str] = &[
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.15.255.255",
+    "10.16.0.0",
+    "10.255.0.7",
+    "11.0.0.1",
+    "0.0.0.0",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "2001:db8::",
+    "2001:db8:7fff::1",
+    "2001:db8:8000::1",
+    "fe80::1",
+];
+
+const NETWORKS: &[&str] = &[
+    "10.0.0.0/8",
+    "10.0.0.0/12",
+    "10.0.0.0/13",
+    "10.0.0.1/32",
+    "0.0.0.0/0",
+    "0.0.0.0/1",
+    "2001:db8::/32",
+    "2001:db8::/33",
+    "::1/128",
+    "::/0",
+];
+
+const PORTS: &[u16] = &[1, 22, 80, 443, 4095, 4096, 8079, 8080, 8999, 9000, 65535];
+
+const DOMAINS: &[&str] = &["com", "example.com", "a.example.com", "ample.com", "b"];
+
+fn socket_kind() -> impl Strategy<Value = SocketKind> {
+    prop_oneof![
+        1 => Just(SocketKind::All),
+        1 => Just(SocketKind::Packet),
+        3 => select(TYPES).prop_map(SocketKind::Type),
+        3 => select(&Protocol::ALL[1..6]).prop_map(SocketKind::Protocol),
+    ]
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let ports = (select(PORTS), select(PORTS)).prop_map(|(a, b)| a.min(b)..=a.max(b));
     (
-        select(&[Family::Process, Family::File][..]),
-        target(),
+        option::weighted(0.8, select(NETWORKS)),
+        vec(ports, 0..3),
+        option::weighted(0.3, select(&[6u8, 17][..])),
+        option::weighted(0.3, select(&[Direction::Egress, Direction::Ingress][..])),
+    )
+        .prop_map(|(network, ports, protocol, direction)| Endpoint {
+            network: network.map(|net| net.parse().expect("a network")),
+            ports,
+            protocol,
+            direction,
+        })
+}
+
+fn family_and_target() -> impl Strategy<Value = (Family, Target)> {
+    let paths = (select(&[Family::Process, Family::File][..]), target());
+    prop_oneof![
+        12 => paths,
+        2 => socket_kind().prop_map(|kind| (Family::Network, Target::Socket(kind))),
+        4 => endpoint().prop_map(|to| (Family::Endpoints, Target::Endpoint(to))),
+        2 => select(DOMAINS).prop_map(|name| (Family::Dns, Target::Domain(name.into()))),
+        1 => select(&[0u8, 13, 40][..]).prop_map(|n| (Family::Capabilities, Target::Capability(n))),
+        1 => select(&Op::PRESETS[..4]).prop_map(|op| (Family::Presets, Target::Preset(op))),
+    ]
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![
+        4 => select(SOURCES).prop_map(Source::from),
+        1 => (select(&["/usr/bin/", "/bin/", "/a/", "/"][..]), any::<bool>())
+            .prop_map(|(path, recursive)| Source::Directory { path: path.into(), recursive }),
+    ]
+}
+
+/// Arguments that collide, nest, and look like other words.
+const ARGUMENTS: &[&str] = &["", "a", "ab", "-a", "/bin/a", "é", "\u{1}", "a b"];
+
+fn arguments() -> impl Strategy<Value = Vec<&'static str>> {
+    vec(select(ARGUMENTS), 0..4)
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    let sources = prop_oneof![2 => Just(Vec::new()), 1 => vec(source(), 1..3)];
+    (
+        family_and_target(),
         select(&[Action::Allow, Action::Audit, Action::Block][..]),
         sources,
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        option::weighted(0.4, arguments()),
     )
         .prop_map(
-            |(family, target, action, sources, read_only, owner_only)| Rule {
-                sources,
-                read_only,
-                owner_only,
-                ..common::rule(family, target, action)
+            |((family, target), action, sources, read_only, owner_only, no_terminal, arguments)| {
+                Rule {
+                    sources: match family {
+                        Family::Presets => Vec::new(),
+                        _ => sources,
+                    },
+                    read_only: read_only && family == Family::File,
+                    owner_only: owner_only && family.is_about_paths(),
+                    no_terminal,
+                    arguments: arguments
+                        .filter(|_| family == Family::Process)
+                        .map(|list| list.into_iter().map(str::to_owned).collect()),
+                    ..common::rule(family, target, action)
+                }
             },
         )
 }
@@ -148,14 +260,27 @@ fn any_effective() -> impl Strategy<Value = Effective> {
             ("/usr/sbin", "bin")
         ])),
     ];
-    let posture = select(&[Posture::Audit, Posture::Block, Posture::Allow][..]);
-    let policies = vec(vec(any_rule(), 0..5), 1..4);
-    (policies, posture, aliases).prop_map(|(policies, posture, aliases)| {
+    let posture = || select(&[Posture::Audit, Posture::Block, Posture::Allow][..]);
+    let postures =
+        (posture(), posture(), posture()).prop_map(|(file, network, capabilities)| Postures {
+            file,
+            network,
+            capabilities,
+        });
+    // Policies of a host spare essential programs, or do not.
+    let policy = (vec(any_rule(), 0..5), prop::bool::weighted(0.7));
+    let policies = (vec(policy, 1..4), prop::bool::weighted(0.3));
+    (policies, postures, aliases).prop_map(|((policies, is_host), postures, aliases)| {
         let policies = policies
             .into_iter()
             .enumerate()
-            .map(|(index, rules)| Arc::new(common::policy(&format!("p{index}"), rules)));
-        Effective::new(policies, posture, aliases)
+            .map(|(index, (mut rules, spares))| {
+                rules
+                    .iter_mut()
+                    .for_each(|rule| rule.spares = is_host && spares);
+                Arc::new(common::policy(&format!("p{index}"), rules))
+            });
+        Effective::new(policies, postures, aliases)
     })
 }
 
@@ -189,6 +314,7 @@ fn path_seed() -> impl Strategy<Value = PathSeed> {
     prop_oneof![
         1 => components().prop_map(PathSeed::Free),
         1 => Just(PathSeed::Free("/".into())),
+        1 => Just(PathSeed::Free("/usr/bin/runc".into())),
         6 => (any::<Index>(), vec(edit, 0..4)).prop_map(|(rule, edits)| PathSeed::Near { rule, edits }),
     ]
 }
@@ -204,7 +330,7 @@ fn path(seed: &PathSeed, effective: &Effective) -> Vec<u8> {
             Target::Path(text) | Target::Glob(text) => text.clone(),
             Target::Directory { path, .. } => path.trim_end_matches('/').to_owned(),
             Target::ExecName(name) => format!("/a/{name}"),
-            Target::Object(_) => "/a/b".to_owned(),
+            _ => "/a/b".to_owned(),
         },
     };
     // Something a glob could mean.
@@ -256,35 +382,94 @@ fn path(seed: &PathSeed, effective: &Effective) -> Vec<u8> {
     }
 }
 
+/// What an access is about.
+#[derive(Clone, Debug)]
+enum ObjectSeed {
+    Path(PathSeed),
+    Other(AccessObject<'static>),
+}
+
 #[derive(Clone, Debug)]
 struct AccessSeed {
     op: Op,
-    object: Result<PathSeed, Object>,
+    object: ObjectSeed,
     source: Option<&'static str>,
     parent: Option<&'static str>,
-    owner: bool,
+    asker: Asker,
+    arguments: Option<Vec<&'static str>>,
+}
+
+/// Those of an exec; sometimes too many, or one too long.
+fn asked_arguments() -> impl Strategy<Value = Option<Vec<&'static str>>> {
+    const LONG: [u8; ARGUMENT_BYTES + 1] = [b'a'; ARGUMENT_BYTES + 1];
+    let long = std::str::from_utf8(&LONG).expect("text");
+    prop_oneof![
+        1 => Just(None),
+        12 => arguments().prop_map(Some),
+        1 => (select(ARGUMENTS), 62..67usize).prop_map(|(one, count)| Some(vec![one; count])),
+        1 => Just(Some(vec![long])),
+    ]
+}
+
+fn asked() -> impl Strategy<Value = (Op, ObjectSeed)> {
+    let path_op = || select(&Op::PATHS[..]);
+    let other = |(op, object)| (op, ObjectSeed::Other(object));
+    let socket = (select(TYPES), select(&Protocol::ALL[..]));
+    let end = (
+        select(ADDRESSES),
+        select(&[6u8, 17, 132, 47][..]),
+        select(PORTS),
+        any::<bool>(),
+    );
+    let name = select(
+        &[
+            "com",
+            "example.com",
+            "www.example.com",
+            "badexample.com",
+            "b.",
+            "x.b",
+        ][..],
+    );
+    prop_oneof![
+        12 => (path_op(), path_seed()).prop_map(|(op, path)| (op, ObjectSeed::Path(path))),
+        2 => (path_op(), select(&Object::ALL[..]))
+            .prop_map(move |(op, class)| other((op, AccessObject::Class(class)))),
+        2 => socket.prop_map(move |(kind, protocol)| {
+            other((Op::Socket, AccessObject::Socket(kind, protocol)))
+        }),
+        4 => end.prop_map(move |(address, protocol, port, out)| {
+            let address: IpAddr = address.parse().expect("an address");
+            let op = if out { Op::Egress } else { Op::Ingress };
+            other((op, AccessObject::Endpoint { address, protocol, port }))
+        }),
+        2 => name.prop_map(move |name| other((Op::Query, AccessObject::Domain(name.as_bytes())))),
+        1 => select(&[0u8, 1, 13, 40][..])
+            .prop_map(move |number| other((Op::Capable, AccessObject::Capability(number)))),
+        1 => select(&Op::PRESETS[..5]).prop_map(move |op| other((op, AccessObject::Preset))),
+    ]
 }
 
 fn access_seed() -> impl Strategy<Value = AccessSeed> {
-    let object = prop_oneof![
-        9 => path_seed().prop_map(Ok),
-        1 => select(&Object::ALL[..]).prop_map(Err),
-    ];
     let image = || option::weighted(0.8, prop_oneof![4 => select(SOURCES), 1 => Just("/other")]);
     (
-        select(&Op::ALL[..]),
-        object,
+        asked(),
         image(),
         image(),
         any::<bool>(),
+        any::<bool>(),
+        asked_arguments(),
     )
-        .prop_map(|(op, object, source, parent, owner)| AccessSeed {
-            op,
-            object,
-            source,
-            parent,
-            owner,
-        })
+        .prop_map(
+            |((op, object), source, parent, owner, terminal, arguments)| AccessSeed {
+                op,
+                object,
+                source,
+                parent,
+                asker: Asker { owner, terminal },
+                arguments,
+            },
+        )
 }
 
 /// Compiles; globs that together need more than a table holds are another test's matter.
@@ -312,18 +497,26 @@ fn matcher_equals_reference() {
     let result = runner.run(&strategy, |(effective, seeds)| {
         let compiled = compiled(&effective)?;
         for seed in &seeds {
-            let path = seed.object.as_ref().map(|seed| path(seed, &effective));
+            let path = match &seed.object {
+                ObjectSeed::Path(seed) => path(seed, &effective),
+                ObjectSeed::Other(_) => Vec::new(),
+            };
+            let arguments: Option<Vec<&[u8]>> = seed
+                .arguments
+                .as_ref()
+                .map(|arguments| arguments.iter().map(|text| text.as_bytes()).collect());
             let access = Access {
                 op: seed.op,
-                object: match &path {
-                    Ok(path) => AccessObject::Path(path),
-                    Err(class) => AccessObject::Class(**class),
+                object: match &seed.object {
+                    ObjectSeed::Path(_) => AccessObject::Path(&path),
+                    ObjectSeed::Other(object) => *object,
                 },
                 source: seed.source.map(str::as_bytes),
                 parent: seed.parent.map(str::as_bytes),
-                owner: seed.owner,
+                asker: seed.asker,
+                arguments: arguments.as_deref(),
             };
-            let text = path.as_deref().map(String::from_utf8_lossy);
+            let text = String::from_utf8_lossy(&path);
             prop_assert_eq!(
                 common::matcher(&compiled, &access),
                 reference::decide(&effective, &access),
@@ -356,7 +549,11 @@ fn arrival_order_changes_nothing() {
             .collect();
         let table = |policies: &[Arc<_>]| {
             let policies = policies.iter().map(Arc::clone);
-            compiled(&Effective::new(policies, Posture::Block, Aliases::none()))
+            compiled(&Effective::new(
+                policies,
+                Postures::all(Posture::Block),
+                Aliases::none(),
+            ))
         };
         let first = table(&policies)?.words;
         policies.reverse();

@@ -7,6 +7,7 @@ use common::case::{
 };
 use karmor_abi::{
     op::{Object, Op},
+    table::Asker,
     verdict::Reason,
 };
 use karmor_policy::{
@@ -138,7 +139,7 @@ fn file_effects() {
             Some(Audit),
             Some(Audit),
             none,
-            none,
+            Some(Audit),
         ),
     ];
     for (rule, reads, writes, owner_reads, owner_writes) in table {
@@ -287,7 +288,8 @@ fn a_process_rule_sees_the_image_and_its_parent() {
             object: AccessObject::Path(b"/d/x"),
             source: Some(source.as_bytes()),
             parent: Some(parent.as_bytes()),
-            owner: false,
+            asker: Asker::default(),
+            arguments: None,
         };
         given(rules.to_vec()).decide(&access).action()
     };

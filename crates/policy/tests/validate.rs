@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use karmor_abi::op::Op;
 use karmor_policy::{
-    alias::Aliases,
-    model::{Action, Policy, Posture, Rule, Target},
+    model::{Action, Policy, Target},
     read,
-    reference::{Access, AccessObject, decide},
-    select::{Effective, Workload, WorkloadKind},
+    select::{Workload, WorkloadKind},
 };
 
 fn policy(kind: &str, spec: &str) -> String {
@@ -572,46 +569,12 @@ fn names_of_policies() {
     }
 }
 
-/// `(targets, sources, why)` of a rule with a modifier that is not enforced.
-fn narrowed(rule: &str) -> (Vec<Rule>, Vec<String>) {
-    let policy = accepted(&format!("process: {{matchPaths: [{{path: /a, {rule}}}]}}"));
-    (
-        policy.rules,
-        policy.not_enforced.into_iter().map(|n| n.field).collect(),
-    )
-}
-
 #[test]
-fn a_rule_whose_modifier_is_not_enforced_lets_nothing_through() {
-    for (modifier, field) in [
-        ("pts: false", "spec.process.matchPaths[0].pts"),
-        (
-            "allowedArgs: [-l]",
-            "spec.process.matchPaths[0].allowedArgs",
-        ),
-    ] {
-        let (rules, fields) = narrowed(&format!("{modifier}, action: Block"));
-        assert_eq!(
-            (rules.len(), &*rules[0].sources),
-            (1, &[][..]),
-            "applied to all"
-        );
-        assert_eq!(fields, [field]);
-
-        let (rules, fields) = narrowed(&format!("{modifier}, action: Audit"));
-        assert_eq!(rules, [], "left out");
-        assert_eq!(fields, [field]);
-
-        // Still an Allow rule, so that its family stays restricted; but nothing is executed as `/`.
-        let (rules, fields) = narrowed(&format!("{modifier}, action: Allow"));
-        assert_eq!(rules[0].action, Action::Allow);
-        assert_eq!(rules[0].sources, ["/"]);
-        assert_eq!(fields, [field]);
+fn pts_false_is_a_condition_and_pts_true_is_none() {
+    for (pts, condition) in [("false", true), ("true", false)] {
+        let rule = format!("process: {{matchPaths: [{{path: /a, pts: {pts}}}]}}");
+        assert_eq!(accepted(&rule).rules[0].no_terminal, condition);
     }
-    let (rules, _) = narrowed("pts: false, ownerOnly: true, action: Block");
-    assert!(!rules[0].owner_only, "the owner would pass");
-    let (rules, fields) = narrowed("pts: true, action: Allow");
-    assert_eq!((rules[0].sources.len(), fields.len()), (0, 0));
 }
 
 #[test]
@@ -661,24 +624,5 @@ fn contradictions_and_repetitions_are_warned_of() {
         "{path: /a, readOnly: true, action: Allow}, {path: /a, readOnly: true, action: Block}",
     ] {
         assert_eq!(warnings(different), [""; 0], "{different}");
-    }
-}
-
-#[test]
-fn an_allow_rule_that_allows_nothing_still_restricts_its_family() {
-    let policy = accepted("process: {matchPaths: [{path: /a, pts: false}]}, action: Allow");
-    let policies = [std::sync::Arc::new(policy)];
-    let effective = Effective::new(policies, Posture::Block, Aliases::default());
-    for path in [&b"/a"[..], b"/b"] {
-        for source in [None, Some(&b"/bin/sh"[..])] {
-            let access = Access {
-                op: Op::Exec,
-                object: AccessObject::Path(path),
-                source,
-                parent: None,
-                owner: true,
-            };
-            assert_eq!(decide(&effective, &access).action(), Action::Block);
-        }
     }
 }

@@ -103,6 +103,82 @@ pub struct PolicyResult {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TryPoliciesRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub texts: ::prost::alloc::vec::Vec<PolicyText>,
+    /// How long what they apply is in force unless somebody says that it is to stay: 5 to 86400.
+    #[prost(uint32, tag = "2")]
+    pub confirm_within_seconds: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyText {
+    /// YAML or JSON, one or several documents.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// What the diagnostics call the text: a file name, `<stdin>`.
+    #[prost(string, tag = "2")]
+    pub file_name: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TryPoliciesResponse {
+    /// One for every document, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<PolicyResult>,
+    /// All problems of all documents.
+    #[prost(message, repeated, tag = "2")]
+    pub diagnostics: ::prost::alloc::vec::Vec<Diagnostic>,
+    /// The same, as text for a person, without colour.
+    #[prost(string, tag = "3")]
+    pub rendered: ::prost::alloc::string::String,
+    /// Absent when nothing waits for anything: nothing was applied, or everything was in force already.
+    #[prost(message, optional, tag = "4")]
+    pub trial: ::core::option::Option<Trial>,
+}
+/// Policies that are taken back unless somebody says in time that they are to stay.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Trial {
+    /// Names it.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// Which policies. Empty in a `Policy`.
+    #[prost(message, repeated, tag = "2")]
+    pub policies: ::prost::alloc::vec::Vec<PolicyRef>,
+    /// When they are taken back. RFC 3339, UTC, by the wall clock as it is now; what counts is the time
+    /// since the machine was started.
+    #[prost(string, tag = "3")]
+    pub until: ::prost::alloc::string::String,
+    /// The time left, rounded down. 0 when it is over and they could not be taken back yet.
+    #[prost(uint32, tag = "4")]
+    pub seconds_left: u32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleTrialRequest {
+    /// Empty for the only one there is; when there are several, that is an error.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    #[prost(enumeration = "Verdict", tag = "2")]
+    #[serde(with = "crate::json::verdict")]
+    pub verdict: i32,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SettleTrialResponse {
+    /// One for every policy of the trial, as it is now.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<PolicyResult>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeletePolicyRequest {
     #[prost(message, optional, tag = "1")]
@@ -175,6 +251,9 @@ pub struct Policy {
     /// As it was written. Empty in lists.
     #[prost(string, tag = "10")]
     pub text: ::prost::alloc::string::String,
+    /// It is taken back unless somebody says in time that it is to stay.
+    #[prost(message, optional, tag = "11")]
+    pub trial: ::core::option::Option<Trial>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -205,6 +284,34 @@ pub struct ProbeResponse {
     /// When the daemon started. RFC 3339, UTC.
     #[prost(string, tag = "9")]
     pub started_at: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "10")]
+    pub postures: ::core::option::Option<DefaultPostures>,
+}
+/// What happens to an access that no rule matches, where some Allow rule made a whitelist.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DefaultPostures {
+    #[prost(message, optional, tag = "1")]
+    pub containers: ::core::option::Option<Postures>,
+    #[prost(message, optional, tag = "2")]
+    pub host: ::core::option::Option<Postures>,
+    /// Why they are not as the file of settings says.
+    #[prost(string, optional, tag = "3")]
+    pub error: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// `audit`, `block` or `allow`, for each family of rules.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Postures {
+    /// Processes and files.
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub capabilities: ::prost::alloc::string::String,
 }
 /// What the kernel can enforce, found by trying.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -365,6 +472,10 @@ pub enum Outcome {
     NotEnabled = 7,
     /// It is valid, but could not be put in force. What was in force before still is.
     Failed = 8,
+    /// It is not on trial any more, and stays as it is.
+    Confirmed = 9,
+    /// It is not on trial any more, and what was there before is again.
+    Reverted = 10,
 }
 impl Outcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -382,6 +493,8 @@ impl Outcome {
             Self::Invalid => "OUTCOME_INVALID",
             Self::NotEnabled => "OUTCOME_NOT_ENABLED",
             Self::Failed => "OUTCOME_FAILED",
+            Self::Confirmed => "OUTCOME_CONFIRMED",
+            Self::Reverted => "OUTCOME_REVERTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -396,6 +509,8 @@ impl Outcome {
             "OUTCOME_INVALID" => Some(Self::Invalid),
             "OUTCOME_NOT_ENABLED" => Some(Self::NotEnabled),
             "OUTCOME_FAILED" => Some(Self::Failed),
+            "OUTCOME_CONFIRMED" => Some(Self::Confirmed),
+            "OUTCOME_REVERTED" => Some(Self::Reverted),
             _ => None,
         }
     }
@@ -438,6 +553,40 @@ impl Enforcement {
             "ENFORCEMENT_PARTIAL" => Some(Self::Partial),
             "ENFORCEMENT_NONE" => Some(Self::None),
             "ENFORCEMENT_IDLE" => Some(Self::Idle),
+            _ => None,
+        }
+    }
+}
+/// What becomes of policies on trial.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    Unspecified = 0,
+    /// They stay.
+    Keep = 1,
+    /// What was there before is again.
+    Revert = 2,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERDICT_UNSPECIFIED",
+            Self::Keep => "VERDICT_KEEP",
+            Self::Revert => "VERDICT_REVERT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERDICT_KEEP" => Some(Self::Keep),
+            "VERDICT_REVERT" => Some(Self::Revert),
             _ => None,
         }
     }
@@ -558,6 +707,59 @@ pub mod control_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("karmor.v1.Control", "ApplyPolicy"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Applies every document of several texts together, all or none, and takes them back unless
+        /// SettleTrial is called in time. A call of its own, so that a daemon that does not know it applies
+        /// nothing.
+        pub async fn try_policies(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TryPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TryPoliciesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/karmor.v1.Control/TryPolicies",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("karmor.v1.Control", "TryPolicies"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a trial: what it applied stays, or is taken back at once. NOT_FOUND when there is none,
+        /// most often because its time was over.
+        pub async fn settle_trial(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleTrialRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleTrialResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/karmor.v1.Control/SettleTrial",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("karmor.v1.Control", "SettleTrial"));
             self.inner.unary(req, path, codec).await
         }
         /// Removes one policy by its name.
@@ -702,6 +904,25 @@ pub mod control_server {
             tonic::Response<super::ApplyPolicyResponse>,
             tonic::Status,
         >;
+        /// Applies every document of several texts together, all or none, and takes them back unless
+        /// SettleTrial is called in time. A call of its own, so that a daemon that does not know it applies
+        /// nothing.
+        async fn try_policies(
+            &self,
+            request: tonic::Request<super::TryPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TryPoliciesResponse>,
+            tonic::Status,
+        >;
+        /// Ends a trial: what it applied stays, or is taken back at once. NOT_FOUND when there is none,
+        /// most often because its time was over.
+        async fn settle_trial(
+            &self,
+            request: tonic::Request<super::SettleTrialRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleTrialResponse>,
+            tonic::Status,
+        >;
         /// Removes one policy by its name.
         async fn delete_policy(
             &self,
@@ -844,6 +1065,96 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ApplyPolicySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/karmor.v1.Control/TryPolicies" => {
+                    #[allow(non_camel_case_types)]
+                    struct TryPoliciesSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<super::TryPoliciesRequest>
+                    for TryPoliciesSvc<T> {
+                        type Response = super::TryPoliciesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TryPoliciesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::try_policies(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TryPoliciesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/karmor.v1.Control/SettleTrial" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleTrialSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<super::SettleTrialRequest>
+                    for SettleTrialSvc<T> {
+                        type Response = super::SettleTrialResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleTrialRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::settle_trial(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleTrialSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,6 +1,11 @@
 //! Runs the cases, in the VM: `karmor-e2e [FILTER] [--list]`, with libtest's arguments.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use karmor_e2e::{
@@ -20,12 +25,19 @@ fn main() -> Result<ExitCode> {
     );
     let kernel = KernelVersion::running()?;
     let guest = Arc::new(Guest::new(Place::system()));
+    let times = Arc::new(Mutex::new(Vec::new()));
     let trials = cases::all()
         .into_iter()
         .map(|case| {
-            let guest = Arc::clone(&guest);
+            let (guest, times) = (Arc::clone(&guest), Arc::clone(&times));
             Trial::test(case.full_name(), move || {
-                (case.run)(&guest).map_err(|error| {
+                let started = Instant::now();
+                let outcome = (case.run)(&guest);
+                times
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((started.elapsed(), case.name));
+                outcome.map_err(|error| {
                     let error = format!("{error:#}");
                     // At once too: what failed first often explains the rest, minutes later.
                     note(&error);
@@ -35,5 +47,21 @@ fn main() -> Result<ExitCode> {
             .with_ignored_flag(case.since > kernel)
         })
         .collect();
-    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    tell_slowest(&times.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(conclusion.exit_code())
+}
+
+/// Names the cases that took most of the time, for whoever wants the run to be shorter.
+fn tell_slowest(times: &[(Duration, &str)]) {
+    const NAMED: usize = 12;
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let slowest: Vec<String> = times
+        .iter()
+        .rev()
+        .take(NAMED)
+        .map(|(time, name)| format!("{name} {:.0} s", time.as_secs_f64()))
+        .collect();
+    note(&format!("slowest: {}", slowest.join(", ")));
 }

@@ -67,12 +67,15 @@ struct Figure {
 }
 
 /// What `karmor-bench measure` measures.
-const OPERATIONS: [&str; 5] = [
+const OPERATIONS: [&str; 8] = [
     "open_close/depth=1",
     "open_close/depth=5",
     "open_close/depth=13",
     "pwrite",
     "exec",
+    "connect",
+    "sendto",
+    "capable",
 ];
 
 /// What `karmor-bench daemon` measures.
@@ -89,14 +92,19 @@ enum Setting {
     NoPolicy,
     /// A policy with so many rules, none of which matches.
     Rules(u32),
+    /// A policy on so many networks and a capability, none of which matches; 0 for one of another
+    /// container.
+    Networks(u32),
 }
 
-const SETTINGS: [Setting; 5] = [
+const SETTINGS: [Setting; 7] = [
     Setting::NoPolicy,
     Setting::Rules(1),
     Setting::Rules(10),
     Setting::Rules(100),
     Setting::Rules(10_000),
+    Setting::Networks(0),
+    Setting::Networks(10_000),
 ];
 
 impl Setting {
@@ -104,15 +112,17 @@ impl Setting {
         match self {
             Self::NoPolicy => "no-policy".to_owned(),
             Self::Rules(rules) => format!("rules={rules}"),
+            Self::Networks(networks) => format!("networks={networks}"),
         }
     }
 
     fn arguments(self) -> Vec<String> {
-        let rules = match self {
-            Self::NoPolicy => 0,
-            Self::Rules(rules) => rules,
+        let policy = match self {
+            Self::NoPolicy => "--rules=0".to_owned(),
+            Self::Rules(rules) => format!("--rules={rules}"),
+            Self::Networks(networks) => format!("--networks={networks}"),
         };
-        vec!["--enforcer".to_owned(), format!("--rules={rules}")]
+        vec!["--enforcer".to_owned(), policy]
     }
 }
 

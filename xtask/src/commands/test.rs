@@ -1,6 +1,8 @@
 //! `cargo xtask test`
 
 use std::{
+    collections::BTreeMap,
+    num::NonZero,
     process::{Command, ExitCode},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,6 +11,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
+    bypasses,
     cache::{self, Cache},
     generated,
     kernel::{Kernel, Series},
@@ -37,7 +40,7 @@ pub(crate) struct Args {
     vm_only: bool,
 
     /// Seconds until a VM that has not finished is killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
 
     /// Run only tests with this text in their name; leaves out everything that is no test
@@ -154,14 +157,28 @@ impl Args {
             Ok(Outcome::Done(String::new()))
         });
         let Some(built) = built else { return };
-        for series in kernels {
-            steps.run(&format!("VM tests on {series}"), || {
-                self.in_vm(cache, *series, &built)
-            });
+        let runs = Mutex::new(BTreeMap::new());
+        // An emulated machine keeps less than a core busy.
+        let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
+        steps.run_beside(
+            kernels,
+            jobs,
+            |series| format!("VM tests on {series}"),
+            |series| {
+                let log = self.in_vm(cache, *series, &built)?;
+                let results = bypasses::results(&log);
+                let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+                runs.insert(*series, results);
+                Ok(Outcome::Done(log))
+            },
+        );
+        let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.filter.is_none() {
+            steps.run("ways round a policy", || bypasses::check(&runs));
         }
     }
 
-    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<Outcome> {
+    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<String> {
         let kernel = Kernel::get(cache, series)?;
         let machine = Machine {
             accel: Accel::fastest(cache, &kernel)?,
@@ -172,12 +189,14 @@ impl Args {
             append: PREEMPTIBLE.to_owned(),
             ..Machine::new(kernel, built)?
         };
+        // Results are read from what libtest prints, which notes are not to come in between.
         let log = Arc::new(Mutex::new(Vec::new()));
-        let ended = machine.run(cache, tee(&log), tee(&log))?;
+        let notes = Arc::default();
+        let ended = machine.run(cache, tee(&log, series), tee(&notes, series))?;
         let log = log.lock().unwrap_or_else(PoisonError::into_inner);
         let log = String::from_utf8_lossy(&log);
         if ended.code == 0 {
-            return Ok(Outcome::Done(log.into_owned()));
+            return Ok(log.into_owned());
         }
         // What was before has been passed on already.
         let failures = log.rfind("failures:\n").unwrap_or(0);
@@ -210,14 +229,22 @@ fn skipped(why: &str) -> Result<Outcome> {
     Ok(Outcome::Skipped(why.to_owned()))
 }
 
-/// Collects a stream, and passes it on to stderr as it comes: minutes go by, and a run that is cut
-/// off must have told how far it got. Both streams may share one log.
-fn tee(log: &Arc<Mutex<Vec<u8>>>) -> Sink {
+/// Collects a stream, and passes it on to stderr a line at a time, behind the kernel's name: minutes
+/// go by, and a run that is cut off must have told how far it got.
+fn tee(log: &Arc<Mutex<Vec<u8>>>, series: Series) -> Sink {
     let log = Arc::clone(log);
+    let mut line = format!("{series}: ").into_bytes();
+    let start = line.len();
     Box::new(move |bytes| {
         log.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend_from_slice(bytes);
-        ui::pass_on(bytes);
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                ui::pass_on(&line);
+                line.truncate(start);
+            }
+        }
     })
 }

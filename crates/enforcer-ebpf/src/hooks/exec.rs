@@ -1,13 +1,15 @@
-//! `bprm_check_security`, `bprm_committed_creds`, `mmap_file`: what becomes code.
+//! `bprm_creds_for_exec`, `bprm_check_security`, `bprm_committed_creds`, `mmap_file`: what becomes
+//! code.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
-    decide::{Object, decide, source_of},
+    arguments,
+    decide::{Object, decide, decide_exec, source_of},
     kernel::{
         memory::{Ptr, load, load_u32},
-        offsets::{BPRM_FILE, FILE_F_MODE},
+        offsets::{BPRM_ARGC, BPRM_FILE, BPRM_P, FILE_F_MODE},
         path,
         task::Task,
     },
@@ -20,6 +22,13 @@ const PROT_EXEC: u64 = 4;
 /// The bit that `MAP_SHARED` and `MAP_SHARED_VALIDATE` have and `MAP_PRIVATE` lacks.
 const MAP_SHARED: u64 = 1;
 
+/// `bprm_creds_for_exec(bprm)`: an exec begins. What one that failed has left is no concern of it.
+#[lsm(hook = "bprm_creds_for_exec")]
+pub(crate) fn bprm_creds_for_exec(_ctx: LsmContext) -> i32 {
+    arguments::forget(Task::current());
+    0
+}
+
 /// `bprm_check_security(bprm)`: once for the program, again for each interpreter.
 #[lsm(hook = "bprm_check_security")]
 pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
@@ -30,21 +39,30 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     // SAFETY: `bprm` is the hook's argument, its file a member.
     let file = unsafe { load(bprm, BPRM_FILE.load()) };
     let inode = inode_of(file);
-    decide(
+    // SAFETY: a member of the hook's argument.
+    let argc = unsafe { load_u32(bprm, BPRM_ARGC.load()) };
+    decide_exec(
         &subject,
         &Object {
             place: place_of(file),
             inode: inode as u64,
         },
-        subject.ops,
-        Hook::Exec,
-        0,
+        argc,
     )
 }
 
 /// `bprm_committed_creds(bprm)`: the new image stands; from here on it is the source.
 #[lsm(hook = "bprm_committed_creds")]
-pub(crate) fn bprm_committed_creds(_ctx: LsmContext) -> i32 {
+pub(crate) fn bprm_committed_creds(ctx: LsmContext) -> i32 {
+    let bprm: Ptr = ctx.arg(0);
+    // SAFETY: `bprm` is the hook's argument, these its members.
+    let (top, argc) = unsafe {
+        (
+            load(bprm, BPRM_P.load()) as u64,
+            load_u32(bprm, BPRM_ARGC.load()),
+        )
+    };
+    arguments::settle(top, argc);
     let identity = Identity::current(true);
     let label = identity.label;
     if label.is_null() {

@@ -1,6 +1,9 @@
 //! One file a family of hooks; each turns the hook's arguments into an [`crate::decide::Access`].
 
+mod capability;
 mod exec;
 mod file;
+mod mount;
 mod path;
+mod socket;
 mod task;

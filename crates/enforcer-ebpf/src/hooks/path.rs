@@ -154,8 +154,8 @@ pub(crate) fn path_truncate(ctx: LsmContext) -> i32 {
 }
 
 /// `inode_setxattr(idmap, dentry, name, value, size, flags)`: no mount is passed. The task's root
-/// mount serves when it is of the same file system; otherwise the walk ends in the wrong mount and
-/// the object counts as unreachable. An overlay marks what it copies up in its upper layer; the
+/// mount serves when it is of the same file system; otherwise the object is decided under all names
+/// that mounts give it, and counts as unreachable when there are none. An overlay marks what it copies up in its upper layer; the
 /// access that made it do so has been decided.
 #[lsm(hook = "inode_setxattr")]
 pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {

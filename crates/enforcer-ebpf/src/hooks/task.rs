@@ -4,9 +4,10 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{counters::Fault, label::HOST, op::Op};
 
 use crate::{
+    arguments,
     decide::refresh_sources,
     emit::count_fault,
-    kernel::{memory::Ptr, path},
+    kernel::{memory::Ptr, path, task::Task},
     maps::LABELS,
     subject::{Identity, Subject},
 };
@@ -64,5 +65,6 @@ fn refuse(workload: u32, child: Ptr) -> i32 {
 pub(crate) fn task_free(ctx: LsmContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let _ = LABELS.remove(task as u64);
+    arguments::forget(Task(task as u64));
     0
 }

@@ -28,6 +28,16 @@ pub(crate) unsafe fn load_u32(base: Ptr, offset: u32) -> u32 {
     unsafe { *(base.add(offset as usize).cast::<u32>()) }
 }
 
+/// Loads a 16-bit member likewise.
+///
+/// # Safety
+/// As for [`load`], with a 2-byte member.
+#[inline(always)]
+pub(crate) unsafe fn load_u16(base: Ptr, offset: u32) -> u16 {
+    // SAFETY: see above.
+    unsafe { *(base.add(offset as usize).cast::<u16>()) }
+}
+
 /// Copies a value from any kernel address.
 ///
 /// A wild address is an error, not a fault; any bytes are a valid `T`, which is only used with
@@ -78,4 +88,11 @@ pub(crate) fn read_user<T: Copy>(address: u64) -> Result<T, i64> {
     } else {
         Err(error)
     }
+}
+
+/// Bytes of a text that `bpf_probe_read_user_str` has copied, its NUL included. Older kernels (seen on
+/// 6.1) do not count that of an empty one.
+#[inline(always)]
+pub(crate) const fn text_bytes(copied: i64) -> u64 {
+    if copied == 0 { 1 } else { copied as u64 }
 }

@@ -4,4 +4,6 @@ pub(crate) mod atomic;
 pub(crate) mod memory;
 pub(crate) mod offsets;
 pub(crate) mod path;
+pub(crate) mod socket;
+pub(crate) mod syscall;
 pub(crate) mod task;

@@ -20,3 +20,7 @@ macro_rules! globals {
 }
 
 karmor_abi::for_each_member!(globals);
+
+/// See [`karmor_abi::offsets::MOUNT_LINK`].
+#[unsafe(no_mangle)]
+pub(crate) static MOUNT_LINK: Global<u32> = Global::new(UNFILLED);

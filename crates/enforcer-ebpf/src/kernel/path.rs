@@ -7,7 +7,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_loop};
 use karmor_abi::{
     event::OBJECT_PATH,
     limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS},
@@ -22,7 +22,7 @@ use super::{
         VFSMOUNT_MNT_ROOT,
     },
 };
-use crate::maps::{Climb, Name, SCRATCH, Scratch, Walk};
+use crate::maps::{Climb, Name, SCRATCH, SCRATCH_SLOTS, Scratch, Walk};
 
 /// Components that are climbed without a helper's call. The verifier follows every one of them.
 const NEAR: u64 = 15;
@@ -51,6 +51,17 @@ const _: () = assert!(BENEATH != OBJECT_PATH as u64);
 pub(crate) struct Place {
     pub(crate) mnt: u64,
     pub(crate) dentry: u64,
+}
+
+impl Place {
+    /// No place.
+    pub(crate) const NOWHERE: Self = Self { mnt: 0, dentry: 0 };
+
+    /// Whether it is one.
+    #[inline(always)]
+    pub(crate) const fn is_somewhere(self) -> bool {
+        self.mnt != 0 && self.dentry != 0
+    }
 }
 
 /// A place by BTF pointers, which the verifier knows and lets programs follow.
@@ -128,6 +139,11 @@ unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
         climb.end = UNREADABLE;
         return 1;
     };
+    // The root of a file system, of which the mount shows less, has no name.
+    if parent == climb.dentry && climb.count != 0 {
+        climb.end = DISCONNECTED;
+        return 1;
+    }
     let len = hash_len >> 32;
     climb.bytes += len + 1;
     if climb.count >= PATH_COMPONENTS as u64
@@ -154,12 +170,52 @@ unsafe extern "C" fn climb(_index: u64, climber: *mut Climber) -> i64 {
 /// Notes the components of a place in `scratch`, the object's own name first.
 ///
 /// `false` when kernel memory could not be read.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn walk(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
+    begin(scratch, mnt, dentry);
+    ascend(scratch)
+}
+
+/// Notes where a walk starts, or goes on from.
+#[inline(always)]
+fn begin(scratch: *mut Scratch, mnt: u64, dentry: u64) {
     // SAFETY: claimed by this task.
     let climb = unsafe { &mut (*scratch).climb };
+    (climb.dentry, climb.mount) = (dentry, mnt);
     (climb.count, climb.bytes) = (0, 0);
-    ascend(scratch, mnt, dentry)
+}
+
+/// [`walk`] within a file system, up to its root, as if that were mounted on a directory at the top
+/// that has the name `at`, of `len` bytes.
+#[inline(always)]
+pub(crate) fn walk_within(
+    scratch: *mut Scratch,
+    dentry: u64,
+    root: u64,
+    at: u64,
+    len: u64,
+) -> bool {
+    /// Stands for a mount that is its own parent, as the one at the top is.
+    const TOPMOST: u64 = 1;
+    // SAFETY: claimed by this task.
+    let climb = unsafe { &mut (*scratch).climb };
+    (climb.count, climb.bytes, climb.end) = (0, 0, TOO_LONG);
+    (climb.dentry, climb.mount) = (dentry, TOPMOST);
+    (climb.edges, climb.top) = ([TOPMOST, 0, root], [0, 0]);
+    climb_on(scratch);
+    if climb.end != TOP {
+        return false;
+    }
+    let count = climb.count;
+    // SAFETY: as above; the index is masked below the length.
+    unsafe {
+        (*scratch).names[count as usize & (PATH_COMPONENTS - 1)] = Name { text: at, len };
+        (*scratch).walk = Walk {
+            count: count + 1,
+            object: u64::from(OBJECT_PATH),
+        };
+    }
+    count < PATH_COMPONENTS as u64
 }
 
 /// [`walk`] for BTF pointers: the first components cost no helper's call.
@@ -184,24 +240,34 @@ pub(crate) fn walk_btf(scratch: *mut Scratch, mnt: Ptr, dentry: Ptr) -> bool {
         }
         count += 1;
     }
+    begin(scratch, mnt as u64, at as u64);
     // SAFETY: claimed by this task.
     let climb = unsafe { &mut (*scratch).climb };
     (climb.count, climb.bytes) = (count, bytes);
-    ascend(scratch, mnt as u64, at as u64)
+    ascend(scratch)
 }
 
-/// Goes on from a place to the top of its mount tree.
-#[inline(always)]
-fn ascend(scratch: *mut Scratch, mnt: u64, dentry: u64) -> bool {
-    let mount = mnt - u64::from(MOUNT_MNT.load());
+/// Goes on from the place noted in [`Scratch::climb`], by its `struct vfsmount`, to the top of its
+/// mount tree.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ascend(scratch: *mut Scratch) -> bool {
+    if scratch.is_null() {
+        return false;
+    }
+    // SAFETY: claimed by this task.
+    let mount = unsafe { (*scratch).climb.mount } - u64::from(MOUNT_MNT.load());
     let Ok(edges) = read::<[u64; 3]>(mount + u64::from(MOUNT_MNT_PARENT.load())) else {
         return false;
     };
     // SAFETY: claimed by this task.
     let state = unsafe {
         let climb = &mut (*scratch).climb;
-        (climb.dentry, climb.mount, climb.edges) = (dentry, mount, edges);
-        climb.top = top();
+        (climb.mount, climb.edges) = (mount, edges);
+        let namespace = namespace();
+        climb.top = top(namespace);
+        climb.namespace = namespace as u64;
+        climb.inum = u64::from(inum(namespace));
         climb.end = TOO_LONG;
         climb
     };
@@ -243,19 +309,40 @@ fn climb_on(scratch: *mut Scratch) {
     }
 }
 
-/// The mount at the top of the running task's mount namespace, and the root of what it shows; zeroes
-/// for a task that is about to end.
+/// The running task's mount namespace, a BTF pointer; what is read of it is zero for a task that is
+/// about to end.
 #[inline(always)]
-fn top() -> [u64; 2] {
-    // SAFETY: the helper returns a BTF pointer; the rest are members of such. What is not there reads
-    // as zero.
+pub(crate) fn namespace() -> Ptr {
+    // SAFETY: the helper returns a BTF pointer; the rest are members of such.
     unsafe {
         let task = aya_ebpf::helpers::generated::bpf_get_current_task_btf() as Ptr;
-        let namespace = load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load());
+        load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load())
+    }
+}
+
+/// Inode number of a mount namespace, given by a BTF pointer.
+#[inline(always)]
+pub(crate) fn inum(namespace: Ptr) -> u32 {
+    // SAFETY: a member of a BTF pointer.
+    unsafe { load_u32(namespace, MNT_NS_NS.load() + NS_COMMON_INUM.load()) }
+}
+
+/// The mount at the top of a mount namespace, given by a BTF pointer, and the root of what it shows.
+#[inline(always)]
+fn top(namespace: Ptr) -> [u64; 2] {
+    // SAFETY: members of BTF pointers.
+    unsafe {
         let mount = load(namespace, MNT_NS_ROOT.load());
         let root = load(mount, MOUNT_MNT.load() + VFSMOUNT_MNT_ROOT.load());
         [mount as u64, root as u64]
     }
+}
+
+/// Whether what a `struct path` names hangs in a mount namespace somebody can live in: not so a
+/// mount that has just been made, and a copy of one.
+#[inline(always)]
+pub(crate) fn is_attached(mnt: u64) -> bool {
+    attachment(mnt - u64::from(MOUNT_MNT.load()), true) == u64::from(OBJECT_PATH)
 }
 
 /// Whether the mount that ended a climb hangs in a mount namespace somebody can live in.
@@ -272,32 +359,84 @@ fn attachment(mount: u64, top: bool) -> u64 {
     if namespace == 0 || !top {
         return Object::Unreachable as u64;
     }
-    let inum = namespace + u64::from(MNT_NS_NS.load()) + u64::from(NS_COMMON_INUM.load());
-    match read::<u32>(inum) {
+    match read::<u32>(inum_address(namespace)) {
         Ok(0 | ANONYMOUS_NAMESPACE) | Err(_) => Object::Unreachable as u64,
         Ok(_) => u64::from(OBJECT_PATH),
     }
+}
+
+/// Where the inode number of a mount namespace stands.
+#[inline(always)]
+pub(crate) fn inum_address(namespace: u64) -> u64 {
+    namespace + u64::from(MNT_NS_NS.load()) + u64::from(NS_COMMON_INUM.load())
 }
 
 /// Claims a scratch slot. `None` when all are taken.
 #[inline(always)]
 pub(crate) fn claim() -> Option<*mut Scratch> {
     // SAFETY: the helper has no preconditions.
-    let first = unsafe { aya_ebpf::helpers::generated::bpf_get_smp_processor_id() };
-    let mut attempt = 0;
-    while attempt < 64 {
-        // Past the last slot the lookup fails and the search goes on from slot 0.
-        let slot = match SCRATCH.get_ptr_mut(first + attempt) {
-            Some(slot) => slot,
-            None => SCRATCH.get_ptr_mut(attempt)?,
-        };
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(own) = SCRATCH.get_ptr_mut(cpu)
         // SAFETY: a map value, 8-byte aligned.
-        if unsafe { super::atomic::swap(&raw mut (*slot).claimed, 1) } == 0 {
-            return Some(slot);
-        }
-        attempt += 1;
+        && unsafe { super::atomic::swap(&raw mut (*own).claimed, 1) } == 0
+    {
+        return Some(own);
     }
-    None
+    // A hook that this one has preempted has it.
+    SCRATCH.get_ptr_mut(claim_any(cpu))
+}
+
+/// Claims the first scratch slot that is free, and returns its number; [`u32::MAX`] for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn claim_any(cpu: u32) -> u32 {
+    let mut search = Search {
+        first: cpu,
+        found: u32::MAX,
+    };
+    let step: unsafe extern "C" fn(u64, *mut Search) -> i64 = try_claim;
+    // SAFETY: the callback gets `search`, which outlives the call; see `climb_on`.
+    unsafe {
+        bpf_loop(
+            SCRATCH_SLOTS as u32,
+            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Search) -> i64, *mut c_void>(
+                step,
+            ),
+            (&raw mut search).cast(),
+            0,
+        );
+    }
+    search.found
+}
+
+/// A search for a free slot.
+#[repr(C)]
+struct Search {
+    first: u32,
+    found: u32,
+}
+
+unsafe extern "C" fn try_claim(index: u64, search: *mut Search) -> i64 {
+    // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame.
+    let search = unsafe { &mut *search };
+    // Past the last slot the search goes on from slot 0.
+    let mut number = search.first.wrapping_add(index as u32);
+    let slot = match SCRATCH.get_ptr_mut(number) {
+        Some(slot) => slot,
+        None => {
+            number = index as u32;
+            match SCRATCH.get_ptr_mut(number) {
+                Some(slot) => slot,
+                None => return 1,
+            }
+        }
+    };
+    // SAFETY: a map value, 8-byte aligned.
+    if unsafe { super::atomic::swap(&raw mut (*slot).claimed, 1) } != 0 {
+        return 0;
+    }
+    search.found = number;
+    1
 }
 
 /// Gives a slot back.

@@ -5,12 +5,14 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 
+use karmor_abi::offsets::ABSENT;
+
 use super::{
     memory::{Ptr, load, read, read_or_zero},
     offsets::{
         FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
-        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_MM, TASK_REAL_CRED,
-        TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
+        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_IO_URING, TASK_MM,
+        TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
     },
     path::Place,
 };
@@ -65,30 +67,32 @@ impl Task {
         }
     }
 
-    /// Where its image lies. `None` for a kernel thread.
+    /// Where its image lies; nowhere for a kernel thread.
     #[inline(always)]
-    pub(crate) fn exe(self) -> Option<Place> {
+    pub(crate) fn exe(self) -> Place {
         match self.exe_file() {
-            0 => None,
+            0 => Place::NOWHERE,
             file => place(file + u64::from(FILE_F_PATH.load())),
         }
     }
 
     /// Whether the kernel acts here with credentials that are not the task's own, as a stacked file
     /// system does in its layers. A request of io_uring may come with other credentials that its
-    /// submitter chose, and is the submitter's own doing.
+    /// submitter chose, and is the submitter's own doing: from a worker, or at once from the task,
+    /// so that who uses io_uring is never taken to act for the kernel.
     #[inline(always)]
     pub(crate) fn acts_for_the_kernel(self) -> bool {
         let flags = read::<u32>(self.0 + u64::from(TASK_FLAGS.load()));
         let own = self.member(TASK_REAL_CRED.load()) == self.member(TASK_CRED.load());
-        !own && matches!(flags, Ok(flags) if flags & PF_IO_WORKER == 0)
+        let io_uring = TASK_IO_URING.load() != ABSENT && self.member(TASK_IO_URING.load()) != 0;
+        !own && !io_uring && matches!(flags, Ok(flags) if flags & PF_IO_WORKER == 0)
     }
 
     /// Its working directory.
     #[inline(always)]
-    pub(crate) fn cwd(self) -> Option<Place> {
+    pub(crate) fn cwd(self) -> Place {
         match self.member(TASK_FS.load()) {
-            0 => None,
+            0 => Place::NOWHERE,
             fs => place(fs + u64::from(FS_PWD.load())),
         }
     }
@@ -131,6 +135,13 @@ impl Task {
         (nr as u32, parent_nr)
     }
 
+    /// Whether it has a controlling terminal.
+    #[inline(always)]
+    pub(crate) fn has_terminal(self) -> bool {
+        let signal = self.member(TASK_SIGNAL.load());
+        read_or_zero(signal + u64::from(SIGNAL_TTY.load())) != 0
+    }
+
     /// Name of the controlling terminal, or zeroes.
     #[inline(always)]
     pub(crate) fn tty(self) -> [u8; 16] {
@@ -157,12 +168,9 @@ pub(crate) fn root_mount() -> Ptr {
 
 /// Reads a `struct path`.
 #[inline(always)]
-fn place(path: u64) -> Option<Place> {
-    let mnt = read_or_zero(path + u64::from(PATH_MNT.load()));
-    let dentry = read_or_zero(path + u64::from(PATH_DENTRY.load()));
-    if mnt == 0 || dentry == 0 {
-        None
-    } else {
-        Some(Place { mnt, dentry })
+fn place(path: u64) -> Place {
+    Place {
+        mnt: read_or_zero(path + u64::from(PATH_MNT.load())),
+        dentry: read_or_zero(path + u64::from(PATH_DENTRY.load())),
     }
 }

@@ -10,48 +10,126 @@ use karmor_abi::{
     limits::{PATH_BYTES, PATH_COMPONENTS},
     op::Object,
     table::{self, ABSORBING, CLASS_WORDS_LOG2, Words},
+    word::ENDPOINT_BYTES,
 };
 
-use crate::maps::{Feed, NO_STATE, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K};
+use crate::{
+    decide::consider,
+    maps::{Feed, NO_STATE, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K},
+};
 
 /// A table in a kernel map, of `WORDS` words, a power of two.
 #[derive(Clone, Copy)]
-pub(crate) struct KernelTable<const WORDS: usize>(*const u64);
+#[repr(transparent)]
+pub(crate) struct KernelTable<const WORDS: usize>(*const [u64; WORDS]);
 
 impl<const WORDS: usize> Words for KernelTable<WORDS> {
     #[inline(always)]
     fn word(&self, index: u32) -> u64 {
         // The mask is what proves the access to the verifier. A checked table never needs it.
         // SAFETY: the index is below the length of the array the pointer leads to.
-        unsafe { *self.0.add(index as usize & (WORDS - 1)) }
+        unsafe { *self.0.cast::<u64>().add(index as usize & (WORDS - 1)) }
     }
 }
 
-/// What is done with a table, once for each size class.
+/// A table of any size class. Each has global functions of its own for what takes long.
+pub(crate) trait Table: Words + Copy {
+    /// The automaton's state after the walked path, or [`NO_STATE`] when that cannot be read.
+    fn state_of(self, scratch: *mut Scratch) -> u32;
+    /// The automaton's state after the word in [`Scratch::bytes`].
+    fn state_of_word(self, scratch: *mut Scratch) -> u32;
+    /// Takes the verdicts of the operations asked about, where they are stricter than the answer so
+    /// far.
+    fn consider(self, scratch: *mut Scratch, set: u32);
+}
+
+/// What is done with a table, whatever its size.
 pub(crate) trait Visitor {
     /// The answer.
     type Output;
     /// Works on the table.
-    fn visit<const WORDS: usize>(self, table: KernelTable<WORDS>) -> Self::Output;
+    fn visit<T: Table>(self, table: T) -> Self::Output;
 }
 
-/// Finds the table a handle names. `None` when it is gone.
-#[inline(always)]
-pub(crate) fn with_table<V: Visitor>(handle: Handle, visitor: V) -> Option<V::Output> {
-    macro_rules! visit {
-        ($map:ident, $class:literal) => {{
-            const WORDS: usize = 1 << CLASS_WORDS_LOG2[$class];
-            let words: Option<*mut [u64; WORDS]> = $map.get_value_ptr_mut(handle.slot(), &0);
-            Some(visitor.visit(KernelTable::<WORDS>(words?.cast_const().cast())))
-        }};
-    }
-    match handle.class() {
-        0 => visit!(TABLES_32K, 0),
-        1 => visit!(TABLES_256K, 1),
-        2 => visit!(TABLES_1M, 2),
-        3 => visit!(TABLES_4M, 3),
-        _ => None,
-    }
+macro_rules! size_classes {
+    ($($class:literal: $map:ident, $path:ident, $word:ident, $consider:ident;)*) => {
+        $(
+            impl Table for KernelTable<{ 1 << CLASS_WORDS_LOG2[$class] }> {
+                #[inline(always)]
+                fn state_of(self, scratch: *mut Scratch) -> u32 {
+                    $path(self.0, scratch)
+                }
+
+                #[inline(always)]
+                fn state_of_word(self, scratch: *mut Scratch) -> u32 {
+                    $word(self.0, scratch)
+                }
+
+                #[inline(always)]
+                fn consider(self, scratch: *mut Scratch, set: u32) {
+                    $consider(self.0, scratch, set);
+                }
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $path(
+                table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
+                scratch: *mut Scratch,
+            ) -> u32 {
+                if table.is_null() || scratch.is_null() {
+                    return NO_STATE;
+                }
+                feed_path(KernelTable(table), scratch)
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $word(
+                table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
+                scratch: *mut Scratch,
+            ) -> u32 {
+                if table.is_null() || scratch.is_null() {
+                    return NO_STATE;
+                }
+                feed_word(KernelTable(table), scratch)
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $consider(
+                table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
+                scratch: *mut Scratch,
+                set: u32,
+            ) -> i32 {
+                if !table.is_null() && !scratch.is_null() {
+                    consider(&KernelTable(table), scratch, set);
+                }
+                0
+            }
+        )*
+
+        /// Finds the table a handle names. `None` when it is gone.
+        #[inline(always)]
+        pub(crate) fn with_table<V: Visitor>(handle: Handle, visitor: V) -> Option<V::Output> {
+            match handle.class() {
+                $($class => {
+                    let words = $map.get_value_ptr_mut(handle.slot(), &0)?;
+                    Some(visitor.visit(KernelTable::<{ 1 << CLASS_WORDS_LOG2[$class] }>(
+                        words.cast_const().cast(),
+                    )))
+                })*
+                _ => None,
+            }
+        }
+    };
+}
+
+size_classes! {
+    0: TABLES_32K, path_32k, word_32k, consider_32k;
+    1: TABLES_256K, path_256k, word_256k, consider_256k;
+    2: TABLES_1M, path_1m, word_1m, consider_1m;
+    3: TABLES_4M, path_4m, word_4m, consider_4m;
 }
 
 /// Bytes of a component fed in one go. The verifier follows every one of them, in every size class;
@@ -66,22 +144,21 @@ const CHUNKS: u32 = (PATH_COMPONENTS + PATH_BYTES / CHUNK as usize) as u32;
 /// What changes from step to step is in [`Scratch::feed`]: to the verifier, map memory holds unknown
 /// numbers, so that it sees one state and not one for each step.
 #[repr(C)]
-struct Feeder {
-    table: *const u64,
+struct Feeder<const WORDS: usize> {
+    table: KernelTable<WORDS>,
     scratch: *mut Scratch,
 }
 
 /// Feeds the next chunk: a slash and the first bytes of a name, or more of it.
-unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Feeder) -> i64 {
+unsafe extern "C" fn feed_chunk<const WORDS: usize>(
+    _index: u64,
+    feeder: *mut Feeder<WORDS>,
+) -> i64 {
     // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame; the
     // slot is claimed by this task.
     let (table, scratch, feed) = unsafe {
         let scratch = (*feeder).scratch;
-        (
-            KernelTable::<WORDS>((*feeder).table),
-            scratch,
-            &mut (*scratch).feed,
-        )
+        ((*feeder).table, scratch, &mut (*scratch).feed)
     };
     let mut state = feed.state as u32;
     if feed.fed == 0 {
@@ -90,19 +167,7 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
             feed.state = u64::from(state);
             return 1;
         }
-        // SAFETY: the index is masked below the length.
-        let read = unsafe {
-            let left = feed.left - 1;
-            let name = (*scratch).names[left as usize & (PATH_COMPONENTS - 1)];
-            feed.left = left;
-            feed.len = name.len & 0xff;
-            bpf_probe_read_kernel(
-                (&raw mut (*scratch).bytes).cast(),
-                (name.len & 0xff) as u32,
-                name.text as *const c_void,
-            )
-        };
-        if read != 0 {
+        if !next_name(scratch, feed) {
             feed.state = u64::from(NO_STATE);
             return 1;
         }
@@ -133,19 +198,33 @@ unsafe extern "C" fn feed_chunk<const WORDS: usize>(_index: u64, feeder: *mut Fe
     i64::from(feed.left == 0)
 }
 
+/// Reads the next component's name.
+#[inline(always)]
+fn next_name(scratch: *mut Scratch, feed: &mut Feed) -> bool {
+    // SAFETY: claimed by this task; the index is masked below the length.
+    unsafe {
+        let left = feed.left - 1;
+        let name = (*scratch).names[left as usize & (PATH_COMPONENTS - 1)];
+        feed.left = left;
+        feed.len = name.len & 0xff;
+        bpf_probe_read_kernel(
+            (&raw mut (*scratch).bytes).cast(),
+            (name.len & 0xff) as u32,
+            name.text as *const c_void,
+        ) == 0
+    }
+}
+
 /// The set of patterns that the walked object matches. `None` when its path cannot be read.
 #[inline(always)]
-pub(crate) fn set_of<const WORDS: usize>(
-    table: KernelTable<WORDS>,
-    scratch: *mut Scratch,
-) -> Option<u32> {
+pub(crate) fn set_of<T: Table>(table: T, scratch: *mut Scratch) -> Option<u32> {
     // SAFETY: claimed by this task.
     let object = match unsafe { (*scratch).walk.object } {
         0 => Object::Anonymous,
         1 => Object::Unreachable,
         2 => Object::TooLong,
         _ => {
-            let state = state_of(table, scratch);
+            let state = table.state_of(scratch);
             // SAFETY: as above.
             unsafe { (*scratch).access.state = state };
             return (state != NO_STATE).then(|| table::accept(&table, state));
@@ -154,12 +233,8 @@ pub(crate) fn set_of<const WORDS: usize>(
     Some(table::object_set(&table, object))
 }
 
-/// The automaton's state after the walked path, or [`NO_STATE`] when that cannot be read.
 #[inline(always)]
-pub(crate) fn state_of<const WORDS: usize>(
-    table: KernelTable<WORDS>,
-    scratch: *mut Scratch,
-) -> u32 {
+fn feed_path<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
     // SAFETY: claimed by this task.
     let count = unsafe { (*scratch).walk.count };
     if count == 0 {
@@ -175,16 +250,13 @@ pub(crate) fn state_of<const WORDS: usize>(
             state: table::start(&table).into(),
         };
     }
-    let mut feeder = Feeder {
-        table: table.0,
-        scratch,
-    };
-    let step: unsafe extern "C" fn(u64, *mut Feeder) -> i64 = feed_chunk::<WORDS>;
+    let mut feeder = Feeder { table, scratch };
+    let step: unsafe extern "C" fn(u64, *mut Feeder<WORDS>) -> i64 = feed_chunk::<WORDS>;
     // SAFETY: the callback gets `feeder`, which outlives the call; see `kernel::path::walk`.
     unsafe {
         bpf_loop(
             CHUNKS,
-            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Feeder) -> i64, *mut c_void>(
+            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Feeder<WORDS>) -> i64, *mut c_void>(
                 step,
             ),
             (&raw mut feeder).cast(),
@@ -192,4 +264,21 @@ pub(crate) fn state_of<const WORDS: usize>(
         );
         (*scratch).feed.state as u32
     }
+}
+
+/// To the verifier the word is unknown numbers, so that it sees one state and not one for each way
+/// to write it.
+#[inline(always)]
+fn feed_word<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
+    // SAFETY: claimed by this task.
+    let len = unsafe { (*scratch).access.word as usize };
+    let mut state = table::start(&table);
+    let mut index = 0;
+    while index < ENDPOINT_BYTES && index < len && state & ABSORBING == 0 {
+        // SAFETY: as above; the index is below the length.
+        let byte = unsafe { *(&raw const (*scratch).bytes).cast::<u8>().add(index) };
+        state = table::step(&table, state, byte);
+        index += 1;
+    }
+    state
 }

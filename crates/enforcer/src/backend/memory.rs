@@ -11,7 +11,7 @@ use karmor_abi::{
     counters::{Class, Counters},
     event::{Header, TEXTS, Text},
     op::Op,
-    table::{View, set, verdict_with_parent, walk},
+    table::{Asker, View, rows, set, verdict_of_both, walk},
     verdict::{Action, Verdict},
 };
 use karmor_policy::compiled::Compiled;
@@ -136,20 +136,21 @@ impl Handle {
         let Ok(view) = View::parse(&table.words) else {
             return Verdict::FAULT;
         };
-        let op = Op::ALL
-            .get(usize::from(access.header.op))
-            .copied()
-            .unwrap_or(Op::Read);
+        let op = Op::from_number(access.header.op).unwrap_or(Op::Read);
         let class = |text: Text| set(&view, walk(&view, access.texts[text as usize])).source();
         let object = walk(&view, access.texts[Text::Path as usize]);
-        let owner = access.header.uid == access.header.owner;
+        let asker = Asker {
+            owner: access.header.uid == access.header.owner,
+            terminal: access.header.tty[0] != 0,
+        };
         let (source, parent) = (class(Text::Exe), class(Text::ParentExe));
         let parent = if matches!(op, Op::Exec | Op::Map) {
             parent
         } else {
             source
         };
-        let verdict = verdict_with_parent(&view, set(&view, object), op, source, parent, owner);
+        let rows = rows(&view, set(&view, object), source, parent, asker);
+        let verdict = verdict_of_both(&view, rows, op);
         let class = match verdict.action() {
             Action::Allow => return verdict,
             Action::Audit => Class::Audit,
@@ -213,6 +214,7 @@ pub fn encode(mut header: Header, texts: [&[u8]; TEXTS]) -> Vec<u8> {
     header
         .text
         .iter()
+        .chain([&header.argument])
         .chain(&header.reserved)
         .for_each(|n| out.extend(n.to_ne_bytes()));
     for (text, len) in texts.iter().zip(header.text) {
@@ -232,6 +234,10 @@ impl Backend for Memory {
             return Err(BackendError::Full(why));
         }
         state.cgroups.insert(cgroup_id, workload);
+        Ok(())
+    }
+
+    fn set_home(&mut self, _workload: u32, _namespace: u32) -> Result<(), BackendError> {
         Ok(())
     }
 

@@ -20,11 +20,19 @@ pub fn read_file(path: &std::path::Path) -> Result<(Settings, Vec<String>), Conf
         path: name.clone(),
         source,
     })?;
-    let text = encoding::decode(&bytes).map_err(|error| ConfigError::Parse {
-        place: name.clone(),
+    parse(&bytes, &name)
+}
+
+/// Reads the bytes of a settings file of the name.
+///
+/// # Errors
+/// When they say something that cannot be meant.
+pub fn parse(bytes: &[u8], name: &str) -> Result<(Settings, Vec<String>), ConfigError> {
+    let text = encoding::decode(bytes).map_err(|error| ConfigError::Parse {
+        place: name.to_owned(),
         message: format!("{error}; {}", error.help()),
     })?;
-    parse_file(text, &name)
+    parse_file(text, name)
 }
 
 pub(super) fn parse_file(text: &str, path: &str) -> Result<(Settings, Vec<String>), ConfigError> {

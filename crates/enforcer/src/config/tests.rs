@@ -14,8 +14,32 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let config = Config::new(flags.over(file)).unwrap();
     assert_eq!(config.cluster, "from-flag");
     assert_eq!(config.grpc, 4001);
-    assert_eq!(config.file_posture, Posture::Block);
+    assert_eq!(config.postures.containers.file, Posture::Block);
     assert_eq!(config.grpc_health_port, 32766);
+}
+
+#[test]
+fn each_family_has_a_posture_in_containers_and_on_the_host() {
+    let text = "defaultFilePosture: block\ndefaultNetworkPosture: Allow\n\
+                hostDefaultNetworkPosture: block\nhostDefaultCapabilitiesPosture: block\n";
+    let (settings, notices) = parse_file(text, "f").unwrap();
+    assert!(notices.is_empty(), "{notices:?}");
+    let given = Settings {
+        default_file_posture: Some(PostureSetting::Audit),
+        ..Settings::default()
+    };
+    let postures = Config::new(given.over(settings)).unwrap().postures;
+    let expected = DefaultPostures {
+        containers: Postures {
+            network: Posture::Allow,
+            ..Postures::all(Posture::Audit)
+        },
+        host: Postures {
+            file: Posture::Audit,
+            ..Postures::all(Posture::Block)
+        },
+    };
+    assert_eq!(postures, expected);
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 mod containers;
 mod files;
+mod trials;
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use karmor_abi::{counters::Counters, label::HOST};
 use karmor_policy::model::Kind;
 use tracing::{info, warn};
 
+pub use self::trials::{Ended, Tried};
 use super::Identities;
 use crate::{
     backend::{Backend, BackendError, Capabilities},
+    config::DefaultPostures,
     index::{
         Change, Index, IndexError, Loaded, MemberStatus, PolicyId, Rules, Source, Switched,
         error_text,
@@ -24,6 +27,7 @@ use crate::{
         read::Document,
         store::{Store, id_of},
     },
+    trial::Trials,
     workload::{Container, Identity, numbers::Numbers},
 };
 
@@ -39,6 +43,8 @@ pub struct Setup {
     pub store: Option<Store>,
     /// Where the texts of policy files are kept; nowhere in tests.
     pub last_good: Option<LastGood>,
+    /// Policies on trial.
+    pub trials: Trials,
     /// Workload numbers.
     pub numbers: Numbers,
     /// Who the numbers are.
@@ -51,6 +57,11 @@ pub struct Core {
     index: Index,
     store: Option<Store>,
     last_good: Option<LastGood>,
+    trials: Trials,
+    /// Why default postures are not as they should be.
+    posture_complaint: Option<String>,
+    /// Trials whose time was over and that nobody was told of yet.
+    ended: Vec<Ended>,
     numbers: Numbers,
     identities: Identities,
     /// Containers by key.
@@ -118,6 +129,8 @@ pub struct ListedPolicy {
     pub remarks: Vec<(Remark, String)>,
     /// Nothing is enforced, and why; beats everything else.
     pub observe_only: Option<String>,
+    /// The name of the trial it is on, and the time left.
+    pub trial: Option<(String, Duration)>,
 }
 
 impl Core {
@@ -135,6 +148,9 @@ impl Core {
             index: Index::new(setup.rules),
             store: setup.store,
             last_good: setup.last_good,
+            trials: setup.trials,
+            posture_complaint: None,
+            ended: Vec::new(),
             numbers: setup.numbers,
             identities: setup.identities,
             running: BTreeMap::new(),
@@ -148,6 +164,7 @@ impl Core {
             .map(Store::restore)
             .transpose()?
             .unwrap_or_default();
+        let documents = core.without_what_is_over(documents);
         let mut changes: Vec<_> = documents.into_iter().map(|d| set(id_of(&d), d)).collect();
         changes.extend(core.last_good_files()?);
         if !changes.is_empty() {
@@ -155,6 +172,7 @@ impl Core {
         }
         changes.truncate(POLICIES);
         core.change(changes).map_err(io::Error::other)?;
+        core.take_back_what_is_over();
         Ok(core)
     }
 
@@ -173,9 +191,17 @@ impl Core {
         self.index.change(&mut *self.backend, changes)
     }
 
-    /// Sets a client's policy, and keeps it.
+    /// Sets a client's policy for good, and keeps it.
     pub fn set(&mut self, document: Document) -> Done {
         let id = id_of(&document);
+        let done = self.replace(id.clone(), document);
+        if matches!(done, Done::Applied | Done::Modified | Done::Unchanged) {
+            self.trials.release([&id]);
+        }
+        done
+    }
+
+    fn replace(&mut self, id: PolicyId, document: Document) -> Done {
         if let Some(why) = self.disabled(id.kind) {
             return Done::NotEnabled(why);
         }
@@ -194,16 +220,7 @@ impl Core {
         if let Some(store) = &mut self.store
             && let Err(error) = store.keep(&id, &text)
         {
-            let back = match &old {
-                Some(old) => Change::Set {
-                    id,
-                    policy: Arc::clone(&old.policy),
-                    text: Arc::clone(&old.text),
-                    since: Some(old.updated),
-                },
-                None => Change::Remove(id),
-            };
-            let undone = self.change(vec![back]);
+            let undone = self.change(vec![back(id, old.as_ref())]);
             let rest = undone
                 .err()
                 .map(|e| format!("; undoing it failed too: {}", error_text(&e)));
@@ -266,7 +283,10 @@ impl Core {
             return Done::Failed(format!("its file cannot be removed: {error}"));
         }
         match self.change(vec![Change::Remove(id.clone())]) {
-            Ok(()) => Done::Deleted,
+            Ok(()) => {
+                self.trials.release([id]);
+                Done::Deleted
+            }
             Err(error) => {
                 let kept = self.store.as_mut().zip(self.index.policy(id));
                 if let Some((store, loaded)) = kept
@@ -277,6 +297,32 @@ impl Core {
                 Done::Failed(error_text(&error))
             }
         }
+    }
+
+    /// Changes the default postures of all workloads, or of none. Returns whether that changed
+    /// anything. An error instead of postures is remembered.
+    ///
+    /// # Errors
+    /// What was given; and when some workload cannot be given them, and so none is.
+    pub fn set_postures(
+        &mut self,
+        wanted: Result<DefaultPostures, String>,
+    ) -> Result<bool, String> {
+        let done = wanted.and_then(|wanted| {
+            if self.index.rules().postures == wanted {
+                return Ok(false);
+            }
+            let changed = self.index.set_postures(&mut *self.backend, wanted);
+            changed.map(|()| true).map_err(|error| error_text(&error))
+        });
+        self.posture_complaint = done.as_ref().err().cloned();
+        done
+    }
+
+    /// The default postures, and why they are not as they should be.
+    #[must_use]
+    pub fn postures(&self) -> (DefaultPostures, Option<String>) {
+        (self.index.rules().postures, self.posture_complaint.clone())
     }
 
     fn disabled(&self, kind: Kind) -> Option<String> {
@@ -361,6 +407,10 @@ impl Core {
             workloads,
             error: self.disabled(id.kind).or(error),
             observe_only: self.backend.capabilities().observe_only.clone(),
+            trial: self
+                .trials
+                .of(id)
+                .map(|trial| (trial.token.clone(), self.trials.left(trial))),
         }
     }
 
@@ -417,5 +467,18 @@ fn set(id: PolicyId, document: Document) -> Change {
         policy: document.policy,
         text: document.text,
         since: document.since,
+    }
+}
+
+/// The change that makes a policy what it was.
+fn back(id: PolicyId, old: Option<&Loaded>) -> Change {
+    match old {
+        Some(old) => Change::Set {
+            id,
+            policy: Arc::clone(&old.policy),
+            text: Arc::clone(&old.text),
+            since: Some(old.updated),
+        },
+        None => Change::Remove(id),
     }
 }

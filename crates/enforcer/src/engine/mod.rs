@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::core::{Core, Done, ListedPolicy, POLICIES, Reference, Setup};
+pub use self::core::{Core, Done, Ended, ListedPolicy, POLICIES, Reference, Setup, Tried};
 use crate::workload::Identity;
 
 /// Things to do that may wait for the thread; senders wait beyond that.

@@ -1,19 +1,23 @@
+mod postures;
 mod restart;
+mod trials;
 
 use std::os::unix::fs::MetadataExt as _;
 
 use karmor_policy::{
-    alias::Aliases, compile::compile, compiled::Compiled, model::Posture, select::Effective,
+    alias::Aliases, compile::compile, compiled::Compiled, model::Postures, select::Effective,
 };
 
 use super::*;
 use crate::{
     backend::{Capabilities, memory::Memory},
+    config::DefaultPostures,
     index::Rules,
     source::{
         directory::{FileChange, Sound},
         read::read,
     },
+    trial::{Trials, clock::Clock},
     workload::{Container, Node, RuntimeEvent, cgroup::Cgroup, numbers::Numbers},
 };
 
@@ -22,8 +26,7 @@ fn rules() -> Rules {
         node: Node::default(),
         containers: true,
         hosts: false,
-        posture: Posture::Audit,
-        host_posture: Posture::Audit,
+        postures: DefaultPostures::default(),
         untracked: Vec::new(),
     }
 }
@@ -37,6 +40,7 @@ pub(crate) fn core(backend: Memory) -> Core {
             rules: rules(),
             store: None,
             last_good: None,
+            trials: Trials::in_memory(Clock::of_machine()),
             numbers,
             identities,
         },
@@ -52,7 +56,7 @@ pub(crate) fn compiled(text: &str) -> Arc<Compiled> {
     Arc::new(
         compile(&Effective::new(
             policies,
-            Posture::Audit,
+            Postures::default(),
             Aliases::default(),
         ))
         .unwrap(),

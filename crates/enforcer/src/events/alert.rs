@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use karmor_abi::{
     event::{Hook, Text},
+    limits::ARGUMENTS,
     op::{Object, Op},
+    pending::UNREADABLE,
     verdict::{Action, Reason},
 };
 use karmor_policy::compiled::{Compiled, RuleInfo};
 use karmor_proto::feeder::Alert;
 
-use super::{clock, decode::Event};
+use super::{clock, decode::Event, words};
 use crate::{
     text::clean,
     workload::{Identity, Node},
@@ -36,7 +38,28 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::Chown => "FILE_CHOWN",
         Hook::Truncate => "FILE_TRUNCATE",
         Hook::Setxattr => "FILE_SETXATTR",
+        Hook::Capable => "CAPABLE",
+        Hook::Committed => "SECURITY_BPRM_COMMITTED_CREDS",
+        Hook::Mount => "SB_MOUNT",
+        Hook::MoveMount => "MOVE_MOUNT",
+        Hook::Umount => "SB_UMOUNT",
+        Hook::PivotRoot => "SB_PIVOTROOT",
+        Hook::Layer => "OVERLAY_LAYER",
+        Hook::SocketCreate => "SOCKET_CREATE",
+        Hook::SocketBind => "SOCKET_BIND",
+        Hook::SocketListen => "SOCKET_LISTEN",
+        Hook::SocketConnect => "SOCKET_CONNECT",
+        Hook::SocketAccept => "SOCKET_ACCEPT",
+        Hook::SocketSendmsg => "SOCKET_SENDMSG",
     }
+}
+
+/// Whether the hook sees a change of mounts.
+const fn is_mount(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::Mount | Hook::MoveMount | Hook::Umount | Hook::PivotRoot | Hook::Layer
+    )
 }
 
 /// Makes the alert of an event.
@@ -69,7 +92,6 @@ pub fn alert(
             "Passed"
         }
         .into(),
-        data: format!("lsm={}", lsm(event.hook)),
         event_data: event_data(event, table, rule),
         ..Alert::default()
     };
@@ -112,9 +134,34 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
     alert.cwd = clean(event.text(Text::Cwd));
     alert.tty = clean(event.tty());
 
-    let path = object_name(event);
     let exe = clean(event.text(Text::Exe));
-    match event.op {
+    alert.data = format!("lsm={}", lsm(event.hook));
+    if let Some(word) = &event.word {
+        let said = words::say(word);
+        alert.operation = said.operation.into();
+        alert.resource = said.resource;
+        alert.source = command_line(&exe, event);
+        alert.parent_process_name = clean(event.text(Text::ParentExe));
+        alert.process_name = exe;
+        if !said.data.is_empty() {
+            alert.data = format!("{} {}", alert.data, said.data);
+        }
+        alert.event_data.extend(pairs(&said.data));
+        if said.operation == "Network" {
+            alert
+                .event_data
+                .insert("Resource".into(), alert.resource.clone());
+        }
+        return;
+    }
+    let path = object_name(event);
+    // A mount is asked for what it may lead to, and leads to nothing yet.
+    let op = if is_mount(event.hook) {
+        Op::Move
+    } else {
+        event.op
+    };
+    match op {
         Op::Exec => {
             alert.operation = "Process".into();
             alert.resource = command_line(&path, event);
@@ -129,7 +176,7 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
             alert.parent_process_name = clean(event.text(Text::ParentExe));
             alert.process_name = exe;
         }
-        Op::Read | Op::Write | Op::Move => {
+        _ => {
             alert.operation = "File".into();
             alert.resource = path;
             alert.source = command_line(&exe, event);
@@ -137,6 +184,16 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
             alert.process_name = exe;
         }
     }
+}
+
+/// The `key=value` pairs of a text, each key with a capital letter, as KubeArmor has them.
+fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
+    text.split_ascii_whitespace().filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let mut letters = key.chars();
+        let first = letters.next()?.to_ascii_uppercase();
+        Some((format!("{first}{}", letters.as_str()), value.to_owned()))
+    })
 }
 
 /// The object's path, or what is known of an object without one.
@@ -187,14 +244,20 @@ fn event_data(
     }
     let reason = match event.verdict().reason() {
         Reason::None | Reason::Posture => None,
-        Reason::Rule if winner.is_some() => None,
+        Reason::Rule if winner.is_some() => arguments(event),
         Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
+        Reason::Object if matches!(event.hook, Hook::Mount | Hook::PivotRoot | Hook::Umount) => {
+            Some("what would get other names cannot be told, and rules are about names".to_owned())
+        }
         Reason::Object => {
             let word = event.object.map_or("unknown", object_word);
             Some(format!(
                 "the object has no decidable path ({word}) and its family is restricted"
             ))
         }
+        Reason::Move if is_mount(event.hook) => Some(
+            "names that a rule means would lead elsewhere, or others to what it means".to_owned(),
+        ),
         Reason::Move => {
             Some("the new name would take a protected object out of a rule's reach".to_owned())
         }
@@ -206,6 +269,25 @@ fn event_data(
         data.insert("Reason".into(), reason);
     }
     data
+}
+
+/// What decided about an exec's arguments, if that did. The argument itself may be a secret; it is
+/// where the whole command line is.
+fn arguments(event: &Event<'_>) -> Option<String> {
+    let what = match u64::from(event.header.argument) {
+        0 => return None,
+        UNREADABLE => "the arguments could not be read".to_owned(),
+        many if many > u64::from(ARGUMENTS) => {
+            format!("more than {ARGUMENTS} arguments are not allowed")
+        }
+        position => format!("argument {position} is not allowed"),
+    };
+    let blocked = event.verdict().action() == Action::Block;
+    Some(if event.hook == Hook::Committed && blocked {
+        format!("{what}; the program was killed before its first instruction")
+    } else {
+        what
+    })
 }
 
 /// Names of the other policies with a pattern that the object matches, in table order.

@@ -4,10 +4,11 @@
 //! [`karmor_abi::event`] says is an error, never a panic and never a read outside it.
 
 use karmor_abi::{
-    event::{Header, Hook, OBJECT_PATH, TEXTS, Text},
+    event::{Header, Hook, OBJECT_PATH, OBJECT_WORD, TEXTS, Text},
     limits::{ARGS_BYTES, COMM_BYTES, PATH_BYTES, TTY_BYTES},
     op::{Object, Op},
     verdict::Verdict,
+    word::Word,
 };
 
 /// A checked event.
@@ -21,6 +22,8 @@ pub struct Event<'a> {
     pub op: Op,
     /// What the object is when it has no decidable path.
     pub object: Option<Object>,
+    /// What it is about when that has no path at all.
+    pub word: Option<Word<'a>>,
     texts: [&'a [u8]; TEXTS],
 }
 
@@ -39,6 +42,9 @@ pub enum DecodeError {
         /// Claimed bytes.
         len: usize,
     },
+    /// What should be a word is none.
+    #[error("event is about something that cannot be read")]
+    Word,
     /// A number that names nothing.
     #[error("event has unknown {what} {value}")]
     Unknown {
@@ -109,15 +115,8 @@ fn header(r: &mut Reader<'_>) -> Option<Header> {
         comm: r.take::<COMM_BYTES>()?,
         tty: r.take::<TTY_BYTES>()?,
         text: [r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?],
-        reserved: [
-            r.u16()?,
-            r.u16()?,
-            r.u16()?,
-            r.u16()?,
-            r.u16()?,
-            r.u16()?,
-            r.u16()?,
-        ],
+        argument: r.u16()?,
+        reserved: [r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?, r.u16()?],
     })
 }
 
@@ -133,12 +132,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         .get(usize::from(header.hook))
         .copied()
         .ok_or(unknown("hook", header.hook))?;
-    let op = Op::ALL
-        .get(usize::from(header.op))
-        .copied()
-        .ok_or(unknown("operation", header.op))?;
+    let op = Op::from_number(header.op).ok_or(unknown("operation", header.op))?;
     let object = match header.object {
-        OBJECT_PATH => None,
+        OBJECT_PATH | OBJECT_WORD => None,
         class => Some(
             Object::ALL
                 .get(usize::from(class))
@@ -160,11 +156,16 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             .and_then(|len| reader.slice(len))
             .ok_or(DecodeError::Text { text, len })?;
     }
+    let word = match header.object {
+        OBJECT_WORD => Some(Word::parse(texts[Text::Path as usize]).ok_or(DecodeError::Word)?),
+        _ => None,
+    };
     Ok(Event {
         header,
         hook,
         op,
         object,
+        word,
         texts,
     })
 }
@@ -238,7 +239,8 @@ pub(crate) mod tests {
             comm: *b"bash\0\0\0\0\0\0\0\0\0\0\0\0",
             tty: *b"pts0\0\0\0\0\0\0\0\0\0\0\0\0",
             text: [0; TEXTS],
-            reserved: [0; 7],
+            argument: 0,
+            reserved: [0; 6],
         }
     }
 
@@ -254,7 +256,8 @@ pub(crate) mod tests {
             (offset_of!(Header, comm), 88),
             (offset_of!(Header, tty), 104),
             (offset_of!(Header, text), 120),
-            (offset_of!(Header, reserved), 130),
+            (offset_of!(Header, argument), 130),
+            (offset_of!(Header, reserved), 132),
             (size_of::<Header>(), 144),
         ];
         for (is, should) in ends {

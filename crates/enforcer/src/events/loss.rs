@@ -121,7 +121,6 @@ fn since<'a>(now: &'a [u64], before: &'a [u64]) -> impl Iterator<Item = u64> + '
 /// The alert and the message about lost events.
 #[must_use]
 pub fn report(losses: [u64; CLASSES], node: &Node) -> (Alert, Message) {
-    let time = Timestamp::now();
     let denials = losses[Class::Denial as usize];
     let audits = losses[Class::Audit as usize];
     let text = format!(
@@ -129,21 +128,31 @@ pub fn report(losses: [u64; CLASSES], node: &Node) -> (Alert, Message) {
          what they report was refused or audited all the same",
         denials + audits,
     );
-    let alert = Alert {
+    let data = format!("denials={denials} audits={audits}");
+    (
+        system_event(node, "EventLoss", data, text.clone()),
+        message(node, "WARN", text),
+    )
+}
+
+/// An alert about the daemon itself.
+#[must_use]
+pub fn system_event(node: &Node, operation: &str, data: String, message: String) -> Alert {
+    let time = Timestamp::now();
+    Alert {
         timestamp: time.as_second(),
         updated_time: clock::rfc3339(time),
         cluster_name: node.cluster.clone(),
         host_name: node.host.clone(),
         node_id: node.node_id.clone(),
         r#type: "SystemEvent".into(),
-        operation: "EventLoss".into(),
+        operation: operation.into(),
         enforcer: "BPFLSM".into(),
-        data: format!("denials={denials} audits={audits}"),
-        message: text.clone(),
+        data,
+        message,
         kube_armor_version: env!("CARGO_PKG_VERSION").into(),
         ..Alert::default()
-    };
-    (alert, message(node, "WARN", text))
+    }
 }
 
 /// A message of the daemon itself.

@@ -9,3 +9,4 @@ pub mod alert;
 pub mod clock;
 pub mod decode;
 pub mod loss;
+mod words;

@@ -37,6 +37,9 @@ pub(crate) fn block(name: &str, app: &str, path: &str) -> Change {
             sources: Vec::new(),
             read_only: false,
             owner_only: false,
+            no_terminal: false,
+            spares: false,
+            arguments: None,
             action: Action::Block,
             meta: Arc::new(Meta::default()),
             location: location(),
@@ -76,8 +79,7 @@ fn rules() -> Rules {
         },
         containers: true,
         hosts: false,
-        posture: Posture::Audit,
-        host_posture: Posture::Audit,
+        postures: DefaultPostures::default(),
         untracked: vec!["kube-system".into()],
     }
 }
@@ -295,7 +297,9 @@ fn large(name: &str, app: &str) -> Change {
     // Every source is a column of the table, and every file a row.
     rules.extend((0..200).map(|n| Rule {
         target: Target::Path(format!("/{name}/file-{n}")),
-        sources: vec![format!("/{name}/source-{n}")],
+        sources: vec![karmor_policy::model::Source::Path(format!(
+            "/{name}/source-{n}"
+        ))],
         ..plain.clone()
     }));
     change

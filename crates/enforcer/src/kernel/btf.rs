@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use btf_rs::{Btf, Type};
-use karmor_abi::offsets::{MEMBERS, Member};
+use karmor_abi::offsets::{ABSENT, MEMBERS, MOUNT_LINK, Member, OPTIONAL};
 
 /// Where the kernel shows its BTF.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -31,12 +31,31 @@ pub(super) enum OffsetError {
 pub(super) fn offsets() -> Result<Vec<(&'static str, u32)>, OffsetError> {
     let btf = Btf::from_file(Path::new(VMLINUX))
         .map_err(|error| OffsetError::Unreadable(error.to_string()))?;
-    let offsets = MEMBERS
+    let mut offsets = MEMBERS
         .iter()
-        .map(|member| Ok((member.global, offset(&btf, member)?)))
+        .map(|member| match offset(&btf, member) {
+            Err(_) if OPTIONAL.contains(&member.global) => Ok((member.global, ABSENT)),
+            found => Ok((member.global, found?)),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     check_neighbours(&offsets)?;
+    offsets.push((MOUNT_LINK, mount_link(&btf, &offsets)));
     Ok(offsets)
+}
+
+/// How far into a mount the pointer to the next one leads.
+fn mount_link(btf: &Btf, offsets: &[(&'static str, u32)]) -> u32 {
+    let old = Member {
+        global: MOUNT_LINK,
+        strukt: "mount",
+        member: "mnt_instance",
+    };
+    let next = offsets.iter().find(|(global, _)| *global == "MOUNT_NEXT");
+    // A list's link leads to the next link.
+    match (offset(btf, &old), next) {
+        (Ok(_), Some((_, at))) => *at,
+        _ => 0,
+    }
 }
 
 /// The hooks copy these members with one read each.
@@ -79,7 +98,7 @@ fn offset(btf: &Btf, wanted: &Member) -> Result<u32, OffsetError> {
             for member in &strukt.members {
                 let at = base + member.bit_offset() / 8;
                 let name = btf.resolve_name(member).unwrap_or_default();
-                if name == wanted.member {
+                if wanted.member.split('|').any(|wanted| wanted == name) {
                     return Ok(at);
                 }
                 if name.is_empty()

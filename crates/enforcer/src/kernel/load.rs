@@ -22,7 +22,7 @@ use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v1";
+const PIN_VERSION: &str = "v2";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {
@@ -223,8 +223,8 @@ fn describe(error: &dyn std::error::Error) -> String {
         .filter(|line| !line.trim().is_empty())
         .collect();
     match lines.as_slice() {
-        [first, .., before_last, last] if lines.len() > 4 => {
-            format!("{first} … {before_last} / {last}")
+        [first, .., reason, before_last, last] if lines.len() > 5 => {
+            format!("{first} … {reason} / {before_last} / {last}")
         }
         _ => lines.join(" / "),
     }
@@ -233,14 +233,17 @@ fn describe(error: &dyn std::error::Error) -> String {
 /// Maps that are pinned: all that hold state.
 const MAPS: &[&str] = &[
     names::LABELS,
+    names::PENDING,
     names::CGROUPS,
     names::WORKLOADS,
+    names::HOMES,
     names::REGISTRY,
     names::TABLES[0],
     names::TABLES[1],
     names::TABLES[2],
     names::TABLES[3],
     names::MARKS,
+    names::LISTENERS,
     names::SCRATCH,
     names::EVENT_SCRATCH,
     names::DENIALS,
@@ -261,8 +264,10 @@ fn sizes() -> Vec<(&'static str, u32)> {
         .ok()
         .and_then(|text| text.trim().parse::<u32>().ok())
         .unwrap_or(65_536);
+    let threads = threads.clamp(4_096, 262_144);
     vec![
-        (names::LABELS, threads.clamp(4_096, 262_144)),
+        (names::LABELS, threads),
+        (names::PENDING, threads),
         (names::SCRATCH, 64 + 4 * cpus),
         (names::EVENT_SCRATCH, 16 + cpus),
     ]

@@ -29,7 +29,7 @@ use aya::{
 };
 use karmor_abi::{
     counters::Counters,
-    label::{Handle, Mark, MarkKey, Workload},
+    label::{Handle, Home, Mark, MarkKey, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -53,6 +53,7 @@ pub struct Kernel {
     self_tests: RingBuf<MapData>,
     workloads: Array<MapData, Workload>,
     cgroups: BpfHashMap<MapData, u64, u32>,
+    homes: Array<MapData, Home>,
     registry: Array<MapData, u64>,
     marks: BpfHashMap<MapData, MarkKey, Mark>,
     counters: PerCpuArray<MapData, Counters>,
@@ -84,6 +85,7 @@ impl Kernel {
             self_tests: RingBuf::try_from(take(ebpf, names::SELF_TESTS)?)?,
             workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
             cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
+            homes: Array::try_from(take(ebpf, names::HOMES)?)?,
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
             marks: BpfHashMap::try_from(take(ebpf, names::MARKS)?)?,
             counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
@@ -247,6 +249,37 @@ impl Kernel {
         result
     }
 
+    fn write_home(&mut self, workload: u32, namespace: u32) -> Result<()> {
+        let index = workload % limits::WORKLOADS;
+        let known = self.homes.get(&index, 0).context("read a namespace")?;
+        if known.workload == workload && known.namespace != 0 {
+            return Ok(());
+        }
+        tracing::debug!(workload, namespace, "a workload's mount namespace");
+        let home = Home {
+            workload,
+            namespace,
+            mounted: if known.workload == workload {
+                known.mounted
+            } else {
+                0
+            },
+        };
+        self.homes.set(index, home, 0).context("write a namespace")
+    }
+
+    /// Has every object of a workload decided under all its names, as if it had mounted something.
+    fn seek_other_names(&mut self, workload: u32) -> Result<()> {
+        let home = Home {
+            workload,
+            namespace: 0,
+            mounted: 1,
+        };
+        self.homes
+            .set(workload % limits::WORKLOADS, home, 0)
+            .context("write a namespace")
+    }
+
     fn bump_epoch(&mut self) -> Result<()> {
         self.next(names::EPOCH).map(|_epoch| ())
     }
@@ -283,6 +316,11 @@ impl Backend for Kernel {
             .context("write a cgroup")
             .and_then(|()| self.bump_epoch())
             .map_err(&failed)
+    }
+
+    fn set_home(&mut self, workload: u32, namespace: u32) -> Result<(), BackendError> {
+        self.write_home(workload, namespace)
+            .map_err(kernel_error("noting a workload's mount namespace"))
     }
 
     fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {

@@ -50,6 +50,11 @@ mod ops {
     pub(super) const OPEN: u32 = Op::Read.bit() | Op::Write.bit();
     pub(super) const WRITE: u32 = Op::Write.bit();
     pub(super) const RENAME: u32 = Op::Write.bit() | Op::Move.bit();
+    pub(super) const CAPABLE: u32 = Op::Capable.bit();
+    pub(super) const ANY: u32 = EXEC | MAP | OPEN | RENAME;
+    pub(super) const SOCKET: u32 = Op::Socket.bit();
+    pub(super) const EGRESS: u32 = Op::Egress.bit();
+    pub(super) const INGRESS: u32 = Op::Ingress.bit();
 }
 
 /// Every program, labels first: a decision without a label falls back to the cgroup, so the order
@@ -57,6 +62,7 @@ mod ops {
 pub(super) const PROGRAMS: &[Program] = &[
     always("task_alloc"),
     always("task_free"),
+    always("bprm_creds_for_exec"),
     always("bprm_committed_creds"),
     for_ops("bprm_check_security", ops::EXEC),
     for_ops("mmap_file", ops::MAP | ops::WRITE),
@@ -78,4 +84,18 @@ pub(super) const PROGRAMS: &[Program] = &[
         required: false,
     },
     for_ops("inode_setxattr", ops::WRITE),
+    for_ops("capable", ops::CAPABLE),
+    for_ops("sb_mount", ops::ANY),
+    for_ops("move_mount", ops::ANY),
+    for_ops("sb_umount", ops::ANY),
+    for_ops("sb_pivotroot", ops::ANY),
+    for_ops("sb_statfs", ops::ANY),
+    for_ops("socket_create", ops::SOCKET),
+    for_ops("socket_bind", ops::SOCKET),
+    // Always: who listens when a policy comes is known by then.
+    always("socket_listen"),
+    for_ops("socket_connect", ops::SOCKET | ops::EGRESS),
+    for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
+    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS),
+    for_ops("inet_conn_request", ops::INGRESS),
 ];

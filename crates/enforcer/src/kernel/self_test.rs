@@ -24,7 +24,7 @@ use karmor_policy::{
     alias::Aliases,
     compile::compile,
     compiled::Compiled,
-    model::{Family, Kind, Location, Meta, Policy, Posture, Rule, Selector, Target},
+    model::{Family, Kind, Location, Meta, Policy, Postures, Rule, Selector, Target},
     select::Effective,
 };
 
@@ -90,6 +90,7 @@ impl Kernel {
         // A task that runs already must come under its policy.
         self.apply(&[SELF_TEST], Some(table))?;
         self.add_workload(SELF_TEST, place.cgroup_id)?;
+        self.seek_other_names(SELF_TEST)?;
         let said = child.go()?;
         ensure!(
             said == AS_TOLD,
@@ -210,6 +211,9 @@ fn forbid(path: &Path) -> Result<Effective> {
         sources: Vec::new(),
         read_only: false,
         owner_only: false,
+        no_terminal: false,
+        spares: false,
+        arguments: None,
         action: Action::Block,
         meta: Arc::new(Meta::default()),
         location: location.clone(),
@@ -225,7 +229,7 @@ fn forbid(path: &Path) -> Result<Effective> {
     };
     Ok(Effective::new(
         vec![Arc::new(policy)],
-        Posture::default(),
+        Postures::default(),
         Aliases::none(),
     ))
 }

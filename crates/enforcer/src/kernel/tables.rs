@@ -2,7 +2,7 @@
 //! running program can hold their handle any more.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::fd::AsFd as _,
@@ -18,6 +18,7 @@ use karmor_abi::{
     label::Handle,
     limits::TABLES_PER_CLASS,
     names,
+    pending::Pending,
     table::{CLASS_WORDS_LOG2, View},
 };
 use karmor_policy::compiled::Compiled;
@@ -25,9 +26,19 @@ use tracing::warn;
 
 use super::{load::Pins, sys};
 
-/// Index of the header word that a table in the kernel carries its identity in; zero in a compiled
-/// table.
+/// Index of the header word in whose upper half a table in the kernel carries its identity; zero in a
+/// compiled table.
 const UID_WORD: usize = 7;
+
+/// The identity that a table carries.
+const fn uid_of(words: &[u64]) -> u32 {
+    (words[UID_WORD] >> 32) as u32
+}
+
+/// Has a table carry an identity.
+const fn put_uid(words: &mut [u64], uid: u32) {
+    words[UID_WORD] = words[UID_WORD] & 0xffff_ffff | (uid as u64) << 32;
+}
 
 /// Tables of the past whose rule names are kept for events still on their way.
 const REMEMBERED: usize = 16;
@@ -74,8 +85,10 @@ pub(super) struct Tables {
     /// Handle by identity, for the next daemon: looking through the slots themselves would cost a
     /// grace period each.
     index: Box<dyn Index>,
+    execs: Box<dyn Execs>,
     entries: HashMap<u32, Entry>,
-    /// Tables without users, oldest first. Their slots are emptied after the next grace period.
+    /// Tables without users, oldest first. Their slots are emptied after the next grace period, or
+    /// when the last exec that was decided by them is done.
     retired: Vec<u32>,
     /// Freed tables that [`Directory`] still knows, oldest first.
     remembered: Vec<u32>,
@@ -87,6 +100,7 @@ impl Tables {
     pub(super) fn new(ebpf: &mut Ebpf, pins: &Pins) -> Result<Self> {
         let mut tables = Self {
             index: Box::new(open_index(pins)?),
+            execs: Box::new(open_execs(ebpf)?),
             classes: vec![
                 open::<{ 1 << CLASS_WORDS_LOG2[0] }>(ebpf, 0)?,
                 open::<{ 1 << CLASS_WORDS_LOG2[1] }>(ebpf, 1)?,
@@ -113,11 +127,11 @@ impl Tables {
             let words = store.get(handle.slot())?;
             // It was noted and never published, or freed and its note not removed: the slot is
             // empty or another table's by now, which must not be freed in its place.
-            let Some(mut words) = words.filter(|words| words[UID_WORD] == u64::from(uid)) else {
+            let Some(mut words) = words.filter(|words| uid_of(words) == uid) else {
                 self.index.remove(uid)?;
                 continue;
             };
-            words[UID_WORD] = 0;
+            put_uid(&mut words, 0);
             let view = View::parse(&words).context("a table in the kernel cannot be read")?;
             let used = view.header().len as usize;
             let (ops, hash) = (view.header().ops, hash(&words[..used]));
@@ -182,7 +196,7 @@ impl Tables {
         let slot = self.free_slot(class)?;
         let uid = next_uid()?;
         let mut words = table.words.clone();
-        words[UID_WORD] = u64::from(uid);
+        put_uid(&mut words, uid);
         let due = std::mem::take(&mut self.retired);
         let handle = Handle::new(u8::try_from(class)?, slot, sourced, uid);
         let published = self.index.insert(uid, handle.0).and_then(|()| {
@@ -201,11 +215,7 @@ impl Tables {
             }
             return Err(error);
         }
-        for uid in due {
-            if let Err(error) = self.free(uid) {
-                warn!(error = format!("{error:#}"), "an unused table is not freed");
-            }
-        }
+        self.free_unless_wanted(due);
         self.entries.insert(
             uid,
             Entry {
@@ -221,12 +231,34 @@ impl Tables {
         Ok(handle)
     }
 
+    /// Frees tables that no program can find any more. An exec that one of them decided may still
+    /// have to be held against it; after the grace period no further one can come.
+    fn free_unless_wanted(&mut self, due: Vec<u32>) {
+        if due.is_empty() {
+            return;
+        }
+        let wanted = match self.execs.tables() {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "unused tables are not freed");
+                due.iter().copied().collect()
+            }
+        };
+        for uid in due {
+            if wanted.contains(&uid) {
+                self.retired.push(uid);
+            } else if let Err(error) = self.free(uid) {
+                warn!(error = format!("{error:#}"), "an unused table is not freed");
+            }
+        }
+    }
+
     fn find(&self, hash: u64, words: &[u64]) -> Result<Option<Handle>> {
         for entry in self.entries.values().filter(|entry| entry.hash == hash) {
             let same = match self.directory.get(entry.handle.uid()) {
                 Some(table) => table.words == words,
                 None => self.in_kernel(entry.handle)?.is_some_and(|mut kernel| {
-                    kernel[UID_WORD] = 0;
+                    put_uid(&mut kernel, 0);
                     kernel.get(..words.len()) == Some(words)
                 }),
             };
@@ -301,6 +333,31 @@ fn open_index(pins: &Pins) -> Result<BpfHashMap<MapData, u32, u64>> {
     }
     let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
     Ok(BpfHashMap::try_from(Map::HashMap(data))?)
+}
+
+fn open_execs(ebpf: &mut Ebpf) -> Result<BpfHashMap<MapData, u64, Pending>> {
+    let name = names::PENDING;
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the object has no map {name}"))?;
+    Ok(BpfHashMap::try_from(map)?)
+}
+
+/// Execs under way.
+trait Execs: Send {
+    /// The identities of the tables they will be held against.
+    fn tables(&self) -> Result<HashSet<u32>>;
+}
+
+impl Execs for BpfHashMap<MapData, u64, Pending> {
+    fn tables(&self) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for entry in self.iter() {
+            let (_task, pending) = entry.context("read the execs under way")?;
+            tables.extend(pending.tables());
+        }
+        Ok(tables)
+    }
 }
 
 /// Handles by identity.
@@ -410,6 +467,8 @@ mod tests {
         index: HashMap<u32, u64>,
         slots: HashMap<u32, Vec<u64>>,
         last_uid: u32,
+        /// Tables that decided execs under way.
+        execs: HashSet<u32>,
         refuses: Option<Refuses>,
     }
 
@@ -431,6 +490,7 @@ mod tests {
         fn daemon(&self) -> Tables {
             let mut tables = Tables {
                 index: Box::new(self.clone()),
+                execs: Box::new(self.clone()),
                 classes: vec![Box::new(self.clone())],
                 entries: HashMap::new(),
                 retired: Vec::new(),
@@ -462,7 +522,7 @@ mod tests {
         fn holds(&self, handle: Handle) -> bool {
             let content = self.content();
             let words = content.slots.get(&handle.slot());
-            words.is_some_and(|words| words[UID_WORD] == u64::from(handle.uid()))
+            words.is_some_and(|words| uid_of(words) == handle.uid())
         }
     }
 
@@ -484,6 +544,12 @@ mod tests {
             }
             content.index.remove(&uid);
             Ok(())
+        }
+    }
+
+    impl Execs for Maps {
+        fn tables(&self) -> Result<HashSet<u32>> {
+            Ok(self.content().execs.clone())
         }
     }
 
@@ -530,6 +596,37 @@ mod tests {
             maps.publish(&mut next, "/another").unwrap();
             assert!(maps.holds(used));
         }
+    }
+
+    #[test]
+    fn a_table_stays_while_an_exec_has_to_be_held_against_it() {
+        let maps = Maps::default();
+        let mut tables = maps.daemon();
+        let old = maps.publish(&mut tables, "/old").unwrap();
+        tables.acquire(old);
+        maps.content().execs.insert(old.uid());
+        tables.release(old);
+        maps.publish(&mut tables, "/second").unwrap();
+        assert!(maps.holds(old));
+        // For the next daemon, too.
+        let mut next = maps.daemon();
+        next.retire_orphans();
+        maps.publish(&mut next, "/third").unwrap();
+        assert!(maps.holds(old));
+        maps.content().execs.clear();
+        maps.publish(&mut next, "/fourth").unwrap();
+        assert!(!maps.holds(old));
+    }
+
+    #[test]
+    fn the_next_daemon_finds_the_table_that_is_in_force() {
+        let maps = Maps::default();
+        let mut tables = maps.daemon();
+        let handle = maps.publish(&mut tables, "/old").unwrap();
+        let mut next = maps.daemon();
+        next.adopt_user(handle);
+        next.retire_orphans();
+        assert_eq!(maps.publish(&mut next, "/old").unwrap(), handle);
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! `karmor.v1.Control`: policies with their whole state, and what the node can enforce.
 
 use karmor_abi::counters::Class;
+use karmor_policy::model::{self, Posture};
 use karmor_proto::karmor::v1::{
-    ApplyPolicyRequest, ApplyPolicyResponse, Capabilities, ClassCounters, DeletePolicyRequest,
-    DeletePolicyResponse, Enforcement, EventCounters, GetPolicyRequest, GetPolicyResponse,
-    HookSupport, ListPoliciesRequest, ListPoliciesResponse, NotEnforced, Outcome, Policy,
-    PolicyRef, PolicyResult, ProbeRequest, ProbeResponse, RuntimeSocket, VersionRequest,
-    VersionResponse, Workload, control_server::Control,
+    ApplyPolicyRequest, ApplyPolicyResponse, Capabilities, ClassCounters, DefaultPostures,
+    DeletePolicyRequest, DeletePolicyResponse, Enforcement, EventCounters, GetPolicyRequest,
+    GetPolicyResponse, HookSupport, ListPoliciesRequest, ListPoliciesResponse, NotEnforced,
+    Outcome, Policy, PolicyRef, PolicyResult, Postures, ProbeRequest, ProbeResponse, RuntimeSocket,
+    SettleTrialRequest, SettleTrialResponse, TryPoliciesRequest, TryPoliciesResponse,
+    VersionRequest, VersionResponse, Workload, control_server::Control,
 };
 use tonic::{Request, Response, Status};
 
 use super::{
     Api,
     peer::{Asker, may_change, stopped},
+    trial,
 };
 use crate::{
-    backend,
+    backend, config,
     engine::{Core, Done, ListedPolicy, Reference},
     events::{clock::rfc3339, loss::Books},
     index::{MemberStatus, PolicyId, Source},
@@ -29,11 +32,11 @@ use crate::{
 /// The apiVersion of the policies that are understood.
 const POLICY_API: &str = "security.kubearmor.com/v1";
 
-/// Parts of one policy that are told of as not enforced. A policy may have as many as rules, and an
-/// answer may be about all policies.
+/// Parts of one policy that are told of as not enforced, and remarks about its rules. There may be as
+/// many as rules, and an answer may be about all policies.
 const NOT_ENFORCED: usize = 100;
 
-fn reference(id: &PolicyId) -> PolicyRef {
+pub(super) fn reference(id: &PolicyId) -> PolicyRef {
     PolicyRef {
         kind: id.kind.as_str().into(),
         namespace: id.namespace.clone(),
@@ -139,6 +142,10 @@ fn describe(policy: &ListedPolicy, with_text: bool) -> Policy {
         } else {
             String::new()
         },
+        trial: policy
+            .trial
+            .as_ref()
+            .map(|(token, left)| trial::brief(token, *left)),
     }
 }
 
@@ -154,8 +161,8 @@ fn list(core: &Core) -> Vec<Policy> {
     policies
 }
 
-fn result(id: Option<&PolicyId>, done: Done, now: Option<&ListedPolicy>) -> PolicyResult {
-    let (outcome, why) = match done {
+fn outcome(done: Done) -> (Outcome, Option<String>) {
+    match done {
         Done::Applied => (Outcome::Applied, None),
         Done::Modified => (Outcome::Modified, None),
         Done::Unchanged => (Outcome::Unchanged, None),
@@ -163,7 +170,22 @@ fn result(id: Option<&PolicyId>, done: Done, now: Option<&ListedPolicy>) -> Poli
         Done::NotFound => (Outcome::NotFound, None),
         Done::NotEnabled(why) => (Outcome::NotEnabled, Some(why)),
         Done::Failed(why) => (Outcome::Failed, Some(why)),
-    };
+    }
+}
+
+pub(super) fn result(
+    id: Option<&PolicyId>,
+    done: Done,
+    now: Option<&ListedPolicy>,
+) -> PolicyResult {
+    answer(id, outcome(done), now)
+}
+
+pub(super) fn answer(
+    id: Option<&PolicyId>,
+    (outcome, why): (Outcome, Option<String>),
+    now: Option<&ListedPolicy>,
+) -> PolicyResult {
     let (enforcement, message) = now.map(enforcement).unwrap_or_default();
     PolicyResult {
         policy: id.map(reference),
@@ -172,6 +194,14 @@ fn result(id: Option<&PolicyId>, done: Done, now: Option<&ListedPolicy>) -> Poli
         message: why.unwrap_or(message),
         not_enforced: now.map(not_enforced).unwrap_or_default(),
         workloads: now.map_or(0, |p| u32::try_from(p.workloads.len()).unwrap_or(u32::MAX)),
+    }
+}
+
+pub(super) fn invalid(why: String) -> PolicyResult {
+    PolicyResult {
+        outcome: Outcome::Invalid.into(),
+        message: why,
+        ..PolicyResult::default()
     }
 }
 
@@ -229,6 +259,29 @@ fn workload(member: MemberStatus, host: &str) -> Workload {
     }
 }
 
+fn default_postures(
+    (postures, error): (config::DefaultPostures, Option<String>),
+) -> DefaultPostures {
+    let word = |posture: Posture| {
+        let word = match posture {
+            Posture::Audit => "audit",
+            Posture::Block => "block",
+            Posture::Allow => "allow",
+        };
+        word.to_owned()
+    };
+    let of = |postures: model::Postures| Postures {
+        file: word(postures.file),
+        network: word(postures.network),
+        capabilities: word(postures.capabilities),
+    };
+    DefaultPostures {
+        containers: Some(of(postures.containers)),
+        host: Some(of(postures.host)),
+        error,
+    }
+}
+
 fn event_counters(books: &Books) -> EventCounters {
     let of = |class: Class| {
         let book = books.classes[class as usize];
@@ -281,17 +334,29 @@ impl Control for Api {
         }
         if refused {
             // Refused documents have no identity that could be relied on.
-            results.push(PolicyResult {
-                outcome: Outcome::Invalid.into(),
-                message: summary,
-                ..PolicyResult::default()
-            });
+            results.push(invalid(summary));
         }
         Ok(Response::new(ApplyPolicyResponse {
             results,
             diagnostics: reading.diagnostics,
             rendered: reading.rendered,
         }))
+    }
+
+    async fn try_policies(
+        &self,
+        request: Request<TryPoliciesRequest>,
+    ) -> Result<Response<TryPoliciesResponse>, Status> {
+        may_change(&request)?;
+        self.try_all(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn settle_trial(
+        &self,
+        request: Request<SettleTrialRequest>,
+    ) -> Result<Response<SettleTrialResponse>, Status> {
+        may_change(&request)?;
+        self.settle(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_policy(
@@ -362,13 +427,14 @@ impl Control for Api {
         &self,
         request: Request<ProbeRequest>,
     ) -> Result<Response<ProbeResponse>, Status> {
-        let (able, members, policies, counters) = self
+        let (able, members, policies, counters, postures) = self
             .ask(Asker::of(&request), |core| {
                 (
                     core.capabilities(),
                     core.members(),
                     list(core),
                     core.counters(),
+                    core.postures(),
                 )
             })
             .await?;
@@ -399,6 +465,7 @@ impl Control for Api {
             policies,
             events: Some(event_counters(&self.accounts.books(&counters))),
             started_at: rfc3339(self.started),
+            postures: Some(default_postures(postures)),
         }))
     }
 
@@ -410,5 +477,25 @@ impl Control for Api {
             version: env!("CARGO_PKG_VERSION").into(),
             policy_api: POLICY_API.into(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_enforced_is_told_up_to_a_number() {
+        let part = |n: u32| NotEnforced {
+            line: n,
+            ..NotEnforced::default()
+        };
+        assert_eq!(first((0..100).map(part)).len(), 100);
+        let told = first((0..150).map(part));
+        assert_eq!(told.len(), 101);
+        assert_eq!(
+            told[100].why,
+            "50 more parts of this policy are not enforced"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod incoming;
 mod log;
 mod peer;
 mod policy;
+mod trial;
 mod unread;
 
 use std::{

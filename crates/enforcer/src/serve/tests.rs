@@ -1,7 +1,9 @@
 //! The services over a real socket, on the backend without a kernel.
 
 mod policy;
+mod postures;
 mod tcp;
+mod trial;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,7 +16,8 @@ use karmor_proto::{
     feeder::{RequestMessage, log_service_client::LogServiceClient},
     karmor::v1::{
         ApplyPolicyRequest, DeletePolicyRequest, Enforcement, GetPolicyRequest,
-        ListPoliciesRequest, Outcome, PolicyRef, ProbeRequest, control_client::ControlClient,
+        ListPoliciesRequest, Outcome, PolicyRef, PolicyResult, ProbeRequest,
+        control_client::ControlClient,
     },
     policy::{
         Policy, PolicyStatus, policy_service_client::PolicyServiceClient,
@@ -319,27 +322,6 @@ async fn a_policy_of_a_million_rules_is_refused_with_a_reason() {
         daemon.apply(&block("a", "/bin/a")).await.results[0].outcome(),
         Outcome::Applied
     );
-    daemon.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_enforced_is_told_up_to_a_number() {
-    let daemon = Daemon::start(tempfile::tempdir().unwrap()).await;
-    let rules: String = (0..150)
-        .map(|n| format!("    - path: /bin/b{n}\n      pts: false\n"))
-        .collect();
-    let text =
-        block("a", "/bin/a").replace("  action: Block\n", &format!("{rules}  action: Block\n"));
-    let applied = daemon.apply(&text).await;
-    let listed = daemon.list().await;
-    for told in [&applied.results[0].not_enforced, &listed[0].not_enforced] {
-        assert_eq!(told.len(), 101);
-        assert!(told[..100].iter().all(|part| part.field.ends_with("pts")));
-        assert_eq!(
-            (told[100].field.as_str(), told[100].why.as_str()),
-            ("", "50 more parts of this policy are not enforced")
-        );
-    }
     daemon.stop().await;
 }
 

@@ -4,3 +4,4 @@ pub mod directory;
 pub mod last_good;
 pub mod read;
 pub mod store;
+pub(crate) mod watch;

@@ -66,9 +66,10 @@ impl Store {
     /// Forgets a policy; one that was not kept is fine.
     ///
     /// # Errors
-    /// When it is there and cannot be removed.
+    /// When it is there and cannot be removed, or might be there again after a power failure.
     pub fn forget(&self, id: &PolicyId) -> io::Result<()> {
-        remove(&self.path(id))
+        remove(&self.path(id))?;
+        fs::File::open(&self.directory)?.sync_all()
     }
 
     /// Everything kept. What is no policy at all is set aside under another name. What this version
@@ -173,8 +174,22 @@ impl Unfit {
 /// The policy that a file is named after.
 fn load(path: &Path, bytes: &[u8]) -> Result<Document, Unfit> {
     let text = std::str::from_utf8(bytes).map_err(|e| Unfit::Broken(e.to_string()))?;
+    let is_named = |id: &PolicyId| path.file_name() == Some(file_name(id).as_ref());
+    document(text, is_named).map_err(|reading| Unfit::of(&reading))
+}
+
+/// The policy of a kept text.
+///
+/// # Errors
+/// Why this version does not take it.
+pub fn reread(id: &PolicyId, text: &str) -> Result<Document, String> {
+    document(text, |of| of == id).map_err(|reading| reading.summary())
+}
+
+/// The policy of a text with the right id; else what is wrong with the text.
+fn document(text: &str, is_right: impl Fn(&PolicyId) -> bool) -> Result<Document, Box<Reading>> {
     let first = read(text, CLIENT);
-    let unfit = Unfit::of(&first);
+    let unfit = Box::new(first.clone());
     // What a program sent may be sound only as an object.
     let objects = [Kind::Container, Kind::Cluster, Kind::Host];
     let objects = objects
@@ -184,7 +199,7 @@ fn load(path: &Path, bytes: &[u8]) -> Result<Document, Unfit> {
         .chain(objects)
         .filter(|reading| !reading.failed())
         .flat_map(|reading| reading.documents)
-        .find(|document| path.file_name() == Some(file_name(&id_of(document)).as_ref()))
+        .find(|document| is_right(&id_of(document)))
         .ok_or(unfit)
 }
 

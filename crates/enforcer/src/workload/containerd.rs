@@ -40,6 +40,7 @@ use tracing::{debug, info, warn};
 use super::{
     Container, RuntimeEvent,
     cgroup::{CgroupError, Hierarchy},
+    mount_namespace_of,
     root::Root,
 };
 use crate::text;
@@ -371,6 +372,7 @@ impl Session<'_> {
         let mut described =
             Container::new(namespace, id, &container.image, digest.as_deref(), labels);
         described.pid = pid;
+        described.mount_namespace = mount_namespace_of(pid);
         described.cgroup = self.hierarchy.of_container(id, pid)?;
         described.aliases = self.aliases(&described).await;
         Ok(described)

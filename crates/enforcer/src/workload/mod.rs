@@ -9,7 +9,7 @@ pub mod containerd;
 pub mod numbers;
 pub mod root;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, sync::Arc};
 
 use karmor_policy::{
     alias::Aliases,
@@ -70,6 +70,15 @@ impl Identity {
         }
     }
 
+    /// Number of the mount namespace it was started in; 0 when that cannot be told.
+    #[must_use]
+    pub fn mount_namespace(&self) -> u32 {
+        match self {
+            Self::Host => mount_namespace_of(1),
+            Self::Container(container) => container.mount_namespace,
+        }
+    }
+
     /// Links in its root.
     #[must_use]
     pub fn aliases(&self) -> Aliases {
@@ -99,8 +108,17 @@ pub struct Container {
     pub pid: u32,
     /// The cgroup its first process is in, or above that the one that is named after it.
     pub cgroup: Cgroup,
+    /// Number of the mount namespace its first process is in; 0 when that cannot be told.
+    pub mount_namespace: u32,
     /// Links in its root.
     pub aliases: Aliases,
+}
+
+/// Number of the mount namespace that a process is in; 0 when that cannot be told.
+pub(crate) fn mount_namespace_of(pid: u32) -> u32 {
+    // The link itself is `mnt:[4026531841]`; what it leads to has that number.
+    let metadata = std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
+    metadata.map_or(0, |m| u32::try_from(m.ino()).unwrap_or(0))
 }
 
 /// The runtime's namespace of what Kubernetes starts. Only root can put a container there.
@@ -155,6 +173,7 @@ impl Container {
             image,
             labels,
             pid: 0,
+            mount_namespace: 0,
             cgroup: Cgroup::default(),
             aliases: Aliases::merged_usr(),
         }

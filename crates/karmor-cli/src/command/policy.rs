@@ -11,7 +11,7 @@ use crate::{error::CommandResult, ui::Ui};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::Args),
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
 }
 
 impl Command {

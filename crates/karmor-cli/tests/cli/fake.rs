@@ -15,7 +15,8 @@ use karmor_proto::{
     karmor::v1::{
         ApplyPolicyRequest, ApplyPolicyResponse, DeletePolicyRequest, DeletePolicyResponse,
         GetPolicyRequest, GetPolicyResponse, ListPoliciesRequest, ListPoliciesResponse, Outcome,
-        Policy, PolicyRef, PolicyResult, ProbeRequest, ProbeResponse, VersionRequest,
+        Policy, PolicyRef, PolicyResult, ProbeRequest, ProbeResponse, SettleTrialRequest,
+        SettleTrialResponse, Trial, TryPoliciesRequest, TryPoliciesResponse, VersionRequest,
         VersionResponse,
         control_server::{Control, ControlServer},
     },
@@ -47,6 +48,12 @@ pub(crate) struct State {
     pub probe: ProbeResponse,
     pub applied: Vec<ApplyPolicyRequest>,
     pub deleted: Vec<PolicyRef>,
+    pub tried: Vec<TryPoliciesRequest>,
+    /// What policies on trial are answered with.
+    pub trial: Option<Trial>,
+    pub settled: Vec<SettleTrialRequest>,
+    /// What the end of a trial is refused with.
+    pub unsettled: Option<Status>,
 }
 
 #[derive(Clone, Default)]
@@ -139,6 +146,32 @@ impl Control for Service {
             results,
             ..ApplyPolicyResponse::default()
         }))
+    }
+
+    async fn try_policies(
+        &self,
+        request: Request<TryPoliciesRequest>,
+    ) -> Result<Response<TryPoliciesResponse>, Status> {
+        let mut state = self.state();
+        state.tried.push(request.into_inner());
+        Ok(Response::new(TryPoliciesResponse {
+            results: state.results.drain(..).collect(),
+            trial: state.trial.clone(),
+            ..TryPoliciesResponse::default()
+        }))
+    }
+
+    async fn settle_trial(
+        &self,
+        request: Request<SettleTrialRequest>,
+    ) -> Result<Response<SettleTrialResponse>, Status> {
+        let mut state = self.state();
+        state.settled.push(request.into_inner());
+        if let Some(status) = state.unsettled.take() {
+            return Err(status);
+        }
+        let results = state.results.drain(..).collect();
+        Ok(Response::new(SettleTrialResponse { results }))
     }
 
     async fn delete_policy(

@@ -8,3 +8,4 @@ mod offline;
 mod probe;
 mod run;
 mod vm_policy;
+mod vm_policy_trial;

@@ -125,10 +125,7 @@ fn check_finds_a_policy_in_two_files() {
 
 #[test]
 fn check_tells_once_what_is_not_enforced() {
-    let text = POLICIES.replace(
-        "  file:",
-        "  network:\n    matchProtocols:\n    - protocol: tcp\n  file:",
-    );
+    let text = POLICIES.replace("  file:", "  apparmor: deny /etc/x w,\n  file:");
     let ran = run_with_stdin(&text, &["policy", "check", "-"]);
     assert_eq!(ran.code, 0, "{ran}");
     assert_eq!(ran.stdout.matches("not enforced").count(), 1, "{ran}");

@@ -1,8 +1,8 @@
 //! `karmor probe`.
 
 use karmor_proto::karmor::v1::{
-    Capabilities, ClassCounters, Enforcement, EventCounters, HookSupport, Policy, ProbeResponse,
-    RuntimeSocket, Workload,
+    Capabilities, ClassCounters, DefaultPostures, Enforcement, EventCounters, HookSupport, Policy,
+    Postures, ProbeResponse, RuntimeSocket, Workload,
 };
 
 use crate::{
@@ -77,6 +77,19 @@ fn answer() -> ProbeResponse {
             }),
             faults: 2,
             malformed: 0,
+        }),
+        postures: Some(DefaultPostures {
+            containers: Some(Postures {
+                file: "block".into(),
+                network: "audit".into(),
+                capabilities: "audit".into(),
+            }),
+            host: Some(Postures {
+                file: "audit".into(),
+                network: "audit".into(),
+                capabilities: "allow".into(),
+            }),
+            error: None,
         }),
     }
 }

@@ -1,7 +1,5 @@
 //! What must hold for any bytes that are read as policies.
 
-use std::sync::Arc;
-
 use karmor_policy::{
     Report,
     diagnostic::Style,
@@ -49,7 +47,7 @@ fn check(text: &str, report: &Report) {
                 .rules
                 .iter()
                 .flat_map(|r| &r.sources)
-                .all(|s| s.starts_with('/'))
+                .all(|s| s.path().starts_with('/'))
         );
     }
 }
@@ -77,10 +75,10 @@ fn placeless(policy: &Policy) -> Policy {
     };
     let mut policy = policy.clone();
     let rules = policy.rules.iter_mut().map(|rule| &mut rule.location);
-    let others = policy.not_enforced.iter_mut().flat_map(|other| {
-        let written = (other.rule.as_mut()).map(|rule| &mut Arc::make_mut(rule).written.location);
-        std::iter::once(&mut other.location).chain(written)
-    });
+    let others = policy
+        .not_enforced
+        .iter_mut()
+        .map(|other| &mut other.location);
     for location in rules.chain(others) {
         *location = nowhere.clone();
     }

@@ -3,7 +3,7 @@
 
 use karmor_abi::{
     op::{Object, Op},
-    table::{self, View},
+    table::{self, Asker, View},
 };
 
 /// Bytes of path behind the words.
@@ -34,9 +34,13 @@ pub(crate) fn run(data: &[u8]) -> bool {
         );
         for op in Op::ALL {
             for source in [0, set.source(), header.sources - 1] {
-                for owner in [false, true] {
-                    let _ = table::verdict(&view, set, op, source, owner);
-                    let _ = table::verdict_with_parent(&view, set, op, source, 0, owner);
+                for (owner, terminal) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    let asker = Asker { owner, terminal };
+                    let _ = table::verdict(&view, set, op, source, asker);
+                    let rows = table::rows(&view, set, source, 0, asker);
+                    let _ = table::verdict_of_both(&view, rows, op);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range};
 use crate::glob::ByteSet;
 
 use super::{
-    nfa::{Loop, Nfa, ROOT, ROOT_DIRECTORY},
+    nfa::{Loop, Nfa, ROOT, ROOT_DIRECTORY, WORDS},
     prune::Pruner,
 };
 
@@ -73,7 +73,7 @@ impl Dfa {
     }
 }
 
-/// Builds the automaton of all absolute paths.
+/// Builds the automaton of all absolute paths and all words.
 pub(super) fn determinise(nfa: &Nfa, pruner: &Pruner) -> Result<Dfa, Explosion> {
     let mut builder = Builder {
         nfa,
@@ -114,17 +114,29 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Every path begins with `/`; nothing else leaves the first state.
+    /// Every path begins with `/`, every word with another byte that is its domain's; nothing else
+    /// leaves the first state.
     fn start(&mut self) {
         self.dfa.states.push(State {
             default: DEAD,
             ..State::default()
         });
+        let domains: Vec<u8> = self.nfa.nodes[WORDS as usize]
+            .bytes
+            .iter()
+            .map(|&(byte, _)| byte)
+            .collect();
+        debug_assert!(domains.iter().all(|&domain| domain < b'/'));
+        for domain in domains {
+            let first = self.step(&[WORDS], domain);
+            self.dfa.edges.push((domain, first));
+        }
+        self.set.clear();
         self.enter(ROOT);
         let before = std::mem::take(&mut self.set);
         let first = self.step(&before, b'/');
         self.dfa.edges.push((b'/', first));
-        self.dfa.states[START as usize].edges = 0..1;
+        self.dfa.states[START as usize].edges = 0..self.dfa.edges.len();
     }
 
     /// Adds a node and what is entered from it for free.

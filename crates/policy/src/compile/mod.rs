@@ -8,12 +8,14 @@
 //! Building is bounded in time and size: patterns that would multiply states are refused, by name,
 //! and never built.
 
+mod arguments;
 mod dfa;
 mod merge;
 mod nfa;
 mod pack;
 mod prune;
 mod rows;
+mod words;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -25,6 +27,7 @@ use karmor_abi::{
 };
 
 use self::{
+    arguments::Arguments,
     dfa::{Dfa, Explosion},
     nfa::{Item, NO_PLACE, Nfa},
     prune::Pruner,
@@ -32,8 +35,9 @@ use self::{
 };
 use crate::{
     compiled::{Compiled, RuleInfo},
+    essential,
     glob::{ByteSet, Glob, GlobError, Token},
-    model::{Location, Target},
+    model::{Family, Location, Source, Target},
     select::Effective,
     semantics,
 };
@@ -42,6 +46,9 @@ use crate::{
 pub const WORDS_MAX: usize = 1 << CLASS_WORDS_LOG2[CLASS_WORDS_LOG2.len() - 1];
 
 pub use self::dfa::STATES_MAX;
+
+/// Stands among the rules that a source satisfies for that it is an essential program.
+const ESSENTIAL: u32 = u32::MAX;
 
 /// Most patterns named in a [`CompileError::TooComplex`].
 const CULPRITS_MAX: usize = 5;
@@ -87,6 +94,18 @@ pub enum CompileError {
         /// The patterns that contribute most, the worst first.
         culprits: Vec<(Location, String)>,
     },
+    /// More rules with arguments than bits of a row.
+    #[error(
+        "{location}: {rules} rules with allowedArgs apply to one workload, more than the {max} that \
+         can",
+        max = limits::ARGUMENT_RULES
+    )]
+    TooManyLists {
+        /// Rules that apply.
+        rules: usize,
+        /// The first that is too many.
+        location: Location,
+    },
     /// The table would be larger than the kernel half reads.
     #[error(
         "{rules} rules with {sources} different sources need a table of more than {WORDS_MAX} \
@@ -127,7 +146,8 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
             rules: effective.rules.len(),
         });
     }
-    let patterns = Patterns::collect(effective)?;
+    let arguments = Arguments::collect(effective)?;
+    let patterns = Patterns::collect(effective, &arguments)?;
     let dfa = dfa::determinise(&patterns.nfa, &Pruner::new(&patterns.nfa, effective))
         .map_err(|explosion| patterns.too_complex(effective, &explosion))?;
     let sets = Sets::collect(&patterns, &dfa);
@@ -136,11 +156,11 @@ pub fn compile(effective: &Effective) -> Result<Compiled, CompileError> {
         sources: sets.classes.len(),
     };
 
-    let mut rows = Rows::new(effective, &sets.classes);
+    let mut rows = Rows::new(effective, &sets.classes, sets.essential, &arguments);
     let mut set_words = Vec::with_capacity(sets.keys.len() + Object::ALL.len());
     let mut set_rules = Vec::with_capacity(sets.keys.len() + Object::ALL.len());
     for (index, key) in sets.keys.iter().enumerate() {
-        set_words.push(rows.path_set(key, index > 0 || sets.empty_reachable).0);
+        set_words.push(rows.named_set(key, index > 0 || sets.empty_reachable).0);
         if rows.words().len() > WORDS_MAX {
             return Err(too_large());
         }
@@ -188,6 +208,7 @@ fn assemble(
         ),
         class_sets,
         sources: size(sets.classes.len()),
+        essential: sets.essential,
         ops: rows.ops(),
         rules: size(effective.rules.len()),
     };
@@ -229,10 +250,27 @@ fn rule_infos(effective: &Effective) -> Vec<RuleInfo> {
     infos
 }
 
+fn bytes(text: &str) -> Vec<Token> {
+    text.bytes().map(Token::Byte).collect()
+}
+
+/// The patterns of a directory itself and of what is in it.
+fn directory(name: &str, recursive: bool) -> (Vec<Token>, Vec<Token>) {
+    let inside: &[Token] = if recursive {
+        &[Token::DoubleStar]
+    } else {
+        &[Token::Class(ByteSet::NAME), Token::Star]
+    };
+    match name.trim_end_matches('/') {
+        "" => (bytes("/"), [&bytes("/"), inside].concat()),
+        own => (bytes(own), [&bytes(own), &bytes("/"), inside].concat()),
+    }
+}
+
 /// Everything the automaton recognises.
 struct Patterns {
     nfa: Nfa,
-    /// For each source path, the rules that list it.
+    /// For each source, the rules that list it.
     rules_of_source: Vec<Vec<u32>>,
     /// Rules by [`semantics::precedence`], and the place of each in it.
     precedence: Vec<u32>,
@@ -240,7 +278,7 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn collect(effective: &Effective) -> Result<Self, CompileError> {
+    fn collect(effective: &Effective, arguments: &Arguments) -> Result<Self, CompileError> {
         let precedence = semantics::precedence(effective);
         let mut places = vec![NO_PLACE; precedence.len()];
         for (place, &rule) in (0..).zip(&precedence) {
@@ -252,7 +290,7 @@ impl Patterns {
             precedence,
             places,
         };
-        let mut source_index: HashMap<&str, usize> = HashMap::new();
+        let mut source_index: HashMap<&Source, usize> = HashMap::new();
         for (index, rule) in (0..).zip(effective.rules()) {
             let nul = |path: &str| CompileError::Nul {
                 location: rule.location.clone(),
@@ -260,23 +298,58 @@ impl Patterns {
             };
             patterns.target(effective, index, nul)?;
             for source in &rule.sources {
-                if source.contains('\0') {
-                    return Err(nul(source));
+                if source.path().contains('\0') {
+                    return Err(nul(source.path()));
                 }
                 let known = source_index.len();
                 let at = *source_index.entry(source).or_insert(known);
                 if at == known {
                     patterns.rules_of_source.push(Vec::new());
                     let item = Item::Source(u32::try_from(at).unwrap_or(u32::MAX));
-                    for name in effective.aliases.names(source) {
-                        patterns.nfa.insert(name.bytes().map(Token::Byte), item);
-                    }
+                    patterns.source(effective, source, item);
                 }
                 patterns.rules_of_source[at].push(index);
             }
         }
+        if effective.spares() {
+            let at = u32::try_from(patterns.rules_of_source.len()).unwrap_or(u32::MAX);
+            patterns.rules_of_source.push(vec![ESSENTIAL]);
+            for source in essential::sources() {
+                patterns.source(effective, &source, Item::Source(at));
+            }
+        }
+        for (bit, index) in arguments.rules() {
+            let rule = effective.rules[index as usize].rule();
+            for word in arguments::words(rule) {
+                patterns.nfa.insert_word(word, Item::Argument(index));
+            }
+            let mismatch = arguments::mismatch(bit);
+            patterns.nfa.insert_word(mismatch, Item::Mismatch(index));
+        }
+        for family in Family::ALL {
+            if effective.is_whitelisted(family)
+                && let Some(all) = words::all(family)
+            {
+                patterns.nfa.insert_word(all, Item::Family(family));
+            }
+        }
         patterns.nfa.share_ends();
         Ok(patterns)
+    }
+
+    fn source(&mut self, effective: &Effective, source: &Source, item: Item) {
+        for name in effective.aliases.names(source.path()) {
+            match source {
+                Source::Path(_) => {
+                    self.nfa.insert(bytes(&name), item);
+                }
+                Source::Directory { recursive, .. } => {
+                    let (own, inside) = directory(&name, *recursive);
+                    self.nfa.insert(own, item);
+                    self.nfa.insert(inside, item);
+                }
+            }
+        }
     }
 
     fn target(
@@ -289,9 +362,11 @@ impl Patterns {
         let item = Item::Rule(index);
         let guards = semantics::may_block(rule);
         let place = self.places[index as usize];
-        let bytes = |text: &str| text.bytes().map(Token::Byte).collect::<Vec<_>>();
         match &rule.target {
-            Target::Path(path) | Target::ExecName(path) | Target::Directory { path, .. }
+            Target::Path(path)
+            | Target::ExecName(path)
+            | Target::Directory { path, .. }
+            | Target::Domain(path)
                 if path.contains('\0') =>
             {
                 return Err(nul(path));
@@ -313,27 +388,13 @@ impl Patterns {
             }
             Target::Directory { path, recursive } => {
                 for name in effective.aliases.names(path) {
-                    let own = name.trim_end_matches('/');
-                    let own = if own.is_empty() { "/" } else { own };
-                    let end = self.nfa.insert(bytes(own), item);
+                    let (own, inside) = directory(&name, *recursive);
+                    let end = self.nfa.insert(own, item);
                     if guards {
                         self.nfa.guard(end, place);
                         self.nfa.guard_self(end, place);
                     }
-                    let inside: &[Token] = if *recursive {
-                        &[Token::DoubleStar]
-                    } else {
-                        &[Token::Class(ByteSet::NAME), Token::Star]
-                    };
-                    let slash = if own == "/" {
-                        "/".to_owned()
-                    } else {
-                        format!("{own}/")
-                    };
-                    self.nfa.insert(
-                        bytes(&slash).into_iter().chain(inside.iter().copied()),
-                        item,
-                    );
+                    self.nfa.insert(inside, item);
                 }
             }
             Target::Glob(text) => {
@@ -353,6 +414,11 @@ impl Patterns {
             }
             // Decided without a path.
             Target::Object(_) => {}
+            word => {
+                for tokens in words::patterns(word) {
+                    self.nfa.insert_word(tokens, item);
+                }
+            }
         }
         Ok(())
     }
@@ -361,7 +427,7 @@ impl Patterns {
     fn too_complex(&self, effective: &Effective, explosion: &Explosion) -> CompileError {
         // Loops above a pattern's end are its own, or shared with patterns that begin alike.
         let mut weight: HashMap<u32, usize> = HashMap::new();
-        let mut stack = vec![(nfa::ROOT, 0)];
+        let mut stack = vec![(nfa::ROOT, 0), (nfa::WORDS, 0)];
         while let Some((index, above)) = stack.pop() {
             let node = &self.nfa.nodes[index as usize];
             let total = above + explosion.loops.get(&index).copied().unwrap_or(0);
@@ -405,6 +471,8 @@ struct Sets {
     keys: Vec<SetKey>,
     /// Rules with sources that each source class satisfies; class 0 satisfies none.
     classes: Vec<Box<[u32]>>,
+    /// The first class of essential programs.
+    essential: u32,
     /// Whether some path ends in set 0.
     empty_reachable: bool,
 }
@@ -412,10 +480,14 @@ struct Sets {
 impl Sets {
     fn collect(patterns: &Patterns, dfa: &Dfa) -> Self {
         let guarded = patterns.nfa.guarded_directories();
+        let words = patterns.nfa.words();
         let empty = SetKey {
             rules: Box::default(),
             source: 0,
             guard: NO_RULE,
+            family: None,
+            listing: Box::default(),
+            mismatch: None,
         };
         let mut known = HashMap::from([(empty.clone(), 0)]);
         let mut known_classes: HashMap<Box<[u32]>, u32> = HashMap::from([(Box::default(), 0)]);
@@ -423,15 +495,18 @@ impl Sets {
             accept: Vec::with_capacity(dfa.states.len()),
             keys: vec![empty],
             classes: vec![Box::default()],
+            essential: 0,
             empty_reachable: false,
         };
         let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let (mut rules, mut satisfied) = (Vec::new(), Vec::new());
+        let (mut rules, mut satisfied, mut listing) = (Vec::new(), Vec::new(), Vec::new());
         for (index, state) in dfa.states.iter().enumerate() {
             rules.clear();
             satisfied.clear();
+            listing.clear();
             let members = dfa.members(state);
             let mut guard = NO_PLACE;
+            let (mut family, mut mismatch) = (None, None);
             for &member in members {
                 guard = guard.min(guarded[member as usize]);
                 for item in &patterns.nfa.nodes[member as usize].items {
@@ -440,13 +515,16 @@ impl Sets {
                         Item::Source(source) => {
                             satisfied.extend(&patterns.rules_of_source[source as usize]);
                         }
+                        Item::Family(whitelist) => family = Some(whitelist),
+                        Item::Argument(rule) => listing.push(rule),
+                        Item::Mismatch(rule) => mismatch = Some(rule),
                     }
                 }
             }
             if dfa::is_root_directory(members) {
                 guard = NO_PLACE;
             }
-            for list in [&mut rules, &mut satisfied] {
+            for list in [&mut rules, &mut satisfied, &mut listing] {
                 list.sort_unstable();
                 list.dedup();
             }
@@ -467,6 +545,9 @@ impl Sets {
                     .get(guard as usize)
                     .copied()
                     .unwrap_or(NO_RULE),
+                family,
+                listing: listing.as_slice().into(),
+                mismatch,
             };
             let set = *known.entry(key).or_insert_with_key(|key| {
                 sets.keys.push(key.clone());
@@ -474,11 +555,34 @@ impl Sets {
             });
             sets.accept.push(set);
             let dead_end = state.default == dfa::DEAD && dfa.edges(state).len() < 255;
-            // The first state is not that of any path, and its only way is `/`.
-            let is_path = index != dfa::START as usize;
+            // The first state is not that of any path, and its only way to one is `/`.
+            let is_word = members.iter().any(|&member| words[member as usize]);
+            let is_path = index != dfa::START as usize && !is_word;
             let leads_nowhere = dead_end || dfa.edges(state).iter().any(|e| e.1 == dfa::DEAD);
             sets.empty_reachable |= is_path && (set == 0 || leads_nowhere);
         }
+        sets.number_essential_last();
         sets
+    }
+
+    /// Gives the classes of essential programs the highest numbers, so that one number tells them.
+    fn number_essential_last(&mut self) {
+        let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let is_essential = |class: &[u32]| class.last() == Some(&ESSENTIAL);
+        let mut order: Vec<usize> = (0..self.classes.len()).collect();
+        order.sort_by_key(|&class| is_essential(&self.classes[class]));
+        let mut renumbered = vec![0; order.len()];
+        for (new, &old) in order.iter().enumerate() {
+            renumbered[old] = number(new);
+        }
+        for key in &mut self.keys {
+            key.source = renumbered[key.source as usize];
+        }
+        let plain = self.classes.iter().filter(|class| !is_essential(class));
+        self.essential = number(plain.count());
+        self.classes = order
+            .into_iter()
+            .map(|class| std::mem::take(&mut self.classes[class]))
+            .collect();
     }
 }

@@ -15,7 +15,10 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use crate::glob::{ByteSet, Token};
+use crate::{
+    glob::{ByteSet, Token},
+    model::Family,
+};
 
 /// What the end of a pattern stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +27,12 @@ pub(super) enum Item {
     Rule(u32),
     /// The source path with this index.
     Source(u32),
+    /// Whatever is of this family, which is a whitelist.
+    Family(Family),
+    /// An argument that the rule with this index lists.
+    Argument(u32),
+    /// What happens where an argument is missing from the list of the rule with this index.
+    Mismatch(u32),
 }
 
 /// What a node reads without leaving it.
@@ -118,6 +127,10 @@ pub(super) const ROOT: u32 = 0;
 /// The node of the path `/` itself; part of no other path's state.
 pub(super) const ROOT_DIRECTORY: u32 = 1;
 
+/// The node before the first byte of a word that is no path: a pattern of paths may begin with
+/// `**`, and would match every word.
+pub(super) const WORDS: u32 = 2;
+
 impl Nfa {
     pub(super) fn new() -> Self {
         let mut nfa = Self {
@@ -127,14 +140,29 @@ impl Nfa {
         };
         let root_directory = nfa.child(ROOT, Token::Byte(b'/'));
         debug_assert_eq!(root_directory, ROOT_DIRECTORY);
+        nfa.nodes.push(Node::new(Loop::None));
         nfa
     }
 
-    /// Adds a pattern and returns the node where it ends.
+    /// Adds a pattern of paths and returns the node where it ends.
     pub(super) fn insert(&mut self, tokens: impl IntoIterator<Item = Token>, item: Item) -> u32 {
+        self.insert_below(ROOT, tokens, item)
+    }
+
+    /// Adds a pattern of words.
+    pub(super) fn insert_word(&mut self, tokens: impl IntoIterator<Item = Token>, item: Item) {
+        self.insert_below(WORDS, tokens, item);
+    }
+
+    fn insert_below(
+        &mut self,
+        root: u32,
+        tokens: impl IntoIterator<Item = Token>,
+        item: Item,
+    ) -> u32 {
         let end = tokens
             .into_iter()
-            .fold(ROOT, |node, token| self.child(node, token));
+            .fold(root, |node, token| self.child(node, token));
         self.nodes[end as usize].items.push(item);
         end
     }
@@ -172,8 +200,7 @@ impl Nfa {
             let fresh = u32::try_from(kept.len()).unwrap_or(u32::MAX);
             let like = *known.entry(hasher.finish()).or_insert(fresh);
             // Two nodes of one hash are rare, and not sharing is always right.
-            let shared =
-                like != fresh && index > ROOT_DIRECTORY as usize && kept[like as usize] == node;
+            let shared = like != fresh && index > WORDS as usize && kept[like as usize] == node;
             of[index] = if shared { like } else { fresh };
             if !shared {
                 kept.push(node);
@@ -225,6 +252,19 @@ impl Nfa {
             self.classes.push(set);
         }
         index
+    }
+
+    /// Which nodes are of words.
+    pub(super) fn words(&self) -> Vec<bool> {
+        let mut words = vec![false; self.nodes.len()];
+        words[WORDS as usize] = true;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if words[index] {
+                node.children()
+                    .for_each(|child| words[child as usize] = true);
+            }
+        }
+        words
     }
 
     /// For every node, the place of the first rule that guards a path that ends there as a directory: one that

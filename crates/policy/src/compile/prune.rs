@@ -11,7 +11,7 @@ use karmor_abi::verdict::Action;
 
 use super::nfa::{Item, Loop, Nfa, Node, ROOT_DIRECTORY};
 use crate::{
-    model::{Family, Rule},
+    model::{Family, Rule, Target},
     select::Effective,
     semantics,
 };
@@ -23,20 +23,26 @@ pub(super) struct Pruner {
     lasting: Vec<Option<Lasting>>,
 }
 
+/// Whether a rule's refusal may come to less than that of another: it spares essential programs, and
+/// some rule does not.
+fn may_be_less(rule: &Rule, effective: &Effective) -> bool {
+    rule.spares && !effective.spares_throughout()
+}
+
 /// What can be reached from a node, the node itself included.
 #[derive(Clone, Copy, Debug)]
 struct Reach {
-    /// A source path, which decides nothing and is always wanted.
+    /// A source path or an argument, which decides nothing and is always wanted.
     source: bool,
-    process: bool,
-    file: bool,
-    /// A rule that can block anything.
+    /// Families of the rules, as a mask.
+    families: u8,
+    /// A rule that can block anything about a path.
     blocks: bool,
     /// Something behind the next `/`.
     crosses: bool,
     /// Most specific rule.
     rank: u16,
-    /// Strictest action.
+    /// Strictest thing that a rule can do to somebody.
     action: Action,
     /// First rule.
     first: u32,
@@ -45,8 +51,7 @@ struct Reach {
 impl Reach {
     const NOTHING: Self = Self {
         source: false,
-        process: false,
-        file: false,
+        families: 0,
         blocks: false,
         crosses: false,
         rank: 0,
@@ -57,8 +62,7 @@ impl Reach {
     fn join(self, other: Self) -> Self {
         Self {
             source: self.source || other.source,
-            process: self.process || other.process,
-            file: self.file || other.file,
+            families: self.families | other.families,
             blocks: self.blocks || other.blocks,
             crosses: self.crosses || other.crosses,
             rank: self.rank.max(other.rank),
@@ -66,6 +70,10 @@ impl Reach {
             first: self.first.min(other.first),
         }
     }
+}
+
+const fn bit(family: Family) -> u8 {
+    1 << family as u8
 }
 
 /// A rule that goes on matching.
@@ -82,7 +90,8 @@ struct Lasting {
 impl Lasting {
     /// A rule without conditions, which decides every operation of its family.
     fn new(rule: &Rule, rank: u16, index: u32, whole: bool) -> Option<Self> {
-        let conditions = rule.read_only || rule.owner_only || !rule.sources.is_empty();
+        let one_way = matches!(&rule.target, Target::Endpoint(to) if to.direction.is_some());
+        let conditions = rule.is_conditional() || one_way || !rule.sources.is_empty();
         // An Allow rule leaves the mapping of a file to other rules.
         let silent = rule.family == Family::Process && rule.action == Action::Allow;
         let Rule { family, action, .. } = *rule;
@@ -98,19 +107,10 @@ impl Lasting {
     /// Whether no rule that can be reached could win against this one, nor refuse a move that
     /// this one would not refuse in its own name.
     fn beats(&self, reach: &Reach) -> bool {
-        let same_family = match self.family {
-            Family::Process => !reach.file,
-            Family::File => !reach.process,
-        };
-        if reach.source || !same_family || (reach.crosses && !self.whole) {
+        let other_family = reach.families & !bit(self.family) != 0;
+        if reach.source || other_family || (reach.crosses && !self.whole) {
             return false;
         }
-        // Its conditions may make a rule stricter than its action.
-        let strictest = if reach.blocks {
-            Action::Block
-        } else {
-            reach.action
-        };
         let order = std::cmp::Reverse;
         let moves = !reach.blocks
             || (self.action == Action::Block
@@ -118,7 +118,7 @@ impl Lasting {
         // Where it is the best of what can be reached itself, it has won already.
         moves
             && (self.rank, self.action, order(self.index))
-                >= (reach.rank, strictest, order(reach.first))
+                >= (reach.rank, reach.action, order(reach.first))
     }
 }
 
@@ -137,18 +137,21 @@ impl Pruner {
         let mut reach = vec![Reach::NOTHING; nfa.nodes.len()];
         for (index, node) in nfa.nodes.iter().enumerate().rev() {
             let items = node.items.iter().map(|item| match *item {
-                Item::Source(_) => Reach {
+                Item::Source(_) | Item::Argument(_) | Item::Mismatch(_) => Reach {
                     source: true,
+                    ..Reach::NOTHING
+                },
+                Item::Family(family) => Reach {
+                    families: bit(family),
                     ..Reach::NOTHING
                 },
                 Item::Rule(index) => {
                     let (rule, rank) = rule(index);
                     Reach {
-                        process: rule.family == Family::Process,
-                        file: rule.family == Family::File,
+                        families: bit(rule.family),
                         blocks: semantics::may_block(rule),
                         rank,
-                        action: rule.action,
+                        action: semantics::strictest(rule),
                         first: index,
                         ..Reach::NOTHING
                     }
@@ -171,9 +174,10 @@ impl Pruner {
             let rules = node.items.iter().filter_map(|item| match *item {
                 Item::Rule(index) => {
                     let (rule, rank) = rule(index);
-                    Lasting::new(rule, rank, index, whole)
+                    let lasting = Lasting::new(rule, rank, index, whole);
+                    lasting.filter(|_| !may_be_less(rule, effective))
                 }
-                Item::Source(_) => None,
+                Item::Source(_) | Item::Family(_) | Item::Argument(_) | Item::Mismatch(_) => None,
             });
             rules.max_by_key(|l| (l.action, l.rank, std::cmp::Reverse(l.index)))
         };

@@ -1,21 +1,65 @@
 //! Decision rows: who wins among the rules of a set, for every operation, source and owner.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    ops::{Index, IndexMut},
+};
 
 use karmor_abi::{
     op::{Object, Op},
-    table::{SET_BY_OWNER, SET_BY_SOURCE, Set},
+    table::{Asker, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, Set},
     verdict::{NO_RULE, Reason, Verdict},
 };
 
+use super::arguments::Arguments;
 use crate::{
     model::{Action, Family, Posture, Rule, Target},
     select::Effective,
     semantics,
 };
 
-/// A row: one verdict an operation, in column order.
-type Row = [Verdict; Op::ALL.len()];
+/// A row: one verdict an operation, by [`Op::column`], and the rules that want to see arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    verdicts: [Verdict; Op::COLUMNS as usize],
+    arguments: u64,
+}
+
+/// Rows for who asks, in the order of [`semantics::ASKERS`].
+type Askers = [Row; semantics::ASKERS.len()];
+
+const SILENT: Row = Row {
+    verdicts: [Verdict::ALLOW; Op::COLUMNS as usize],
+    arguments: 0,
+};
+
+impl Row {
+    fn words(&self) -> impl Iterator<Item = u64> {
+        (0..Op::COLUMNS)
+            .zip(self.verdicts)
+            .map(|(column, verdict)| match column {
+                Op::ARGUMENTS => self.arguments,
+                _ => verdict.0,
+            })
+    }
+}
+
+impl Index<Op> for Row {
+    type Output = Verdict;
+
+    fn index(&self, op: Op) -> &Verdict {
+        &self.verdicts[op.column() as usize]
+    }
+}
+
+impl IndexMut<Op> for Row {
+    fn index_mut(&mut self, op: Op) -> &mut Verdict {
+        &mut self.verdicts[op.column() as usize]
+    }
+}
+
+/// Operations that rules decide about a path. [`Op::Move`] follows from the others.
+const PATHS: &[Op] = &[Op::Exec, Op::Map, Op::Read, Op::Write];
 
 /// The group of rules a set stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,15 +70,27 @@ pub(super) struct SetKey {
     pub source: u32,
     /// First rule that guards the path as a directory, or [`NO_RULE`].
     pub guard: u32,
+    /// The family that is a whitelist, of words of one that is.
+    pub family: Option<Family>,
+    /// Rules that list the argument, by index, sorted.
+    pub listing: Box<[u32]>,
+    /// The rule whose mismatch the word stands for.
+    pub mismatch: Option<u32>,
 }
 
 /// Builds rows and keeps each distinct group once.
 pub(super) struct Rows<'a> {
     rules: Vec<Ranked<'a>>,
-    posture: [Verdict; 2],
+    arguments: &'a Arguments,
+    /// What holds where no rule has a say, by family.
+    postures: [Verdict; Family::ALL.len()],
     /// For each rule with sources, the source classes it is satisfied by.
     classes_of_rule: HashMap<u32, Vec<u32>>,
     sources: u32,
+    /// The first class of essential programs.
+    essential: u32,
+    /// No policy includes essential programs.
+    spares_throughout: bool,
     words: Vec<u64>,
     groups: HashMap<Box<[u64]>, u32>,
     /// Operations that some cell does not allow.
@@ -48,7 +104,12 @@ struct Ranked<'a> {
 
 impl<'a> Rows<'a> {
     /// `classes` has the rules that each source class satisfies, class 0 first.
-    pub(super) fn new(effective: &'a Effective, classes: &[Box<[u32]>]) -> Self {
+    pub(super) fn new(
+        effective: &'a Effective,
+        classes: &[Box<[u32]>],
+        essential: u32,
+        arguments: &'a Arguments,
+    ) -> Self {
         let rules = effective
             .rules()
             .map(|rule| Ranked {
@@ -56,8 +117,6 @@ impl<'a> Rows<'a> {
                 rank: semantics::rank(rule, &effective.aliases),
             })
             .collect();
-        let posture = [Family::Process, Family::File]
-            .map(|family| posture(effective.posture, effective.is_whitelisted(family)));
         let mut classes_of_rule: HashMap<u32, Vec<u32>> = HashMap::new();
         for (class, satisfied) in (0..).zip(classes) {
             for &rule in satisfied {
@@ -67,22 +126,70 @@ impl<'a> Rows<'a> {
         let sources = u32::try_from(classes.len()).unwrap_or(u32::MAX);
         Self {
             rules,
-            posture,
+            arguments,
+            postures: Family::ALL.map(|family| posture(effective, family)),
             classes_of_rule,
             sources,
+            essential,
+            spares_throughout: effective.spares_throughout(),
             words: Vec::new(),
             groups: HashMap::new(),
             ops: 0,
         }
     }
 
-    /// The set word of paths, with its rows. `reachable` tells whether an access can end there.
-    pub(super) fn path_set(&mut self, key: &SetKey, reachable: bool) -> Set {
-        let mut rest = self.postures();
-        if key.guard != NO_RULE {
-            rest[Op::Move as usize] = moved(key.guard);
+    /// The set word of paths or words, with its rows. `reachable` tells whether an access can end
+    /// there.
+    pub(super) fn named_set(&mut self, key: &SetKey, reachable: bool) -> Set {
+        if !key.listing.is_empty() || key.mismatch.is_some() {
+            return self.argument_set(key);
         }
-        self.set(&key.rules, &rest, key.source, reachable)
+        let family = key.family.or_else(|| {
+            let first = *key.rules.first()?;
+            Some(self.rules[first as usize].rule.family)
+        });
+        match family {
+            Some(family) if !family.is_about_paths() => self.word_set(key, family),
+            _ => {
+                let mut rest = self.path_postures();
+                if key.guard != NO_RULE {
+                    rest[Op::Move] = moved(key.guard);
+                }
+                self.set(&key.rules, PATHS, &rest, key.source, reachable)
+            }
+        }
+    }
+
+    /// The set of an argument, or of what follows from one that is missing from a list.
+    fn argument_set(&mut self, key: &SetKey) -> Set {
+        let mut row = SILENT;
+        for &rule in &key.listing {
+            row.arguments |= self.arguments.mask(rule);
+        }
+        if let Some(index) = key.mismatch {
+            let ranked = &self.rules[index as usize];
+            if let Some(action) = semantics::mismatch(ranked.rule) {
+                row[Op::Exec] = Verdict::new(action, Reason::Rule, ranked.rank, index);
+            }
+        }
+        Set::new(self.intern(row.words().collect()), 0, key.source)
+    }
+
+    fn word_set(&mut self, key: &SetKey, family: Family) -> Set {
+        let preset = key.rules.first().and_then(|&first| {
+            let Target::Preset(op) = self.rules[first as usize].rule.target else {
+                return None;
+            };
+            Op::PRESETS.iter().find(|&&preset| preset == op)
+        });
+        let ops = preset.map_or(semantics::operations(family), std::slice::from_ref);
+        let mut rest = SILENT;
+        if key.family.is_some() {
+            for op in ops {
+                rest[*op] = self.posture(family);
+            }
+        }
+        self.set(&key.rules, ops, &rest, key.source, true)
     }
 
     /// The rules that name a class of objects, and its set word.
@@ -93,7 +200,7 @@ impl<'a> Rows<'a> {
             .map(|(index, _)| index)
             .collect();
         let rest = self.object_rest(object);
-        let set = self.set(&named, &rest, 0, true);
+        let set = self.set(&named, PATHS, &rest, 0, true);
         (named, set)
     }
 
@@ -106,10 +213,18 @@ impl<'a> Rows<'a> {
         self.ops
     }
 
-    /// What holds where no rule has a say.
-    const fn postures(&self) -> Row {
-        let [process, file] = self.posture;
-        [process, Verdict::ALLOW, file, file, Verdict::ALLOW]
+    /// What holds for a path that no rule has a say about.
+    fn path_postures(&self) -> Row {
+        let file = self.posture(Family::File);
+        row([
+            (Op::Exec, self.posture(Family::Process)),
+            (Op::Read, file),
+            (Op::Write, file),
+        ])
+    }
+
+    const fn posture(&self, family: Family) -> Verdict {
+        self.postures[family as usize]
     }
 
     /// What holds for an object without a path where no rule names its class.
@@ -134,33 +249,42 @@ impl<'a> Rows<'a> {
             verdict if verdict.action() == Action::Block => verdict,
             verdict => posture.stricter(verdict),
         };
-        let [process, file] = self.posture;
-        let exec = restricted(Op::Exec, process);
+        let file = self.posture(Family::File);
+        let exec = restricted(Op::Exec, self.posture(Family::Process));
         if object == Object::Anonymous {
             // What has no name is not what a path rule meant, save that an image's origin cannot
             // be told. Compilers at run time map anonymous memory all the time.
-            return [exec, Verdict::ALLOW, file, file, Verdict::ALLOW];
+            return row([(Op::Exec, exec), (Op::Read, file), (Op::Write, file)]);
         }
         let any_block = self
             .rules
             .iter()
             .any(|r| !matches!(r.rule.target, Target::Object(_)) && semantics::may_block(r.rule));
-        [
-            exec,
-            strictest(Op::Map),
-            restricted(Op::Read, file),
-            restricted(Op::Write, file),
-            if any_block {
-                unplaced(Action::Block)
-            } else {
-                Verdict::ALLOW
-            },
-        ]
+        let moves = if any_block {
+            unplaced(Action::Block)
+        } else {
+            Verdict::ALLOW
+        };
+        row([
+            (Op::Exec, exec),
+            (Op::Map, strictest(Op::Map)),
+            (Op::Read, restricted(Op::Read, file)),
+            (Op::Write, restricted(Op::Write, file)),
+            (Op::Move, moves),
+        ])
     }
 
-    fn set(&mut self, rules: &[u32], rest: &Row, source: u32, reachable: bool) -> Set {
+    /// A set of what these rules match and these operations are about.
+    fn set(
+        &mut self,
+        rules: &[u32],
+        ops: &'static [Op],
+        rest: &Row,
+        source: u32,
+        reachable: bool,
+    ) -> Set {
         let mut rest = *rest;
-        let guard = rest[Op::Move as usize];
+        let guard = rest[Op::Move];
         let guarding = (guard.reason() == Reason::Move).then(|| guard.rule());
         let rank = |rule: u32| self.rules[rule as usize].rank;
         let refusing = rules
@@ -170,7 +294,7 @@ impl<'a> Rows<'a> {
             .chain(guarding)
             .min_by_key(|&rule| (std::cmp::Reverse(rank(rule)), rule));
         if let Some(rule) = refusing {
-            rest[Op::Move as usize] = moved(rule);
+            rest[Op::Move] = moved(rule);
         }
 
         // Rules that hold for any source, and what else holds for some classes.
@@ -183,62 +307,100 @@ impl<'a> Rows<'a> {
                 by_class.entry(class).or_default().push(rule);
             }
         }
-        let pair = |extra: &[u32]| {
-            [false, true].map(|owner| self.row(free.iter().chain(extra), owner, &rest))
+        let is_essential = source >= self.essential;
+        let askers = |class: u32| -> Askers {
+            let extra = by_class.get(&class).map_or(&[][..], Vec::as_slice);
+            let spared = Spared {
+                everything: class >= self.essential,
+                execution: is_essential,
+            };
+            semantics::ASKERS
+                .map(|asker| self.row(free.iter().chain(extra), ops, asker, &rest, spared))
         };
-        let common = pair(&[]);
-        let special: HashMap<u32, [Row; 2]> = by_class
-            .iter()
-            .map(|(&class, extra)| (class, pair(extra)))
+        // No rule names the first class.
+        let common = askers(0);
+        let special: HashMap<u32, Askers> = by_class
+            .keys()
+            .copied()
+            .chain(self.essential..self.sources)
+            .map(|class| (class, askers(class)))
             .filter(|(_, rows)| *rows != common)
             .collect();
-        let by_owner = special
-            .values()
-            .chain([&common])
-            .any(|rows| rows[0] != rows[1]);
+        let any = |differ: fn(&Askers) -> bool| special.values().chain([&common]).any(differ);
+        let by_owner = any(|rows| rows[..2] != rows[2..]);
+        let by_terminal = any(|rows| rows[0] != rows[1] || rows[2] != rows[3]);
         let by_source = !special.is_empty();
 
         let classes = if by_source { self.sources } else { 1 };
         let mut group = Vec::new();
         for class in 0..classes {
             let rows = special.get(&class).unwrap_or(&common);
-            for row in &rows[..if by_owner { 2 } else { 1 }] {
-                group.extend(row.iter().map(|verdict| verdict.0));
-                group.resize(
-                    group.len() + Op::COLUMNS as usize - row.len(),
-                    Verdict::ALLOW.0,
-                );
+            for (asker, row) in semantics::ASKERS.iter().zip(rows) {
+                if (asker.owner && !by_owner) || (asker.terminal && !by_terminal) {
+                    continue;
+                }
+                group.extend(row.words());
                 if reachable {
-                    self.ops |= ops(row);
+                    self.ops |= refusing_or_reporting(row, ops);
                 }
             }
         }
-        let flags =
-            if by_source { SET_BY_SOURCE } else { 0 } | if by_owner { SET_BY_OWNER } else { 0 };
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        let flags = flag(by_source, SET_BY_SOURCE)
+            | flag(by_owner, SET_BY_OWNER)
+            | flag(by_terminal, SET_BY_TERMINAL);
         Set::new(self.intern(group), flags, source)
     }
 
     fn row<'r>(
         &self,
         rules: impl Iterator<Item = &'r u32> + Clone,
-        owner: bool,
+        ops: &[Op],
+        asker: Asker,
         rest: &Row,
+        spared: Spared,
     ) -> Row {
         let mut row = *rest;
-        for op in [Op::Exec, Op::Map, Op::Read, Op::Write] {
+        row[Op::Move] = self.spare(row[Op::Move], spared.everything);
+        for &op in ops {
+            let is_spared = spared.covers(op);
+            row[op] = self.spare(row[op], is_spared);
             let winner = rules
                 .clone()
                 .filter_map(|&index| {
                     let ranked = &self.rules[index as usize];
-                    let action = semantics::effect(ranked.rule, op, owner)?;
+                    let action = semantics::effect(ranked.rule, op, asker)?;
+                    let action = spare(action, is_spared && ranked.rule.spares);
                     Some((ranked.rank, action, std::cmp::Reverse(index)))
                 })
                 .max();
             if let Some((rank, action, std::cmp::Reverse(index))) = winner {
-                row[op as usize] = Verdict::new(action, Reason::Rule, rank, index);
+                row[op] = Verdict::new(action, Reason::Rule, rank, index);
+            }
+            if op == Op::Exec {
+                let least = row[op].rank();
+                row.arguments = rules
+                    .clone()
+                    .filter(|&&index| {
+                        let ranked = &self.rules[index as usize];
+                        ranked.rank >= least && !(is_spared && ranked.rule.spares)
+                    })
+                    .fold(0, |mask, &index| mask | self.arguments.mask(index));
             }
         }
         row
+    }
+
+    /// A verdict that holds where no rule has a say, or that a rule has by guarding a name, when the
+    /// subject or object is spared or not.
+    fn spare(&self, verdict: Verdict, is_spared: bool) -> Verdict {
+        let is_spared = is_spared
+            && match verdict.reason() {
+                Reason::Move => self.rules[verdict.rule() as usize].rule.spares,
+                _ => self.spares_throughout,
+            };
+        let action = spare(verdict.action(), is_spared);
+        Verdict::new(action, verdict.reason(), verdict.rank(), verdict.rule())
     }
 
     /// Index of the group's first row.
@@ -254,25 +416,60 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Operations that a row does not allow.
-fn ops(row: &Row) -> u32 {
-    Op::ALL
-        .into_iter()
-        .filter(|&op| row[op as usize].action() != Action::Allow)
-        .fold(0, |mask, op| mask | op.bit())
+/// What becomes of a refusal of what is spared.
+const fn spare(action: Action, is_spared: bool) -> Action {
+    match action {
+        Action::Block if is_spared => Action::Audit,
+        other => other,
+    }
 }
 
-const fn posture(posture: Posture, whitelisted: bool) -> Verdict {
-    let action = match posture {
+/// What is spared for the sake of essential programs.
+#[derive(Clone, Copy)]
+struct Spared {
+    /// All that one of them does.
+    everything: bool,
+    /// Executing one, whoever does.
+    execution: bool,
+}
+
+impl Spared {
+    const fn covers(self, op: Op) -> bool {
+        self.everything || (self.execution && matches!(op, Op::Exec | Op::Map | Op::Read))
+    }
+}
+
+/// What holds where no rule of a family has a say.
+fn posture(effective: &Effective, family: Family) -> Verdict {
+    let action = match effective.postures.of(family) {
         Posture::Audit => Action::Audit,
         Posture::Block => Action::Block,
         Posture::Allow => return Verdict::ALLOW,
     };
-    if whitelisted {
+    if effective.is_whitelisted(family) {
         Verdict::new(action, Reason::Posture, 0, NO_RULE)
     } else {
         Verdict::ALLOW
     }
+}
+
+/// A row that says this, and nothing about the rest.
+fn row<const N: usize>(verdicts: [(Op, Verdict); N]) -> Row {
+    let mut row = SILENT;
+    for (op, verdict) in verdicts {
+        row[op] = verdict;
+    }
+    row
+}
+
+/// Operations that a row does not allow, of those it is about.
+fn refusing_or_reporting(row: &Row, ops: &[Op]) -> u32 {
+    let moves: &[Op] = if ops == PATHS { &[Op::Move] } else { &[] };
+    let may = |op: Op| row[op].action() != Action::Allow || (op == Op::Exec && row.arguments != 0);
+    ops.iter()
+        .chain(moves)
+        .filter(|&&op| may(op))
+        .fold(0, |mask, op| mask | op.bit())
 }
 
 const fn moved(rule: u32) -> Verdict {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{DecidedBy, Explanation, RuleView};
+use karmor_abi::limits;
+
+use super::{DecidedBy, Explanation, RuleView, Unlisted};
+use crate::diagnostic::quote;
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -10,23 +13,31 @@ impl fmt::Display for Explanation {
         if let Some(real) = &self.real_object {
             write!(f, " (that is, {real})")?;
         }
+        if let Some(arguments) = self.arguments.as_ref().filter(|list| !list.is_empty()) {
+            write!(f, " with {}", quoted(arguments))?;
+        }
         if let Some(source) = &self.source {
             write!(f, " from {source}")?;
         }
         if let Some(parent) = &self.parent {
             write!(f, " started by {parent}")?;
         }
-        let user = if self.is_owner {
-            "as its owner"
+        let user = match self.is_owner {
+            Some(true) => ", as its owner",
+            Some(false) => ", as somebody else",
+            None => "",
+        };
+        let terminal = if self.has_terminal {
+            ", at a terminal"
         } else {
-            "as somebody else"
+            ""
         };
         let host = if self.workload == "host" {
             ", on the host"
         } else {
             ""
         };
-        writeln!(f, ", {user}{host}")?;
+        writeln!(f, "{user}{terminal}{host}")?;
         if self.links_assumed {
             writeln!(f, "where /bin and the like are links, as on most systems")?;
         }
@@ -57,6 +68,30 @@ impl fmt::Display for Explanation {
     }
 }
 
+/// Texts of which any byte may matter.
+fn quoted(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(|text| quote(text)).collect();
+    quoted.join(" ")
+}
+
+impl fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => write!(
+                f,
+                "argument {} is not allowed: {}",
+                self.position,
+                quote(text)
+            ),
+            None => write!(
+                f,
+                "more than {} arguments are not allowed",
+                limits::ARGUMENTS
+            ),
+        }
+    }
+}
+
 impl Explanation {
     fn reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.decided_by {
@@ -79,9 +114,13 @@ impl Explanation {
         }?;
         for rule in self.rule.iter().chain(&self.whitelisted_by) {
             writeln!(f, "  {rule}")?;
-            if !rule.not_enforced.is_empty() {
-                writeln!(f, "    {}", rule.why_not_enforced())?;
+        }
+        match &self.unlisted {
+            Some(unlisted) => writeln!(f, "    {unlisted}")?,
+            None if self.arguments_assumed => {
+                writeln!(f, "    if every argument is in its list; none were given")?;
             }
+            None => {}
         }
         Ok(())
     }
@@ -102,8 +141,8 @@ impl fmt::Display for RuleView {
         for modifier in &self.modifiers {
             write!(f, ", {modifier}")?;
         }
-        for part in &self.not_enforced {
-            write!(f, ", {} (not enforced)", part.field)?;
+        if let Some(arguments) = &self.allowed_args {
+            write!(f, ", allowedArgs {}", quoted(arguments))?;
         }
         if !self.from_source.is_empty() {
             write!(f, ", from {}", self.from_source.join(" "))?;

@@ -2,13 +2,16 @@
 
 use karmor_abi::{op::Op, verdict::Verdict};
 
-use super::view::{self, action};
+use super::view::action;
 use crate::{
-    model::{Action, Family, Rule, Target},
+    model::{Action, Endpoint, Family, Rule, SocketKind, Target},
     reference::{self, Access},
     select::{Effective, EffectiveRule},
     semantics,
 };
+
+/// Why a more specific rule about arguments lost.
+const STRICTER_ONLY: &str = "arguments only make a decision stricter, and it is already";
 
 /// Says why rules that match did not decide.
 pub(super) struct Weigher<'a> {
@@ -27,25 +30,26 @@ impl Weigher<'_> {
                 "would refuse it as well; the most specific rule is named".to_owned(),
             );
         }
-        let written = view::applied(entry);
-        if rule.action == Action::Allow && !written.not_enforced.is_empty() {
-            return (false, written.why_not_enforced());
-        }
         if let Some(why) = self.not_from(rule) {
             return (false, why);
         }
-        let Some(effect) = semantics::effect(rule, self.access.op, self.access.owner) else {
+        let Some(effect) = self.effect(rule) else {
             return (false, self.no_say(rule));
         };
-        // A rule that applied can only have lost to another rule.
-        let winner = self.effective.rules[self.verdict.rule() as usize].rule();
+        // A rule that applied can only have lost to another rule, but for what it says of arguments.
+        let Some(winner) = self.effective.rules.get(self.verdict.rule() as usize) else {
+            return (true, STRICTER_ONLY.to_owned());
+        };
+        let winner = winner.rule();
         let aliases = &self.effective.aliases;
         let (own, best) = (
             semantics::rank(rule, aliases),
             semantics::rank(winner, aliases),
         );
         let won = self.verdict.action();
-        let why = if own < best {
+        let why = if own > best {
+            STRICTER_ONLY.to_owned()
+        } else if own < best {
             format!("{} loses to {}", self.weight(rule), self.weight(winner))
         } else if effect < won {
             format!(
@@ -57,6 +61,15 @@ impl Weigher<'_> {
             "says the same at the same level".to_owned()
         };
         (true, why)
+    }
+
+    /// What the rule does to the access, its arguments included.
+    fn effect(&self, rule: &Rule) -> Option<Action> {
+        let arguments = self.access.arguments;
+        let mismatch = arguments
+            .filter(|arguments| reference::unlisted(rule, arguments).is_some())
+            .and_then(|_| semantics::mismatch(rule));
+        mismatch.or_else(|| semantics::effect(rule, self.access.op, self.access.asker))
     }
 
     /// Why the rule is not about the images that act.
@@ -87,10 +100,29 @@ impl Weigher<'_> {
 
     /// Why the rule has no effect on the operation.
     fn no_say(&self, rule: &Rule) -> String {
-        let owner = rule.owner_only && self.access.owner && rule.action == Action::Audit;
+        if let Target::Endpoint(Endpoint {
+            direction: Some(_), ..
+        }) = rule.target
+        {
+            return "it is about the other direction".to_owned();
+        }
         match self.access.op {
-            _ if owner => "ownerOnly with Audit reports others, and the owner asks".to_owned(),
-            Op::Map => "Allow says nothing about mapping".to_owned(),
+            Op::Map if rule.action != Action::Audit => {
+                "Allow says nothing about mapping".to_owned()
+            }
+            // Only a condition that is met makes an Audit rule silent.
+            _ if rule.owner_only => {
+                "ownerOnly with Audit reports others, and the owner asks".to_owned()
+            }
+            _ if rule.no_terminal => {
+                "pts: false with Audit reports terminals, and there is none".to_owned()
+            }
+            _ if rule.arguments.is_some() => match self.access.arguments {
+                Some(_) => "allowedArgs with Audit reports other arguments only".to_owned(),
+                None => {
+                    "allowedArgs with Audit reports other arguments, and none were given".to_owned()
+                }
+            },
             _ => "readOnly with Audit reports writes only".to_owned(),
         }
     }
@@ -106,6 +138,12 @@ impl Weigher<'_> {
             }
             Target::Glob(_) => "pattern".to_owned(),
             Target::Object(_) => "object class".to_owned(),
+            Target::Socket(SocketKind::Protocol(_)) => "protocol".to_owned(),
+            Target::Socket(_) => "type of socket".to_owned(),
+            Target::Endpoint(endpoint) => format!("endpoint {endpoint}"),
+            Target::Domain(name) => format!("domain {name} ({} bytes)", name.len()),
+            Target::Capability(_) => "capability".to_owned(),
+            Target::Preset(_) => "preset".to_owned(),
         };
         if rule.sources.is_empty() {
             what

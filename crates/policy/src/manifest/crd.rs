@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap}
 use serde_json::Value;
 
 pub use super::types::{KubeArmorClusterPolicy, KubeArmorHostPolicy, KubeArmorPolicy};
-use super::{Ignored, Items, Labels, Span, Spanned};
+use super::{Ignored, Items, Labels, Port, Span, Spanned};
 
 /// The definitions of the three kinds.
 #[must_use]
@@ -130,6 +130,42 @@ impl<T: JsonSchema> JsonSchema for Items<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         Vec::<T>::json_schema(generator)
+    }
+}
+
+impl Serialize for Port {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// As Kubernetes has it.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum IntOrString {
+            Int(u16),
+            String(String),
+        }
+        IntOrString::deserialize(deserializer).map(|port| match port {
+            IntOrString::Int(port) => Self(port.to_string()),
+            IntOrString::String(ports) => Self(ports),
+        })
+    }
+}
+
+impl JsonSchema for Port {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Port".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "x-kubernetes-int-or-string": true })
     }
 }
 

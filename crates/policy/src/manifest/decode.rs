@@ -93,6 +93,24 @@ impl Decode for String {
     }
 }
 
+/// A port or a range of ports, as text: `443`, which is a number elsewhere, or `8000-8999`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port(pub String);
+
+impl Decode for Port {
+    const EXPECTED: &'static str = "a port or a range of ports";
+
+    fn decode(node: &Node, cx: &Context<'_>) -> Option<Self> {
+        if let NodeKind::Scalar(scalar) = &node.kind
+            && matches!(scalar.kind(), ScalarType::Text | ScalarType::Number)
+        {
+            return Some(Self(scalar.text.clone()));
+        }
+        cx.report(mismatch(node, Self::EXPECTED));
+        None
+    }
+}
+
 impl Decode for bool {
     const EXPECTED: &'static str = "`true` or `false`";
 

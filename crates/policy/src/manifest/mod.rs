@@ -27,7 +27,7 @@ use self::{
     types::{ClusterPolicySpec, HostPolicySpec, Metadata, PolicySpec},
 };
 pub use self::{
-    decode::{Ignored, Items, Labels},
+    decode::{Ignored, Items, Labels, Port},
     envelope::API_VERSION,
     source::{Span, Spanned},
 };

@@ -5,7 +5,7 @@ mod sections;
 mod specs;
 
 use super::{
-    decode::{Ignored, Items, Labels, mapping},
+    decode::{Ignored, Items, Labels, Port, mapping},
     source::Spanned,
 };
 

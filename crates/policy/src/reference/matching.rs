@@ -24,7 +24,7 @@ pub fn matches(target: &Target, aliases: &Aliases, path: &[u8]) -> bool {
         Target::Glob(text) => globs(text, aliases)
             .iter()
             .any(|glob| reached(glob, path).contains(&glob.len())),
-        Target::Object(_) => false,
+        _ => false,
     }
 }
 
@@ -50,7 +50,7 @@ pub fn guards_directory(target: &Target, aliases: &Aliases, path: &[u8]) -> bool
         Target::Glob(text) => globs(text, aliases)
             .iter()
             .any(|glob| reached(glob, &inside).iter().any(|&at| at < glob.len())),
-        Target::ExecName(_) | Target::Object(_) => false,
+        _ => false,
     }
 }
 

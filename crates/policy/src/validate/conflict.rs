@@ -1,10 +1,7 @@
 //! Rules of one policy that repeat or contradict one another.
 
-use std::{collections::HashMap, fmt, hash::Hash};
+use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
 
-use karmor_abi::op::Op;
-
-use super::pattern::object_name;
 use crate::{
     alias::Aliases,
     diagnostic::quote,
@@ -12,7 +9,7 @@ use crate::{
         Span,
         context::{Context, Problem},
     },
-    model::{Action, Family, Rule, Target},
+    model::{Action, Family, Rule, Source, Target},
     semantics,
 };
 
@@ -22,7 +19,8 @@ struct Subject {
     family: Family,
     target: Target,
     /// Sorted.
-    sources: Vec<String>,
+    sources: Vec<Source>,
+    arguments: Option<Arc<[String]>>,
     effect: Effect,
 }
 
@@ -32,6 +30,9 @@ struct Effect {
     action: Action,
     read_only: bool,
     owner_only: bool,
+    no_terminal: bool,
+    /// It lists arguments, whichever.
+    lists: bool,
 }
 
 impl Effect {
@@ -40,33 +41,48 @@ impl Effect {
             action: rule.action,
             read_only: rule.read_only,
             owner_only: rule.owner_only,
+            no_terminal: rule.no_terminal,
+            lists: rule.arguments.is_some(),
         }
     }
 
+    fn modifiers(self) -> impl Iterator<Item = &'static str> {
+        let modifiers = [
+            (self.read_only, "`readOnly`"),
+            (self.owner_only, "`ownerOnly`"),
+            (self.no_terminal, "`pts: false`"),
+            (self.lists, "`allowedArgs`"),
+        ];
+        modifiers
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, name)| name)
+    }
+
     fn is_plain(self) -> bool {
-        !self.read_only && !self.owner_only
+        self.modifiers().next().is_none()
     }
 }
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.action)?;
-        match (self.read_only, self.owner_only) {
-            (false, false) => Ok(()),
-            (true, false) => f.write_str(" with `readOnly`"),
-            (false, true) => f.write_str(" with `ownerOnly`"),
-            (true, true) => f.write_str(" with `readOnly` and `ownerOnly`"),
+        for (index, modifier) in self.modifiers().enumerate() {
+            let word = if index == 0 { "with" } else { "and" };
+            write!(f, " {word} {modifier}")?;
         }
+        Ok(())
     }
 }
 
-/// What a rule says about each operation, for the owner and for others.
-type Says = [Option<Action>; 6];
+/// What a rule says about each operation of its family, to each who may ask.
+type Says = Vec<Option<Action>>;
 
 fn says(rule: &Rule) -> Says {
-    let ops = [Op::Exec, Op::Read, Op::Write].into_iter();
-    let mut says = ops.flat_map(|op| [true, false].map(|owner| semantics::effect(rule, op, owner)));
-    std::array::from_fn(|_| says.next().flatten())
+    semantics::operations(rule.family)
+        .iter()
+        .flat_map(|&op| semantics::ASKERS.map(|asker| semantics::effect(rule, op, asker)))
+        .collect()
 }
 
 /// Where rules of one effect are equally specific: a target and a source, by their numbers. Small,
@@ -91,7 +107,7 @@ pub(super) struct Seen {
     same: HashMap<Subject, Span>,
     /// Numbers of what is named, by the names that hold where the usual links are.
     targets: HashMap<(Family, Target), u32>,
-    sources: HashMap<String, u32>,
+    sources: HashMap<Source, u32>,
     /// What the effects come to that there are: at most as many as combinations.
     effects: Vec<(Family, Effect, Says)>,
     /// The first rule at each place, by its index in `rules`.
@@ -121,6 +137,7 @@ impl Seen {
                 family: rule.family,
                 target: rule.target.clone(),
                 sources,
+                arguments: rule.arguments.clone(),
                 effect: Effect::of(rule),
             }
         };
@@ -157,7 +174,7 @@ impl Seen {
                 path: self.aliases.resolve(path),
                 recursive: *recursive,
             },
-            target @ (Target::ExecName(_) | Target::Glob(_) | Target::Object(_)) => target.clone(),
+            other => other.clone(),
         };
         number(&mut self.targets, (rule.family, target))
     }
@@ -166,7 +183,13 @@ impl Seen {
         if rule.sources.is_empty() {
             return vec![ANY];
         }
-        let names = rule.sources.iter().map(|path| self.aliases.resolve(path));
+        let names = rule.sources.iter().map(|source| match source {
+            Source::Path(path) => Source::Path(self.aliases.resolve(path)),
+            Source::Directory { path, recursive } => Source::Directory {
+                path: self.aliases.resolve(path),
+                recursive: *recursive,
+            },
+        });
         let sources = &mut self.sources;
         names.map(|name| number(sources, name)).collect()
     }
@@ -215,7 +238,7 @@ fn differ(a: &Says, b: &Says) -> bool {
 }
 
 fn repetition(rule: &Rule, span: Span, first: Span) -> Problem {
-    let what = quote(describe(&rule.target));
+    let what = quote(&rule.target.to_string());
     let message = format!("this rule repeats an earlier one about {what}");
     Problem::warning(span, message)
         .label("again here")
@@ -228,21 +251,21 @@ fn contradiction(
     span: Span,
     other: Effect,
     earlier: &Earlier,
-    source: Option<&String>,
+    source: Option<&Source>,
 ) -> Problem {
-    let what = quote(describe(&rule.target));
+    let what = quote(&rule.target.to_string());
     let own = Effect::of(rule);
     let message = format!("two rules about {what} contradict each other: {own} and {other}");
     let mut problem = Problem::warning(span, message)
         .label(format!("{own} here"))
         .related(earlier.span, format!("{other} here"));
     if earlier.target != rule.target {
-        let other = quote(describe(&earlier.target));
+        let other = quote(&earlier.target.to_string());
         let help = format!("{other} is the same file where the usual links are");
         problem = problem.help(help);
     }
     if let Some(source) = source {
-        problem = problem.help(format!("both are for the source {}", quote(source)));
+        problem = problem.help(format!("both are for the source {}", quote(source.path())));
     }
     problem.help(if own.is_plain() && other.is_plain() {
         let winner = own.action.max(other.action);
@@ -250,12 +273,4 @@ fn contradiction(
     } else {
         "where they differ, Block beats Audit beats Allow".to_owned()
     })
-}
-
-fn describe(target: &Target) -> &str {
-    match target {
-        Target::Path(text) | Target::ExecName(text) | Target::Glob(text) => text,
-        Target::Directory { path, .. } => path,
-        Target::Object(object) => object_name(*object),
-    }
 }

@@ -3,25 +3,17 @@
 //! # Parts that are understood but not enforced
 //!
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
-//! silence. A process or file rule whose narrowing modifier (`pts: false`, `allowedArgs`) is not
-//! enforced never lets more through by itself than it was written to:
-//!
-//! - **Block** is applied without the modifier, and without `readOnly` and `ownerOnly`, which let
-//!   some accesses through: it refuses what it should and more.
-//! - **Allow** allows nothing, but its family stays restricted to what other Allow rules name:
-//!   other rules and the default posture decide.
-//! - **Audit** is left out: as the more specific rule it could let an access through that a Block
-//!   rule refuses.
+//! silence.
 
 mod conflict;
 mod level;
 mod name;
-mod names;
 mod path;
 mod pattern;
 mod recorded;
 mod rules;
 mod selector;
+mod words;
 
 use self::{level::Level, rules::Rules};
 use crate::{
@@ -42,7 +34,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Schema of the name of a system call.
 #[cfg(feature = "crd")]
 pub(crate) fn syscall_schema() -> serde_json::Value {
-    serde_json::json!({ "type": "string", "enum": names::SYSCALLS.as_slice() })
+    serde_json::json!({ "type": "string", "enum": crate::names::SYSCALLS.as_slice() })
 }
 
 /// Checks a manifest; its policy, if nothing is wrong with it.
@@ -55,6 +47,8 @@ fn checked(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
     let (name, namespace) = cx.at("metadata", || metadata(manifest, cx));
     let mut rules = Rules::new(cx);
     let selector = cx.at("spec", || spec(manifest, &mut rules, cx));
+    let spares = spares_essential(&manifest.spec.value);
+    rules.rules.iter_mut().for_each(|rule| rule.spares = spares);
     if manifest.failed || cx.errors() > errors {
         return None;
     }
@@ -117,7 +111,7 @@ struct Sections<'m> {
 }
 
 macro_rules! sections {
-    ($spec:expr, $presets:expr) => {
+    ($spec:expr) => {
         Sections {
             attributes: $spec.attributes(),
             process: $spec.process.as_ref(),
@@ -125,7 +119,7 @@ macro_rules! sections {
             network: $spec.network.as_ref(),
             capabilities: $spec.capabilities.as_ref(),
             syscalls: $spec.syscalls.as_ref(),
-            presets: $presets,
+            presets: $spec.presets.as_ref(),
             apparmor: $spec.apparmor.as_ref(),
         }
     };
@@ -135,20 +129,16 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
     let span = manifest.spec.span;
     let (selector, sections, device) = match &manifest.spec.value {
         Spec::Container(spec) => {
-            let sections = sections!(spec, spec.presets.as_ref());
-            (selector::pod(spec.selector.as_ref(), cx), sections, None)
+            let selector = selector::pod(spec.selector.as_ref(), cx);
+            (selector, sections!(spec), None)
         }
         Spec::Cluster(spec) => {
-            let sections = sections!(spec, spec.presets.as_ref());
-            (
-                selector::cluster(spec.selector.as_ref(), cx),
-                sections,
-                None,
-            )
+            let selector = selector::cluster(spec.selector.as_ref(), cx);
+            (selector, sections!(spec), None)
         }
         Spec::Host(spec) => {
             let selector = selector::node(spec.node_selector.as_ref(), span, cx);
-            (selector, sections!(spec, None), spec.device.as_ref())
+            (selector, sections!(spec), spec.device.as_ref())
         }
     };
     let level = Level::spec(sections.attributes, cx);
@@ -159,11 +149,11 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
         cx.at("file", || rules.file(section, &level));
     }
     if let Some(section) = sections.network {
-        cx.at("network", || recorded::network(section, &level, rules, cx));
+        cx.at("network", || words::network(section, &level, rules, cx));
     }
     if let Some(section) = sections.capabilities {
         cx.at("capabilities", || {
-            recorded::capabilities(section, &level, rules, cx)
+            words::capabilities(section, &level, rules, cx)
         });
     }
     if let Some(section) = sections.syscalls {
@@ -172,7 +162,7 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
         });
     }
     if let Some(presets) = sections.presets {
-        cx.at("presets", || recorded::presets(presets, rules, cx));
+        cx.at("presets", || words::presets(presets, &level, rules, cx));
     }
     if let Some(section) = device {
         cx.at("device", || recorded::device(section, &level, rules, cx));
@@ -186,15 +176,23 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
     selector
 }
 
+/// A host policy spares what a host cannot do without, unless it says otherwise.
+fn spares_essential(spec: &Spec) -> bool {
+    match spec {
+        Spec::Container(_) | Spec::Cluster(_) => false,
+        Spec::Host(spec) => !spec.include_essential.as_ref().is_some_and(|b| b.value),
+    }
+}
+
 fn no_rules(manifest: &Manifest, span: Span, cx: &Context<'_>) {
     let device = if manifest.kind() == Kind::Host {
-        "device"
+        ", presets or device"
     } else {
-        "presets"
+        " or presets"
     };
     cx.report(
         Problem::error(span, "the policy has no rules").help(format!(
-            "rules stand in process, file, network, capabilities, syscalls or {device}"
+            "rules stand in process, file, network, capabilities, syscalls{device}"
         )),
     );
 }

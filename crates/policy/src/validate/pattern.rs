@@ -1,9 +1,6 @@
 //! Patterns: globs over whole paths, and the names of objects without a path.
 
-use karmor_abi::{
-    limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS},
-    op::Object,
-};
+use karmor_abi::limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS};
 
 use crate::{
     diagnostic::quote,
@@ -13,20 +10,8 @@ use crate::{
         context::{Context, Problem},
     },
     model::Target,
+    names::OBJECTS,
 };
-
-const OBJECTS: [(&str, Object); 3] = [
-    ("@anonymous", Object::Anonymous),
-    ("@unreachable", Object::Unreachable),
-    ("@too-long", Object::TooLong),
-];
-
-pub(super) fn object_name(object: Object) -> &'static str {
-    OBJECTS
-        .iter()
-        .find(|(_, o)| *o == object)
-        .map_or("@", |(name, _)| name)
-}
 
 /// Checks a pattern; what it names, if it is right.
 pub(super) fn target(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Target> {

@@ -1,82 +1,17 @@
 //! Sections that are checked in full and recorded as not enforced.
 
-use super::{
-    level::{self, Level},
-    names::{CAPABILITIES, DEVICE_CLASSES, PRESETS, PROTOCOLS, SYSCALLS},
-    path,
-    rules::{Rules, sources},
-};
+use super::{level::Level, path, rules::Rules, words::each};
 use crate::{
     diagnostic::quote,
     manifest::{
         Spanned,
         context::{Context, Problem},
-        types::{
-            Attributed, CapabilitiesSection, Device, DeviceSection, List, NetworkSection, Preset,
-            SyscallSource, SyscallsSection,
-        },
+        types::{Attributed, Device, DeviceSection, List, SyscallSource, SyscallsSection},
     },
+    names::{DEVICE_CLASSES, SYSCALLS},
 };
 
-const WHY: &str = "this version enforces process and file rules";
-
-pub(super) fn network(
-    section: &Spanned<NetworkSection>,
-    above: &Level,
-    rules: &mut Rules<'_, '_>,
-    cx: &Context<'_>,
-) {
-    let level = above.below(section.attributes(), cx);
-    let before = rules.written();
-    cx.at("matchProtocols", || {
-        each(section.match_protocols.as_ref(), cx, |rule| {
-            level.below(rule.attributes(), cx);
-            sources(rule.from_source.as_ref(), cx);
-            expand("protocol", &rule.protocol, rules, cx, |name| {
-                known(
-                    "protocol",
-                    &name.to_ascii_lowercase(),
-                    &PROTOCOLS,
-                    &rule.protocol,
-                    cx,
-                );
-            })
-        });
-    });
-    cx.at("matchDNSQueries", || {
-        each(section.match_dns_queries.as_ref(), cx, |rule| {
-            level.below(rule.attributes(), cx);
-            sources(rule.from_source.as_ref(), cx);
-            expand("domain", &rule.domain, rules, cx, |name| {
-                domain(name, &rule.domain, cx)
-            })
-        });
-    });
-    rules.expect_rules(before, section.span, "matchProtocols and matchDNSQueries");
-    record(before, section, "`network` rules are", rules);
-}
-
-pub(super) fn capabilities(
-    section: &Spanned<CapabilitiesSection>,
-    above: &Level,
-    rules: &mut Rules<'_, '_>,
-    cx: &Context<'_>,
-) {
-    let level = above.below(section.attributes(), cx);
-    let before = rules.written();
-    cx.at("matchCapabilities", || {
-        each(section.match_capabilities.as_ref(), cx, |rule| {
-            level.below(rule.attributes(), cx);
-            sources(rule.from_source.as_ref(), cx);
-            expand("capability", &rule.capability, rules, cx, |name| {
-                let name = name.strip_prefix("cap_").unwrap_or(name);
-                known("capability", name, &CAPABILITIES, &rule.capability, cx);
-            })
-        });
-    });
-    rules.expect_rules(before, section.span, "matchCapabilities");
-    record(before, section, "`capabilities` rules are", rules);
-}
+const WHY: &str = "this version does not watch them";
 
 pub(super) fn syscalls(
     section: &Spanned<SyscallsSection>,
@@ -108,28 +43,6 @@ pub(super) fn syscalls(
     });
     rules.expect_rules(before, section.span, "matchSyscalls and matchPaths");
     record(before, section, "`syscalls` rules are", rules);
-}
-
-pub(super) fn presets(presets: &List<Preset>, rules: &mut Rules<'_, '_>, cx: &Context<'_>) {
-    let before = rules.written();
-    each(Some(presets), cx, |preset| {
-        cx.at("name", || {
-            known("preset", &preset.name, &PRESETS, &preset.name, cx)
-        });
-        if let Some(action) = &preset.action {
-            cx.at("action", || {
-                if level::action(action, false, cx) == Some(crate::model::Action::Allow) {
-                    let problem = Problem::warning(
-                        action.span,
-                        "a preset cannot allow: Allow blocks like Block",
-                    );
-                    cx.report(problem.help("write Block or Audit, or remove the preset"));
-                }
-            });
-        }
-        rules.count(1, preset.span)
-    });
-    record(before, presets, "`presets` are", rules);
 }
 
 pub(super) fn device(
@@ -166,76 +79,6 @@ pub(super) fn apparmor(text: &Spanned<String>, rules: &mut Rules<'_, '_>, _: &Co
 fn record<T>(before: usize, section: &Spanned<T>, what: &str, rules: &mut Rules<'_, '_>) {
     if rules.written() > before {
         rules.not_enforced(section.span, what, WHY);
-    }
-}
-
-/// Runs `f` for each item until it says `false`.
-fn each<T>(list: Option<&List<T>>, cx: &Context<'_>, mut f: impl FnMut(&Spanned<T>) -> bool) {
-    for (index, item) in list.into_iter().flat_map(|list| list.iter()) {
-        if !cx.index(index, || f(item)) {
-            return;
-        }
-    }
-}
-
-/// Takes a comma list apart: each part is a rule of its own.
-fn expand(
-    field: &'static str,
-    list: &Spanned<String>,
-    rules: &mut Rules<'_, '_>,
-    cx: &Context<'_>,
-    mut f: impl FnMut(&str),
-) -> bool {
-    if !rules.count(list.split(',').count(), list.span) {
-        return false;
-    }
-    cx.at(field, || {
-        for part in list.split(',').map(str::trim) {
-            if part.is_empty() {
-                let message = if list.trim().is_empty() {
-                    "is empty"
-                } else {
-                    "has an empty part between commas"
-                };
-                cx.report(Problem::error(list.span, format!("`{field}` {message}")));
-            } else {
-                f(part);
-            }
-        }
-    });
-    true
-}
-
-fn known(
-    what: &str,
-    name: &str,
-    names: &[&'static str],
-    found: &Spanned<String>,
-    cx: &Context<'_>,
-) {
-    if !names.contains(&name) {
-        let problem = Problem::error(found.span, format!("unknown {what} {}", quote(name)));
-        cx.report(problem.allowed(name, names.iter().copied()));
-    }
-}
-
-fn domain(name: &str, found: &Spanned<String>, cx: &Context<'_>) {
-    let name = name.trim_matches('.');
-    let right = !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|label| {
-            let chars = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-            !label.is_empty() && label.len() <= 63 && label.bytes().all(chars)
-        });
-    if !right {
-        let problem = Problem::error(found.span, format!("{} is not a domain name", quote(name)));
-        cx.report(if name.contains('*') {
-            problem.help("a domain includes its sub-domains; leave the `*.` out")
-        } else if name.contains('/') {
-            problem.help("write only the name, without `https://` or path")
-        } else {
-            problem
-        });
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use karmor_abi::limits::ARGUMENT_BYTES;
+
 use super::{conflict::Seen, level::Level, path, pattern};
 use crate::{
     manifest::{
@@ -12,18 +14,13 @@ use crate::{
             Attributed, Attributes, FileSection, FromSource, List, ProcessPath, ProcessSection,
         },
     },
-    model::{Action, Family, Narrowed, NotEnforced, Rule, Target},
+    model::{Family, NotEnforced, Rule, Source, Target},
 };
 
 /// Most items of `allowedArgs`.
-const ALLOWED_ARGS: usize = 20;
+const ALLOWED_ARGS: usize = 64;
 
-/// Stands as the source of an Allow rule that must not allow anything because its modifier is not
-/// enforced: no executable has this path, so the rule matches nothing, and its family is
-/// restricted all the same.
-const NO_EXECUTABLE: &str = "/";
-
-/// What a rule says besides its target.
+/// What a rule about paths says besides its target.
 #[derive(Default)]
 struct Modifiers<'m> {
     read_only: Option<&'m Spanned<bool>>,
@@ -79,7 +76,6 @@ impl<'c, 't> Rules<'c, 't> {
             field: self.cx.field(),
             why: why.to_owned(),
             location: self.cx.location(span),
-            rule: None,
         });
     }
 
@@ -256,80 +252,79 @@ impl<'c, 't> Rules<'c, 't> {
     ) {
         let level = above.below(modifiers.attributes, self.cx);
         let sources = sources(modifiers.from_source, self.cx);
-        let parts = self.not_enforced.len();
-        let narrowed = self.modifiers_not_enforced(modifiers, level.action);
+        let arguments = arguments(modifiers.allowed_args, self.cx);
         let (Some(target), Some(sources)) = (target, sources) else {
             return;
         };
-        let mut rule = Rule {
+        let rule = Rule {
             family,
             target,
             sources,
             read_only: modifiers.read_only.is_some_and(|b| b.value),
             owner_only: modifiers.owner_only.is_some_and(|b| b.value),
+            // `true` is the same as absent.
+            no_terminal: modifiers.pts.is_some_and(|pts| !pts.value),
+            spares: false,
+            arguments,
             action: level.action,
             meta: level.meta,
             location: self.cx.location(span),
         };
-        if narrowed {
-            let is_applied = rule.action != Action::Audit;
-            let narrowed = Arc::new(Narrowed {
-                written: rule.clone(),
-                applied: is_applied.then_some(self.rules.len()),
-            });
-            for part in &mut self.not_enforced[parts..] {
-                part.rule = Some(Arc::clone(&narrowed));
-            }
-            match rule.action {
-                Action::Block => {
-                    rule.read_only = false;
-                    rule.owner_only = false;
-                }
-                Action::Audit => return,
-                Action::Allow => rule.sources = vec![NO_EXECUTABLE.to_owned()],
-            }
-        } else {
-            self.seen.add(&rule, span, self.cx);
-        }
-        self.rules.push(rule);
+        self.push(rule, span);
     }
 
-    /// Records the modifiers that would narrow a rule if they were enforced.
-    fn modifiers_not_enforced(&mut self, modifiers: &Modifiers<'_>, action: Action) -> bool {
-        let cx = self.cx;
-        let why = match action {
-            Action::Block => "the rule blocks in any case, which is stricter",
-            Action::Audit => "so the rule is left out",
-            Action::Allow => {
-                "so the rule allows nothing; other rules and the default posture decide"
-            }
-        };
-        let mut narrowed = false;
-        // `true` is the same as absent.
-        if let Some(pts) = modifiers.pts.filter(|pts| !pts.value) {
-            cx.at("pts", || {
-                self.not_enforced(pts.span, "`pts: false` is", why)
-            });
-            narrowed = true;
-        }
-        if let Some(args) = modifiers.allowed_args
-            && !(args.is_empty() && cx.by_program())
-        {
+    /// Adds a rule that is enforced as it is written.
+    pub(super) fn push(&mut self, rule: Rule, span: Span) {
+        self.seen.add(&rule, span, self.cx);
+        self.rules.push(rule);
+    }
+}
+
+/// Checks `allowedArgs`; the arguments, each once, if there is a list.
+fn arguments(list: Option<&List<String>>, cx: &Context<'_>) -> Option<Arc<[String]>> {
+    let list = list?;
+    if list.is_empty() {
+        if !cx.by_program() {
             cx.at("allowedArgs", || {
-                if args.len() > ALLOWED_ARGS {
-                    let message = format!("{} arguments are more than {ALLOWED_ARGS}", args.len());
-                    cx.report(Problem::error(args.span, message));
-                }
-                self.not_enforced(args.span, "`allowedArgs` is", why);
+                let message = "`allowedArgs` is empty, so the rule allows any arguments";
+                cx.report(
+                    Problem::warning(list.span, message).help("name arguments, or remove it"),
+                );
             });
-            narrowed = true;
         }
-        narrowed
+        return None;
+    }
+    cx.at("allowedArgs", || {
+        if list.len() > ALLOWED_ARGS {
+            let message = format!("{} arguments are more than {ALLOWED_ARGS}", list.len());
+            cx.report(Problem::error(list.span, message));
+        }
+        for (index, argument) in list.iter() {
+            cx.index(index, || argument_text(argument, cx));
+        }
+    });
+    let mut arguments: Vec<String> = list.iter().map(|(_, text)| text.value.clone()).collect();
+    arguments.sort_unstable();
+    arguments.dedup();
+    Some(arguments.into())
+}
+
+fn argument_text(argument: &Spanned<String>, cx: &Context<'_>) {
+    if argument.contains('\0') {
+        let message = "an argument cannot contain a NUL byte";
+        cx.report(Problem::error(argument.span, message));
+    }
+    if argument.len() > ARGUMENT_BYTES {
+        let message = format!(
+            "the argument has {} bytes, more than the {ARGUMENT_BYTES} that are compared",
+            argument.len()
+        );
+        cx.report(Problem::error(argument.span, message));
     }
 }
 
 /// Checks `fromSource`; the paths if all are right.
-pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Option<Vec<String>> {
+pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Option<Vec<Source>> {
     let Some(list) = list else {
         return Some(Vec::new());
     };
@@ -344,7 +339,10 @@ pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Opti
             cx.index(index, || cx.at("path", || path::file(&source.path, cx)))
         };
         let checked: Vec<Option<String>> = list.iter().map(check).collect();
-        checked.into_iter().collect()
+        checked
+            .into_iter()
+            .map(|path| path.map(Source::Path))
+            .collect()
     })
 }
 

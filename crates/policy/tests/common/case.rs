@@ -2,12 +2,13 @@
 
 use karmor_abi::{
     op::{Object, Op},
+    table::Asker,
     verdict::{Reason, Verdict},
 };
 use karmor_policy::{
     alias::Aliases,
     compile::compile,
-    model::{Action, Family, Posture, Rule, Target},
+    model::{Action, Family, Posture, Postures, Rule, Target},
     reference::{self, Access, AccessObject},
     select::Effective,
 };
@@ -79,7 +80,7 @@ pub(crate) fn given(rules: Vec<Rule>) -> Case {
 
 impl Case {
     pub(crate) fn posture(mut self, posture: Posture) -> Self {
-        self.0.posture = posture;
+        self.0.postures = Postures::all(posture);
         self
     }
 
@@ -122,7 +123,11 @@ impl Case {
             object,
             source,
             parent: None,
-            owner,
+            asker: Asker {
+                owner,
+                terminal: false,
+            },
+            arguments: None,
         });
         assert_eq!(
             (verdict.action(), verdict.reason()),
@@ -140,7 +145,8 @@ impl Case {
             object,
             source: Some(b"/s"),
             parent: None,
-            owner: false,
+            asker: Asker::default(),
+            arguments: None,
         };
         assert_eq!(self.decide(&access).rule(), rule, "{op:?} {path}");
         self
@@ -154,7 +160,8 @@ impl Case {
             object,
             source: None,
             parent: None,
-            owner: false,
+            asker: Asker::default(),
+            arguments: None,
         });
         assert_eq!(
             (verdict.action(), verdict.reason()),

@@ -5,16 +5,14 @@ pub(crate) mod case;
 
 use std::sync::Arc;
 
-use karmor_abi::{
-    op::Op,
-    table::{self, View},
-    verdict::Verdict,
-};
+use karmor_abi::{table::View, verdict::Verdict};
 use karmor_policy::{
     alias::Aliases,
     compiled::Compiled,
-    model::{Action, Family, Kind, Location, Meta, Policy, Posture, Rule, Selector, Target},
-    reference::{Access, AccessObject},
+    model::{
+        Action, Family, Kind, Location, Meta, Policy, Posture, Postures, Rule, Selector, Target,
+    },
+    reference::Access,
     select::Effective,
 };
 
@@ -26,6 +24,9 @@ pub(crate) fn rule(family: Family, target: Target, action: Action) -> Rule {
         sources: Vec::new(),
         read_only: false,
         owner_only: false,
+        no_terminal: false,
+        spares: false,
+        arguments: None,
         action,
         meta: Arc::new(Meta::default()),
         location: Location {
@@ -59,31 +60,17 @@ pub(crate) fn policy(name: &str, rules: Vec<Rule>) -> Policy {
 
 /// These rules, and what is in force with them.
 pub(crate) fn effective(rules: Vec<Rule>, posture: Posture, aliases: Aliases) -> Effective {
-    Effective::new([Arc::new(policy("p", rules))], posture, aliases)
+    Effective::new(
+        [Arc::new(policy("p", rules))],
+        Postures::all(posture),
+        aliases,
+    )
 }
 
 /// What the kernel half does with an access, on the host.
 pub(crate) fn matcher(compiled: &Compiled, access: &Access<'_>) -> Verdict {
     let view = View::parse(&compiled.words).expect("compiled tables are valid");
-    let class = |image: Option<&[u8]>| {
-        image.map_or(0, |path| {
-            table::set(&view, table::walk(&view, path)).source()
-        })
-    };
-    let set = match access.object {
-        AccessObject::Path(path) => table::walk(&view, path),
-        AccessObject::Class(object) => table::object_set(&view, object),
-    };
-    let set = table::set(&view, set);
-    let (source, parent) = (class(access.source), class(access.parent));
-    let verdict = match access.op {
-        Op::Exec | Op::Map => {
-            table::verdict_with_parent(&view, set, access.op, source, parent, access.owner)
-        }
-        Op::Read | Op::Write | Op::Move => {
-            table::verdict(&view, set, access.op, source, access.owner)
-        }
-    };
+    let verdict = compiled.decide(access);
     // The kernel half does not even look when no cell of the operation can refuse or report.
     if view.header().ops & access.op.bit() == 0 {
         assert_eq!(

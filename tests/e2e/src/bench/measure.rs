@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    net::UdpSocket,
     os::unix::fs::FileExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -46,6 +47,9 @@ impl Args {
         }
         operations.push(("pwrite".to_owned(), 3000, pwrite()?));
         operations.push(("exec".to_owned(), 40, Box::new(exec)));
+        operations.push(("connect".to_owned(), 3000, connect()?));
+        operations.push(("sendto".to_owned(), 3000, sendto()?));
+        operations.push(("capable".to_owned(), 3000, Box::new(capable)));
         for (name, times, mut operation) in operations {
             if !self.names.is_empty() && !self.names.iter().any(|text| name.contains(text)) {
                 continue;
@@ -112,6 +116,36 @@ fn exec() -> Result<()> {
         .context("cannot start /usr/bin/true")?;
     ensure!(status.success(), "/usr/bin/true failed ({status})");
     Ok(())
+}
+
+/// Connects a datagram socket, which no packet leaves for.
+fn connect() -> Result<Operation> {
+    let socket = UdpSocket::bind("127.0.0.1:0").context("cannot bind")?;
+    let other = UdpSocket::bind("127.0.0.1:0").context("cannot bind")?;
+    let address = other.local_addr().context("a socket has an address")?;
+    Ok(Box::new(move || {
+        socket.connect(address).context("cannot connect")?;
+        // Bound until here.
+        let _ = &other;
+        Ok(())
+    }))
+}
+
+/// Sends a datagram to a socket that nobody reads: once it is full, it drops what comes.
+fn sendto() -> Result<Operation> {
+    let socket = UdpSocket::bind("127.0.0.1:0").context("cannot bind")?;
+    let other = UdpSocket::bind("127.0.0.1:0").context("cannot bind")?;
+    let address = other.local_addr().context("a socket has an address")?;
+    Ok(Box::new(move || {
+        socket.send_to(b"x", address).context("cannot send")?;
+        let _ = &other;
+        Ok(())
+    }))
+}
+
+/// Names the machine, which takes `CAP_SYS_ADMIN`.
+fn capable() -> Result<()> {
+    rustix::system::sethostname(b"bench").context("cannot name the machine")
 }
 
 #[cfg(test)]

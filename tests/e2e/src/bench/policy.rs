@@ -1,4 +1,4 @@
-//! A policy with many rules, none of which matches what is measured.
+//! Policies with many rules, none of which matches what is measured.
 
 use std::fmt::Write as _;
 
@@ -37,9 +37,33 @@ pub(crate) fn manifest(rules: u32) -> String {
     text
 }
 
+/// The manifest of a policy that blocks so many networks, at most 65,536, and a capability.
+pub(crate) fn networks(networks: u32) -> String {
+    let mut text = String::from(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: bench\n\
+         spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n  \
+         capabilities:\n    matchCapabilities:\n    - capability: sys_time\n  \
+         network:\n    matchEndpoints:\n",
+    );
+    for network in 0..networks {
+        let [_, _, high, low] = network.to_be_bytes();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "    - cidr: 10.{high}.{low}.0/24");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn has_as_many_networks_as_asked_for() {
+        for count in [1, 300] {
+            assert_eq!(networks(count).matches("- cidr:").count(), count as usize);
+        }
+        assert!(networks(300).contains("10.1.43.0/24"));
+    }
 
     #[test]
     fn has_as_many_rules_as_asked_for() {

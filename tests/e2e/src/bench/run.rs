@@ -18,6 +18,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "enforcer")]
     rules: Option<u32>,
 
+    /// Give it a policy on so many networks and on a capability; 0 for one of another container
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "enforcer",
+        conflicts_with = "rules"
+    )]
+    networks: Option<u32>,
+
     /// Only the operations with one of these texts in their name
     names: Vec<String>,
 }
@@ -36,6 +45,8 @@ impl Args {
         let container = guest
             .container(Image::Debian)?
             .bind(program, PROGRAM)
+            // To name the machine, the cheapest use of a capability.
+            .option("--cap-add=CAP_SYS_ADMIN")
             .start("bench-subject")?;
         let other = guest
             .container(Image::Debian)?
@@ -45,11 +56,16 @@ impl Args {
             true => Some(Enforcer::start(guest.containerd()?, &[])?),
             false => None,
         };
-        if let (Some(enforcer), Some(rules)) = (&enforcer, self.rules) {
+        let policy = match (self.rules, self.networks) {
+            (Some(rules), _) => Some((rules, policy::manifest as fn(u32) -> String)),
+            (None, Some(networks)) => Some((networks, policy::networks as fn(u32) -> String)),
+            (None, None) => None,
+        };
+        if let (Some(enforcer), Some((rules, manifest))) = (&enforcer, policy) {
             let manifest = match rules {
                 // The hooks are there, and this container is none of their business.
-                0 => policy::manifest(100).replace("app: nginx", "app: another"),
-                rules => policy::manifest(rules),
+                0 => manifest(100).replace("app: nginx", "app: another"),
+                rules => manifest(rules),
             };
             let path = env::temp_dir().join("bench.yaml");
             fs::write(&path, manifest)

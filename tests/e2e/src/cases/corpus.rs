@@ -1,97 +1,512 @@
 //! The corpus, asked of the kernel. The policy crate's tests ask the reference evaluator and the
 //! compiled table the same.
+//!
+//! ```text
+//! daemon, container and actors, once ──▶ policy ──▶ attempts ──▶ alerts ──▶ next policy …
+//! ```
+//!
+//! A policy replaces the one before it, and an actor is a process that is there all the time: what a
+//! case costs is what it is about.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use karmor_cases::{Access, Operation, Posture, Verdict};
+use jiff::Timestamp;
+use karmor_cases::{
+    ACTORS, Access, Case as Tried, FOREIGN, Kind, Object, Operation, PLACE, Posture, Target,
+    UNREACHABLE, Verdict,
+};
+use karmor_proto::karmor::v1::{Enforcement, PolicyRef};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Container, Guest, Image, KernelVersion, Watched};
+use super::{Case, escapes::with_tools};
+use crate::support::{
+    Actor, Container, ENDS_AT_ONCE, Guest, KernelVersion, Output, Watched, Wire, note, until,
+};
 
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "corpus_posture_audit",
         since: KernelVersion::new(6, 1),
-        run: |guest| corpus(guest, Posture::Audit, &[]),
+        run: |guest| corpus(guest, Posture::Audit, AUDIT),
     },
     Case {
         name: "corpus_posture_block",
         since: KernelVersion::new(6, 1),
-        run: |guest| corpus(guest, Posture::Block, &["--defaultFilePosture=block"]),
+        run: |guest| corpus(guest, Posture::Block, BLOCK),
     },
 ];
 
+const AUDIT: &[&str] = &["--enableKubeArmorHostPolicy"];
+
+const BLOCK: &[&str] = &[
+    "--enableKubeArmorHostPolicy",
+    "--defaultFilePosture=block",
+    "--defaultNetworkPosture=block",
+    "--defaultCapabilitiesPosture=block",
+    "--hostDefaultFilePosture=block",
+    "--hostDefaultNetworkPosture=block",
+    "--hostDefaultCapabilitiesPosture=block",
+];
+
+/// Capabilities that containerd does not give, for cases about them, and the files of tables.
+const OPTIONS: &[&str] = &[
+    "--cap-add=CAP_SYS_ADMIN",
+    "--cap-add=CAP_SYS_NICE",
+    "--cap-add=CAP_SYS_RESOURCE",
+    "--mount=type=bind,src=/run/corpus,dst=/run/corpus,options=rbind:rw",
+];
+
+/// What a shell makes of `SIGKILL`.
+const KILLED: i32 = 128 + 9;
+
+/// A user that is not root.
+const SOMEBODY: u32 = 1000;
+
+/// More components than a path can have.
+const TOO_LONG: usize = 257;
+
+/// How long alerts may take. They are milliseconds late, unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many problems say that going on is a waste of time.
+const ENOUGH: usize = 20;
+
 fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
-    let cases = karmor_cases::all()?;
+    let all = karmor_cases::all()?;
+    let cases: Vec<&Tried> = all.iter().filter(|case| case.posture == posture).collect();
+    make_files(&all)?;
     guest.watched(flags, |watched| {
-        let container = guest.container(Image::Debian)?.kept("corpus")?;
+        let container = with_tools(guest, OPTIONS, "corpus")?;
         watched.enforcer.knows(container.name())?;
+        let mut stage = Stage {
+            watched,
+            actors: actors(&cases, &container)?,
+            container,
+            wire: Wire::connect()?,
+            policy: None,
+            past: None,
+        };
         let mut wrong = Vec::new();
-        for case in cases.iter().filter(|case| case.posture == posture) {
-            let problems = hold(watched, &container, case.policy, &case.accesses);
-            let problems = problems.with_context(|| case.name)?;
-            wrong.extend(problems.iter().map(|p| format!("{}: {p}", case.name)));
+        let began = Instant::now();
+        for case in &cases {
+            let problems = stage.hold(case).with_context(|| case.name.clone())?;
+            for problem in problems {
+                note(&format!("{}: {problem}", case.name));
+                wrong.push(case.name.as_str());
+            }
+            ensure!(
+                wrong.len() < ENOUGH,
+                "too much is wrong: {}",
+                wrong.join(", ")
+            );
         }
-        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        stage.clear()?;
+        note(&format!(
+            "corpus: {} cases with {} accesses in {:.1} s",
+            cases.len(),
+            cases.iter().map(|case| case.accesses.len()).sum::<usize>(),
+            began.elapsed().as_secs_f64()
+        ));
+        ensure!(wrong.is_empty(), "wrong: {}", wrong.join(", "));
         Ok(())
     })
 }
 
-/// Makes the accesses under the policy, and says what did not come out as it must.
-fn hold(
-    watched: &Watched,
-    container: &Container<'_>,
-    manifest: &str,
-    accesses: &[Access],
-) -> Result<Vec<String>> {
-    let policy = watched.policy(manifest)?;
-    let lines: Vec<String> = accesses.iter().map(attempt).collect();
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let mut problems = Vec::new();
-    for (access, output) in accesses.iter().zip(container.lines(&lines)?) {
-        match access.expect {
-            Verdict::Allow if output.code == 0 => {}
-            Verdict::Audit if output.code == 0 => {
-                policy.expect("the alert", |alert| is_about(alert, access, "Audit"))?;
-            }
-            Verdict::Block if output.denied() => {
-                policy.expect("the alert", |alert| is_about(alert, access, "Block"))?;
-            }
-            _ => problems.push(format!("{access:?}: {output}")),
+/// Every file that a table is about: a program that ends at once, for everybody to read, write and
+/// execute.
+fn make_files(cases: &[Tried]) -> Result<()> {
+    let accesses = cases.iter().flat_map(|case| &case.accesses);
+    let paths = accesses.filter_map(|access| match &access.target {
+        Target::Path(path) => Some(path.as_str()),
+        _ => None,
+    });
+    let deep = too_long();
+    let others = [deep.as_str(), UNREACHABLE];
+    let mut paths: BTreeSet<&str> = paths
+        .filter(|path| path.starts_with(PLACE) && !path.starts_with(ACTORS))
+        .collect();
+    paths.extend(others);
+    // What is in a directory comes first, and makes it one.
+    for path in paths.into_iter().rev() {
+        if Path::new(path).is_dir() {
+            continue;
+        }
+        let file = Path::new(path);
+        let directory = file.parent().context("a file is in a directory")?;
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::write(file, ENDS_AT_ONCE))
+            .and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o777)))
+            .with_context(|| format!("cannot make {path}"))?;
+        if path.ends_with(FOREIGN) {
+            chown(file, Some(SOMEBODY), Some(SOMEBODY))
+                .with_context(|| format!("cannot give {path} away"))?;
         }
     }
-    // Alerts come in order, so those about earlier accesses are here by now; what follows the last
-    // alert that is due is for the next case to stumble over.
-    for alert in policy.alerts()? {
-        let due = |access: &&Access| match access.expect {
-            Verdict::Allow => false,
-            Verdict::Audit => is_about(&alert, access, "Audit"),
-            Verdict::Block => is_about(&alert, access, "Block"),
-        };
-        if !accesses.iter().any(|access| due(&access)) {
-            problems.push(format!("an alert that is not due: {alert}"));
+    let tries = "/usr/local/bin/karmor-tries";
+    fs::create_dir_all(ACTORS).with_context(|| format!("cannot create {ACTORS}"))?;
+    for (image, _) in cases
+        .iter()
+        .flat_map(|case| &case.accesses)
+        .flat_map(images)
+    {
+        if !fs::exists(image).with_context(|| format!("cannot look at {image}"))? {
+            fs::copy(tries, image).with_context(|| format!("cannot make {image}"))?;
         }
     }
-    Ok(problems)
+    Ok(())
 }
 
-/// One access, as a line of bash. A subshell is the same image as its shell.
-fn attempt(access: &Access) -> String {
-    let Access { path, by, .. } = access;
+/// The images of ours that take part in an access, and whether with a terminal.
+fn images(access: &Access) -> impl Iterator<Item = (&str, bool)> {
+    [&access.from, &access.by]
+        .into_iter()
+        .filter(|image| image.starts_with(ACTORS))
+        .map(|image| (image.as_str(), access.terminal))
+}
+
+fn too_long() -> String {
+    format!("{PLACE}/long{}/a", "/d".repeat(TOO_LONG))
+}
+
+/// Who acts: where, which image, with a terminal or without.
+type Role = (Kind, String, bool);
+
+/// Everybody whom the cases want to act. They are started before there is a policy that would not
+/// let them.
+fn actors(cases: &[&Tried], container: &Container<'_>) -> Result<BTreeMap<Role, Actor>> {
+    let roles: BTreeSet<Role> = cases
+        .iter()
+        .flat_map(|case| case.accesses.iter().map(|access| (case.kind, access)))
+        .flat_map(|(kind, access)| {
+            images(access).map(move |(image, terminal)| (kind, image.to_owned(), terminal))
+        })
+        .collect();
+    let start = |role: Role| {
+        let (kind, image, terminal) = &role;
+        let command: &[&str] = if *terminal {
+            &[image, "terminal", image, "obey"]
+        } else {
+            &[image, "obey"]
+        };
+        let actor = match kind {
+            Kind::Container => container.actor(command),
+            Kind::Host => {
+                let mut host = Command::new(image);
+                host.args(&command[1..]);
+                Actor::start(host)
+            }
+        };
+        let actor = actor.with_context(|| format!("{role:?}"))?;
+        Ok((role, actor))
+    };
+    roles.into_iter().map(start).collect()
+}
+
+impl Past {
+    /// Whether the alert is due, or is not about who acts in cases.
+    fn explains(&self, alert: &Value) -> bool {
+        let mut due = self.due.iter();
+        !is_ours(alert, self.kind) || due.any(|access| is_due(alert, access, self.kind))
+    }
+}
+
+/// Where the cases are tried.
+struct Stage<'a> {
+    watched: &'a Watched,
+    container: Container<'a>,
+    actors: BTreeMap<Role, Actor>,
+    wire: Wire,
+    /// The one in force.
+    policy: Option<PolicyRef>,
+    /// The case before; some of its alerts may still be on their way.
+    past: Option<Past>,
+}
+
+/// A case that has been tried.
+struct Past {
+    name: String,
+    kind: Kind,
+    due: Vec<Access>,
+}
+
+impl Stage<'_> {
+    /// Tries a case, and says what did not come out as it must.
+    fn hold(&mut self, case: &Tried) -> Result<Vec<String>> {
+        let seen = self.watched.alerts.count();
+        self.apply(&case.policy)?;
+        let began = Timestamp::now();
+        let outputs = self.attempt(case)?;
+        let mut problems = Vec::new();
+        let mut due = Vec::new();
+        for (access, output) in case.accesses.iter().zip(outputs) {
+            match access.expect {
+                Verdict::Allow if output.code == 0 => {}
+                Verdict::Audit if output.code == 0 => due.push(access),
+                Verdict::Block if is_refused(access, &output) => due.push(access),
+                _ => problems.push(format!("{access:?}: {output}")),
+            }
+        }
+        let mut alerts = Vec::new();
+        let missing = |alerts: &[Value]| {
+            let missing = due
+                .iter()
+                .filter(|access| !alerts.iter().any(|alert| is_due(alert, access, case.kind)));
+            missing
+                .map(|access| format!("{access:?}"))
+                .collect::<Vec<_>>()
+        };
+        let waited = until("alerts", PATIENCE, || {
+            for line in self.watched.alerts.lines_after(seen + alerts.len()) {
+                let alert = serde_json::from_str(&line);
+                alerts.push(alert.with_context(|| format!("karmor logs printed no JSON: {line}"))?);
+            }
+            Ok(missing(&alerts).is_empty().then_some(()))
+        });
+        if waited.is_err() {
+            let missing = missing(&alerts).join("\n");
+            problems.push(format!("no alerts about\n{missing}\nbut\n{alerts:?}"));
+        }
+        // What is not due has to be told of as well: here, or by the case after this one.
+        let now = Past {
+            name: case.name.clone(),
+            kind: case.kind,
+            due: due.into_iter().cloned().collect(),
+        };
+        for alert in &alerts {
+            let time = alert["UpdatedTime"]
+                .as_str()
+                .context("an alert has a time")?;
+            let time: Timestamp = time.parse().context("the time of an alert")?;
+            let of = if time < began {
+                self.past.as_ref()
+            } else {
+                Some(&now)
+            };
+            if let Some(of) = of.filter(|of| !of.explains(alert)) {
+                problems.push(format!("an alert that is not due in {}: {alert}", of.name));
+            }
+        }
+        self.past = Some(now);
+        Ok(problems)
+    }
+
+    /// Puts a policy in force instead of the one before.
+    fn apply(&mut self, text: &str) -> Result<()> {
+        let answer = self.wire.apply(text)?;
+        let result = answer.results.into_iter().next();
+        let result = result.context("no answer about the policy")?;
+        ensure!(
+            result.enforcement() == Enforcement::Full && result.workloads > 0,
+            "the policy is not in force: {result:?}"
+        );
+        // One of the same name is replaced.
+        if self.policy != result.policy {
+            self.clear()?;
+            self.policy = result.policy;
+        }
+        Ok(())
+    }
+
+    /// Takes the policy away.
+    fn clear(&mut self) -> Result<()> {
+        if let Some(policy) = self.policy.take() {
+            self.wire.delete_policy(policy)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a case's accesses.
+    fn attempt(&mut self, case: &Tried) -> Result<Vec<Output>> {
+        let mut told: BTreeMap<Role, Vec<usize>> = BTreeMap::new();
+        let mut shell = Vec::new();
+        for (index, access) in case.accesses.iter().enumerate() {
+            match images(access).next() {
+                Some((image, terminal)) => told
+                    .entry((case.kind, image.to_owned(), terminal))
+                    .or_default()
+                    .push(index),
+                None => shell.push(index),
+            }
+        }
+        let mut outputs = BTreeMap::new();
+        for (role, indices) in told {
+            let attempts: Vec<Vec<String>> = indices
+                .iter()
+                .map(|&index| attempt(&case.accesses[index]))
+                .collect();
+            let actor = self.actors.get_mut(&role);
+            let actor = actor.with_context(|| format!("nobody is {role:?}"))?;
+            outputs.extend(indices.into_iter().zip(actor.attempts(&attempts)?));
+        }
+        if !shell.is_empty() {
+            let lines: Vec<String> = shell.iter().map(|&i| line(&case.accesses[i])).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            outputs.extend(shell.into_iter().zip(self.container.lines(&lines)?));
+        }
+        Ok(outputs.into_values().collect())
+    }
+}
+
+/// An access to a path by a program of the image, as a line of bash. A subshell is the same image as
+/// its shell.
+fn line(access: &Access) -> String {
+    let by = &access.by;
+    let Target::Path(path) = &access.target else {
+        return format!("echo {by} can only access paths; false");
+    };
     match access.operation {
         _ if !by.ends_with("/bash") => format!("{by} {path} >/dev/null"),
-        Operation::Exec => format!("exec {path} --version >/dev/null"),
+        Operation::Exec => {
+            let args = access.args.iter().map(|arg| format!(" '{arg}'"));
+            format!("exec {path}{} >/dev/null", args.collect::<String>())
+        }
         Operation::Read => format!("exec 3< {path}"),
-        Operation::Write => format!(": >> {path}"),
+        _ => format!(": >> {path}"),
     }
+}
+
+/// An access, as arguments of `karmor-tries`; where somebody else starts who acts, of that one.
+fn attempt(access: &Access) -> Vec<String> {
+    let how = format!("{:?}", access.operation).to_lowercase();
+    let mut words = match &access.target {
+        Target::Path(path) => vec!["act".to_owned(), how, path.clone()],
+        Target::Object(Object::TooLong) => vec!["act".to_owned(), how, too_long()],
+        Target::Object(object) => {
+            let object = object.name().trim_start_matches('@').to_owned();
+            let file = UNREACHABLE
+                .trim_start_matches(PLACE)
+                .trim_start_matches('/');
+            let (tree, file) = (PLACE.to_owned(), file.to_owned());
+            vec!["act-on".to_owned(), object, how, tree, file]
+        }
+        Target::Socket(socket) => {
+            let (family, kind, protocol) = socket.numbers();
+            let numbers = [family, kind, protocol].map(|number| number.to_string());
+            [vec!["socket".to_owned(), how], numbers.to_vec()].concat()
+        }
+        Target::Endpoint(address, protocol) => {
+            let (address, protocol) = (address.to_string(), protocol.number().to_string());
+            vec!["speak".to_owned(), how, address, protocol]
+        }
+        Target::Capability(name) => vec!["capability".to_owned(), name.clone()],
+    };
+    if let (Target::Path(_), Operation::Exec) = (&access.target, access.operation) {
+        words.push("--".to_owned());
+        words.extend(access.args.iter().cloned());
+    }
+    if access.from != access.by {
+        let start = ["act", "exec", &access.by, "--"].map(str::to_owned);
+        words.splice(..0, start);
+    }
+    words
+}
+
+/// Whether what was tried has failed the way in which the kernel refuses such things.
+fn is_refused(access: &Access, output: &Output) -> bool {
+    let says = |text| format!("{}{}", output.stdout, output.stderr).contains(text);
+    output.code != 0
+        && match (&access.target, access.operation) {
+            // Who wants to connect is not answered.
+            (Target::Endpoint(..), Operation::Accept) => says("the connection was dropped"),
+            // Most system calls have an answer of their own for a missing capability.
+            (Target::Capability(_), _) => says("not permitted") || output.denied(),
+            // An argument in memory that is not there yet, as the texts of a shell may be, is only
+            // seen by the new image, which dies.
+            (Target::Path(_), Operation::Exec) if images(access).next().is_none() => {
+                output.code == KILLED || output.denied()
+            }
+            _ => output.denied(),
+        }
+}
+
+/// Whether an alert is about who acts in a case. Nobody else in the container does anything; the
+/// host has its own life.
+fn is_ours(alert: &Value, kind: Kind) -> bool {
+    let source = alert["Source"].as_str().unwrap_or_default();
+    match kind {
+        Kind::Container => alert["Type"] == "MatchedPolicy",
+        Kind::Host => alert["Type"] == "MatchedHostPolicy" && source.starts_with(ACTORS),
+    }
+}
+
+/// Whether an alert says what must have come of an access.
+fn is_due(alert: &Value, access: &Access, kind: Kind) -> bool {
+    let action = match access.expect {
+        Verdict::Allow => return false,
+        Verdict::Audit => "Audit",
+        Verdict::Block => "Block",
+    };
+    let carries = access.alert.as_ref().is_none_or(|carried| {
+        alert["Severity"].as_str() == Some(&carried.severity.to_string())
+            && alert["Tags"].as_str().unwrap_or_default() == carried.tags.join(",")
+            && alert["Message"] == carried.message
+    });
+    is_ours(alert, kind) && carries && is_about(alert, access, action)
 }
 
 fn is_about(alert: &Value, access: &Access, action: &str) -> bool {
-    // A written /bin/x is /usr/bin/x where the alert comes from.
-    let resource = alert["Resource"].as_str().unwrap_or_default();
+    let text = |key: &str| alert[key].as_str().unwrap_or_default();
+    let resource = text("Resource");
+    let hooked = |hook: &str| text("Data") == format!("lsm={hook} {resource}");
+    let operation = |name: &str| alert["Operation"] == name;
     alert["Action"] == action
-        && resource
-            .split(' ')
-            .next()
-            .is_some_and(|path| path.ends_with(&access.path))
+        && match &access.target {
+            Target::Object(object) => {
+                let told = resource.split(' ').next().unwrap_or_default();
+                // As much as is known of its name; of what has one at home, that or the other.
+                match object {
+                    Object::Anonymous => told.starts_with("/memfd:"),
+                    Object::Unreachable => UNREACHABLE.ends_with(told),
+                    Object::TooLong => told.starts_with("/d/d/"),
+                }
+            }
+            // A written /bin/x is /usr/bin/x where the alert comes from.
+            Target::Path(path) => resource
+                .split(' ')
+                .next()
+                .is_some_and(|found| found.ends_with(path)),
+            Target::Socket(socket) => {
+                let (_, kind, _) = socket.numbers();
+                let name = ["", "STREAM", "DGRAM", "RAW", "RDM", "SEQPACKET", "DCCP"]
+                    .get(kind as usize)
+                    .unwrap_or(&"");
+                operation("Network")
+                    && hooked(hook_of(access.operation))
+                    && resource.ends_with(&format!("type=SOCK_{name}"))
+            }
+            Target::Endpoint(address, protocol) => {
+                let said = format!(
+                    "remoteip={} port={} protocol={}",
+                    address.ip().to_canonical(),
+                    address.port(),
+                    protocol.name().to_uppercase()
+                );
+                operation("Network") && hooked(hook_of(access.operation)) && resource == said
+            }
+            Target::Capability(name) => {
+                operation("Capabilities")
+                    && hooked("CAPABLE")
+                    && resource == format!("CAP_{}", name.to_uppercase())
+            }
+        }
+}
+
+/// The hook that sees an operation on a socket, as alerts name it.
+const fn hook_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Bind => "SOCKET_BIND",
+        Operation::Listen => "SOCKET_LISTEN",
+        Operation::Connect => "SOCKET_CONNECT",
+        Operation::Accept => "SOCKET_ACCEPT",
+        Operation::Send => "SOCKET_SENDMSG",
+        _ => "SOCKET_CREATE",
+    }
 }

@@ -1,16 +1,22 @@
 //! What must hold on a real kernel. One file per subject; each lists its cases in `CASES`.
 
 mod alerts;
+mod args;
 mod bad_input;
 mod corpus;
 mod crash;
+mod differential;
 mod escapes;
+mod network;
+mod postures;
 mod preempt;
 mod rig;
 mod ring;
 mod runtime;
 mod seeds;
 mod swap;
+mod trial;
+mod verifier;
 
 use anyhow::Result;
 
@@ -43,13 +49,19 @@ pub fn all() -> Vec<Case> {
         rig::CASES,
         corpus::CASES,
         &escapes::cases(),
+        args::CASES,
+        network::CASES,
+        verifier::CASES,
         alerts::CASES,
         bad_input::CASES,
         seeds::CASES,
         swap::CASES,
         preempt::CASES,
         runtime::CASES,
+        trial::CASES,
+        postures::CASES,
         ring::CASES,
+        differential::CASES,
         crash::CASES,
     ]
     .concat()

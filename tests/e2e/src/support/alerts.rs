@@ -21,6 +21,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// From an event to its line: a ring, the daemon, a connection and `karmor logs`, each awake at
+/// once. Under emulation with other work on the host that is a second or two.
+pub const DELIVERY: Duration = Duration::from_secs(30);
+
 /// Lines, and when each was read.
 type Lines = Arc<Mutex<Vec<(SystemTime, String)>>>;
 
@@ -120,35 +124,55 @@ impl Alerts {
         self.follower.lines()
     }
 
+    /// How many lines there are so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.follower.lines).len()
+    }
+
+    /// The lines without the first `seen`.
+    #[must_use]
+    pub fn lines_after(&self, seen: usize) -> Vec<String> {
+        let lines = lock(&self.follower.lines);
+        lines.iter().skip(seen).map(|(_, l)| l.clone()).collect()
+    }
+
     /// Waits for an alert that the function accepts.
     ///
     /// # Errors
     /// When none comes in time, with all that came; when a line is not JSON.
     pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
-        self.expect_after(0, what, accept)
+        Ok(self.expect_after(0, PATIENCE, what, accept)?.1)
     }
 
-    /// As [`Alerts::expect`], without the first `seen` lines.
+    /// As [`Alerts::expect`], without the first `seen` lines; also tells how many have been seen now.
     ///
     /// # Errors
     /// As [`Alerts::expect`].
     pub fn expect_after(
         &self,
         seen: usize,
+        patience: Duration,
         what: &str,
         accept: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
-        until(what, PATIENCE, || {
-            for line in self.lines().iter().skip(seen) {
+    ) -> Result<(usize, Value)> {
+        until(what, patience, || {
+            for (index, line) in self.lines().iter().enumerate().skip(seen) {
                 let alert = serde_json::from_str(line)
                     .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
                 if accept(&alert) {
-                    return Ok(Some(alert));
+                    return Ok(Some((index + 1, alert)));
                 }
             }
             Ok(None)
         })
-        .with_context(|| format!("alerts so far:\n{}", self.lines().join("\n")))
+        .with_context(|| {
+            let lines = self.lines();
+            format!(
+                "alerts so far:\n{}",
+                lines[seen.min(lines.len())..].join("\n")
+            )
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Containerd, program::Output};
+use super::{Actor, Containerd, program::Output};
 
 /// The images `xtask` makes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -179,6 +179,17 @@ impl Container<'_> {
         arguments.push(&self.name);
         arguments.extend(command);
         self.containerd.ctr(&arguments)
+    }
+
+    /// Starts a `karmor-tries` that does what it is told in the container.
+    ///
+    /// # Errors
+    /// As [`Actor::start`].
+    pub fn actor(&self, command: &[&str]) -> Result<Actor> {
+        let id = format!("e{}", EXECS.fetch_add(1, Ordering::Relaxed));
+        let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name];
+        arguments.extend(command);
+        Actor::start(self.containerd.ctr_command(&arguments))
     }
 
     /// Runs a line of shell in the container. What it starts is a child of the shell, so a

@@ -149,6 +149,14 @@ impl Containerd {
         let socket = self.socket.to_str().context("a socket's path is UTF-8")?;
         program::run("ctr", ["--address", socket].iter().chain(arguments))
     }
+
+    /// `ctr` against it, to be started.
+    #[must_use]
+    pub fn ctr_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(&self.socket).args(arguments);
+        command
+    }
 }
 
 impl Drop for Containerd {

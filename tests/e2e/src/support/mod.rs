@@ -1,5 +1,6 @@
 //! Things every case needs, each started once and waited for with a deadline.
 
+mod actor;
 mod alerts;
 mod container;
 mod containerd;
@@ -10,13 +11,15 @@ mod program;
 mod wait;
 mod watched;
 mod wire;
+mod work;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Result;
 
 pub use self::{
-    alerts::{Alerts, Follower},
+    actor::{Actor, ENDS_AT_ONCE},
+    alerts::{Alerts, DELIVERY, Follower},
     container::{Container, ContainerBuilder, Image},
     containerd::{Containerd, Place},
     enforcer::{Enforcer, SOCKET, probe},
@@ -26,6 +29,7 @@ pub use self::{
     wait::until,
     watched::{Applied, Watched},
     wire::Wire,
+    work::Work,
 };
 
 /// The system the cases run on. It starts what a case asks for and keeps it for the next one.

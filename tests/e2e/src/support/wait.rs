@@ -21,7 +21,7 @@ pub fn until<T>(
         if Instant::now() >= deadline {
             bail!("waited {patience:?} for {what}");
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

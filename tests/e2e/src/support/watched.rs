@@ -1,11 +1,11 @@
 //! An enforcer, who watches its alerts, and policies that go when their case ends.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Alerts, Containerd, Enforcer};
+use super::{Alerts, Containerd, DELIVERY, Enforcer};
 
 /// A running enforcer and everything it says.
 ///
@@ -89,7 +89,25 @@ impl Applied<'_> {
     /// # Errors
     /// When none comes in time, with all that came.
     pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
-        self.watched.alerts.expect_after(self.seen, what, accept)
+        self.expect_next(&mut 0, DELIVERY, what, accept)
+    }
+
+    /// As [`Applied::expect`], with patience of the caller's own and without the first `past` alerts
+    /// since the policy was added; `past` then counts what came before the next one.
+    ///
+    /// # Errors
+    /// As [`Applied::expect`].
+    pub fn expect_next(
+        &self,
+        past: &mut usize,
+        patience: Duration,
+        what: &str,
+        accept: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let alerts = &self.watched.alerts;
+        let (seen, alert) = alerts.expect_after(self.seen + *past, patience, what, accept)?;
+        *past = seen - self.seen;
+        Ok(alert)
     }
 }
 

@@ -63,11 +63,18 @@ impl Wire {
     /// # Errors
     /// When the daemon does not answer.
     pub fn delete(&self, name: &str) -> Result<DeletePolicyResponse> {
-        let mut client = ControlClient::new(self.channel.clone());
-        let policy = PolicyRef {
+        self.delete_policy(PolicyRef {
             name: name.to_owned(),
             ..PolicyRef::default()
-        };
+        })
+    }
+
+    /// Deletes the policy that is referred to.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn delete_policy(&self, policy: PolicyRef) -> Result<DeletePolicyResponse> {
+        let mut client = ControlClient::new(self.channel.clone());
         let request = DeletePolicyRequest {
             policy: Some(policy),
         };

@@ -1,7 +1,14 @@
 //! What no shell can try: run by the cases inside a container, as whoever tries to get around a
 //! policy.
 
+mod arguments;
+mod batch;
+mod capability;
 mod memory;
+mod mounts;
+mod net;
+mod obey;
+mod ring;
 mod terminal;
 
 use std::{
@@ -17,7 +24,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, XattrFlags};
 
 /// Try something and say how it went
 #[derive(Debug, Parser)]
@@ -37,12 +44,117 @@ enum Attempt {
     Truncate { file: PathBuf },
     /// Change a file's first byte through a shared mapping
     Map { file: PathBuf },
+    /// Give a file an extended attribute
+    Mark { file: PathBuf },
     /// Open a file for writing, and change it when told
     Hold {
         change: Change,
         file: PathBuf,
         /// Appears in this directory when the file is open: `ready`; what to wait for: `go`
         signals: PathBuf,
+    },
+    /// Make the system calls that a file lists, and write what became of each to another
+    Batch { input: PathBuf, output: PathBuf },
+    /// Execute a program by its descriptor alone
+    Descriptor {
+        program: PathBuf,
+        arguments: Vec<OsString>,
+    },
+    /// Execute a program again and again while another thread changes its only argument; say how
+    /// often that was refused, killed and went ahead
+    Race {
+        program: PathBuf,
+        rounds: u32,
+        /// Seven bytes
+        good: String,
+        /// As many
+        evil: String,
+    },
+    /// Execute two programs in turn; the first must always run, the second never
+    Storm {
+        good: PathBuf,
+        evil: PathBuf,
+        /// Appears when the storm is to end
+        stop: PathBuf,
+    },
+    /// Mount, the way that says all at once
+    Mount {
+        /// Type of the file system
+        kind: String,
+        options: String,
+        target: PathBuf,
+    },
+    /// Mount an overlay, the way that says one thing after another
+    Overlay { lower: String, target: PathBuf },
+    /// Copy a mount and what is below it, and mount the copy
+    Attach { source: PathBuf, target: PathBuf },
+    /// Copy a mount and read a file in it, without mounting it
+    Detached { source: PathBuf, file: PathBuf },
+    /// Move a mount, by the call that says what moves
+    Move { source: PathBuf, target: PathBuf },
+    /// Move a mount, by the call that does not
+    MoveByName { source: PathBuf, target: PathBuf },
+    /// Unmount
+    Unmount { target: PathBuf },
+    /// Make a directory the root of the mount namespace
+    Pivot { root: PathBuf, put_old: PathBuf },
+    /// Read a file by its handle, through a mount
+    Handle { file: PathBuf, mount: PathBuf },
+    /// Make a socket and use it
+    Socket {
+        #[arg(value_enum)]
+        how: net::Use,
+        #[command(flatten)]
+        kind: net::Kind,
+    },
+    /// Speak to an address
+    Speak {
+        #[arg(value_enum)]
+        how: net::Speech,
+        address: std::net::SocketAddr,
+        /// `IPPROTO_*`
+        protocol: u32,
+    },
+    /// Make sockets, and use them when told
+    HoldSockets {
+        /// As for `hold`
+        signals: PathBuf,
+    },
+    /// Listen until told to end
+    Serve {
+        port: u16,
+        /// Gets `ready-PORT`; what to wait for: `go`
+        signals: PathBuf,
+    },
+    /// Connect from an address to one
+    Knock {
+        from: std::net::IpAddr,
+        to: std::net::SocketAddr,
+    },
+    /// Do what takes a capability
+    Capability {
+        #[arg(value_enum)]
+        capability: capability::Capability,
+    },
+    /// Make the attempts that come in, and say how each went
+    Obey,
+    /// Do something to a file
+    Act {
+        #[arg(value_enum)]
+        how: obey::How,
+        file: PathBuf,
+        /// Of a program
+        arguments: Vec<OsString>,
+    },
+    /// Do something to a program that has no path
+    ActOn {
+        #[arg(value_enum)]
+        object: obey::Object,
+        #[arg(value_enum)]
+        how: obey::How,
+        /// What is copied to be attached nowhere, and the file in it
+        tree: PathBuf,
+        file: PathBuf,
     },
     /// Execute a program with a controlling terminal of its own
     Terminal {
@@ -60,15 +172,64 @@ enum Change {
 }
 
 fn main() -> Result<()> {
-    match Args::parse().attempt {
+    attempt(Args::parse().attempt)
+}
+
+fn attempt(attempt: Attempt) -> Result<()> {
+    match attempt {
         Attempt::Memfd { program, arguments } => memfd(&program, &arguments),
         Attempt::Truncate { file } => truncate(&file),
         Attempt::Map { file } => memory::change(&open(&file)?),
+        Attempt::Mark { file } => mark(&file),
         Attempt::Hold {
             change,
             file,
             signals,
         } => hold(change, &file, &signals),
+        Attempt::Batch { input, output } => batch::run(&input, &output),
+        Attempt::Descriptor { program, arguments } => arguments::descriptor(&program, &arguments),
+        Attempt::Race {
+            program,
+            rounds,
+            good,
+            evil,
+        } => arguments::race(&program, [&good, &evil], rounds),
+        Attempt::Storm { good, evil, stop } => arguments::storm(&good, &evil, &stop),
+        Attempt::Mount {
+            kind,
+            options,
+            target,
+        } => mounts::mount(&kind, &options, &target),
+        Attempt::Overlay { lower, target } => mounts::overlay(&lower, &target),
+        Attempt::Attach { source, target } => mounts::attach(&source, &target),
+        Attempt::Detached { source, file } => mounts::detached(&source, &file),
+        Attempt::Move { source, target } => mounts::move_mount(&source, &target),
+        Attempt::MoveByName { source, target } => mounts::move_by_name(&source, &target),
+        Attempt::Unmount { target } => mounts::unmount(&target),
+        Attempt::Pivot { root, put_old } => mounts::pivot(&root, &put_old),
+        Attempt::Handle { file, mount } => mounts::handle(&file, &mount),
+        Attempt::Socket { how, kind } => net::use_socket(kind, how),
+        Attempt::Speak {
+            how,
+            address,
+            protocol,
+        } => net::speak(how, address, protocol),
+        Attempt::HoldSockets { signals } => net::hold(&signals),
+        Attempt::Serve { port, signals } => net::serve(port, &signals),
+        Attempt::Knock { from, to } => net::knock(from, to),
+        Attempt::Capability { capability } => capability::try_it(capability),
+        Attempt::Obey => obey::run(),
+        Attempt::Act {
+            how,
+            file,
+            arguments,
+        } => obey::act(how, &file, &arguments),
+        Attempt::ActOn {
+            object,
+            how,
+            tree,
+            file,
+        } => obey::act_on(object, how, &tree, &file),
         Attempt::Terminal { program, arguments } => terminal::run(&program, &arguments),
     }
 }
@@ -89,6 +250,12 @@ fn truncate(file: &Path) -> Result<()> {
     rustix::fs::open(file, OFlags::RDONLY | OFlags::TRUNC, Mode::empty())
         .with_context(|| format!("cannot empty {}", file.display()))?;
     Ok(())
+}
+
+fn mark(file: &Path) -> Result<()> {
+    // Of a kind that every file system of the cases keeps.
+    rustix::fs::setxattr(file, "trusted.karmor", b"1", XattrFlags::empty())
+        .with_context(|| format!("cannot mark {}", file.display()))
 }
 
 fn open(file: &Path) -> Result<File> {

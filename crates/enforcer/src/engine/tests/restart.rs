@@ -27,21 +27,26 @@ fn document(name: &str) -> Document {
 }
 
 /// A node, between daemons.
-struct Node {
-    dir: TempDir,
+pub(super) struct Node {
+    pub(super) dir: TempDir,
+    pub(super) clock: Clock,
 }
 
 /// A daemon with a container.
-struct Daemon {
-    core: Core,
-    backend: Handle,
+pub(super) struct Daemon {
+    pub(super) core: Core,
+    pub(super) backend: Handle,
 }
 
 impl Node {
     fn new() -> Self {
+        Self::with(Clock::of_machine())
+    }
+
+    pub(super) fn with(clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("watched")).unwrap();
-        Self { dir }
+        Self { dir, clock }
     }
 
     fn watched(&self) -> PathBuf {
@@ -63,6 +68,7 @@ impl Node {
             rules: rules(),
             store: Some(Store::open(self.dir.path().join("policies")).unwrap()),
             last_good: Some(LastGood::open(self.dir.path().join("files"), self.watched()).unwrap()),
+            trials: Trials::open(self.dir.path().join("trials.json"), self.clock.clone())?,
             numbers: Numbers::in_memory(),
             identities: Identities::default(),
         };
@@ -76,13 +82,13 @@ impl Node {
         Ok(Daemon { core, backend })
     }
 
-    fn start(&self) -> Daemon {
+    pub(super) fn start(&self) -> Daemon {
         self.try_start().unwrap()
     }
 }
 
 impl Daemon {
-    fn blocks(&self, name: &str) -> bool {
+    pub(super) fn blocks(&self, name: &str) -> bool {
         let mut header = plain();
         header.op = Op::Exec as u8;
         let path = format!("/bin/{name}");

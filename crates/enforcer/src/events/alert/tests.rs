@@ -130,6 +130,38 @@ fn a_blocked_exec() {
 }
 
 #[test]
+fn the_argument_that_decided_is_counted_and_not_repeated() {
+    let reason = |argument: u16, hook: Hook, action: Action| {
+        let header = Header {
+            verdict: Verdict::new(action, Reason::Rule, 9, 0).0,
+            hook: hook as u8,
+            argument,
+            ..plain()
+        };
+        let alert = alert_of(header, EXEC, Some(&container()));
+        assert_eq!(alert.resource, "/usr/bin/apt update");
+        alert.event_data.get("Reason").cloned().unwrap_or_default()
+    };
+    assert_eq!(reason(0, Hook::Exec, Action::Block), "");
+    assert_eq!(
+        reason(2, Hook::Exec, Action::Block),
+        "argument 2 is not allowed"
+    );
+    assert_eq!(
+        reason(65, Hook::Exec, Action::Block),
+        "more than 64 arguments are not allowed"
+    );
+    assert_eq!(
+        reason(1, Hook::Committed, Action::Block),
+        "argument 1 is not allowed; the program was killed before its first instruction"
+    );
+    assert_eq!(
+        reason(u16::MAX, Hook::Committed, Action::Audit),
+        "the arguments could not be read"
+    );
+}
+
+#[test]
 fn an_audited_read_on_the_host() {
     let header = Header {
         verdict: Verdict::new(Action::Audit, Reason::Rule, 9, 1).0,
@@ -192,6 +224,30 @@ fn an_object_without_a_path_is_named_and_explained() {
     assert_eq!(alert.resource, "@anonymous");
     assert!(
         alert.event_data["Reason"].contains("anonymous"),
+        "{:?}",
+        alert.event_data
+    );
+}
+
+#[test]
+fn a_mount_is_about_a_file_whatever_it_could_lead_to() {
+    let header = Header {
+        verdict: blocked(Reason::Object, NO_RULE),
+        hook: Hook::PivotRoot as u8,
+        op: Op::Exec as u8,
+        object: Object::Unreachable as u8,
+        ..plain()
+    };
+    let alert = alert_of(
+        header,
+        [b"/new", b"/usr/sbin/pivot_root", b"/init", b"x\0", b"/"],
+        Some(&container()),
+    );
+    assert_eq!(alert.operation, "File");
+    assert_eq!(alert.resource, "/new");
+    assert_eq!(alert.data, "lsm=SB_PIVOTROOT");
+    assert!(
+        alert.event_data["Reason"].contains("other names"),
         "{:?}",
         alert.event_data
     );

@@ -75,20 +75,19 @@ async fn policy_service_says_applied_of_nothing_that_does_not_block() {
     assert_eq!(daemon.list().await[0].enforcement(), Enforcement::Full);
 
     for app in ["web", "nobody"] {
-        let network = format!(
+        let beyond = format!(
             r#"{{"type":"ADDED","object":{{
                 "apiVersion":"security.kubearmor.com/v1","kind":"KubeArmorPolicy",
                 "metadata":{{"name":"net-{app}"}},
                 "spec":{{
                     "selector":{{"matchLabels":{{"app":"{app}"}}}},
-                    "network":{{"matchProtocols":[{{"protocol":"raw"}}]}},
-                    "capabilities":{{"matchCapabilities":[{{"capability":"net_raw"}}]}},
+                    "apparmor":"deny network raw,",
                     "action":"Block"
                 }}
             }}}}"#
         );
         assert_eq!(
-            daemon.send(network.as_bytes()).await,
+            daemon.send(beyond.as_bytes()).await,
             PolicyStatus::NotEnabled
         );
     }

@@ -1,6 +1,9 @@
 //! `karmor policy explain`.
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use karmor_abi::{
     limits::{PATH_BYTES, PATH_COMPONENTS},
@@ -8,8 +11,9 @@ use karmor_abi::{
 };
 use karmor_policy::{
     alias::Aliases,
-    explain::{Query, explain},
-    model::{Kind, Policy, Posture},
+    explain::{Asked, Query, explain},
+    model::{Kind, Policy, Posture, Postures, SocketKind},
+    names,
     select::WorkloadKind,
 };
 
@@ -49,6 +53,30 @@ pub(crate) struct Args {
     #[arg(long, requires = "open", conflicts_with = "exec")]
     write: bool,
 
+    /// Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...
+    #[arg(long, value_name = "PROTOCOL", group = "access")]
+    socket: Option<String>,
+
+    /// Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]
+    #[arg(long, value_name = "ENDPOINT", group = "access")]
+    connect: Option<String>,
+
+    /// Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]
+    #[arg(long, value_name = "ENDPOINT", group = "access")]
+    accept: Option<String>,
+
+    /// Ask for this name
+    #[arg(long, value_name = "DOMAIN", group = "access")]
+    query: Option<String>,
+
+    /// Use this capability
+    #[arg(long, value_name = "NAME", group = "access")]
+    capability: Option<String>,
+
+    /// Do what this preset is about
+    #[arg(long, value_name = "NAME", group = "access")]
+    preset: Option<String>,
+
     /// The executable that does it [default: one that no rule names]
     #[arg(long, value_name = "EXE")]
     from: Option<String>,
@@ -73,6 +101,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     owner: u32,
 
+    /// The process has a controlling terminal
+    #[arg(long)]
+    terminal: bool,
+
     /// What happens where Allow rules make everything else the exception
     #[arg(long, value_enum, default_value_t)]
     posture: PostureArg,
@@ -80,6 +112,10 @@ pub(crate) struct Args {
     /// How to print the answer
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+
+    /// With these arguments, the name of the program not among them
+    #[arg(last = true, value_name = "ARG", requires = "exec")]
+    arguments: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -127,19 +163,7 @@ impl Args {
     }
 
     fn query(&self) -> CommandResult<Query> {
-        let (op, object) = match (&self.exec, &self.open) {
-            (Some(path), _) => (Op::Exec, path),
-            (None, Some(path)) if self.write => (Op::Write, path),
-            (None, Some(path)) => (Op::Read, path),
-            (None, None) => {
-                return Err(CommandError::message(Exit::Usage, "say --exec or --open"));
-            }
-        };
-        if object.starts_with('@') {
-            class(object)?;
-        } else {
-            absolute(object)?;
-        }
+        let (op, object) = self.asked()?;
         for path in self.from.iter().chain(&self.parent).chain(&self.exec) {
             if path == "/" {
                 let message = "`/` is a directory: nothing is executed by this name";
@@ -151,18 +175,113 @@ impl Args {
         }
         Ok(Query {
             op,
-            object: object.clone(),
+            object,
             source: self.from.clone(),
             parent: self.parent.clone(),
+            arguments: (!self.arguments.is_empty()).then(|| self.arguments.clone()),
             uid: self.uid,
             owner: self.owner,
             workload: WorkloadKind::Container,
-            posture: self.posture.into(),
+            terminal: self.terminal,
+            postures: Postures::all(self.posture.into()),
             // What the daemon assumes of every root as well.
             aliases: Aliases::merged_usr(),
             has_links: !self.no_merged_usr,
         })
     }
+}
+
+impl Args {
+    fn asked(&self) -> CommandResult<(Op, Asked)> {
+        if let Some(path) = self.exec.as_ref().or(self.open.as_ref()) {
+            if path.starts_with('@') {
+                class(path)?;
+            } else {
+                absolute(path)?;
+            }
+            let op = match (&self.exec, self.write) {
+                (Some(_), _) => Op::Exec,
+                (None, true) => Op::Write,
+                (None, false) => Op::Read,
+            };
+            return Ok((op, Asked::Path(path.clone())));
+        }
+        if let Some(name) = &self.socket {
+            return Ok((Op::Socket, socket(name)?));
+        }
+        if let Some(text) = &self.connect {
+            return Ok((Op::Egress, endpoint(text)?));
+        }
+        if let Some(text) = &self.accept {
+            return Ok((Op::Ingress, endpoint(text)?));
+        }
+        if let Some(name) = &self.query {
+            return Ok((Op::Query, Asked::Domain(name.clone())));
+        }
+        if let Some(name) = &self.capability {
+            let number = names::capability_named(&name.to_ascii_lowercase());
+            let number = number.ok_or_else(|| unknown("capability", name))?;
+            return Ok((Op::Capable, Asked::Capability(number)));
+        }
+        if let Some(name) = &self.preset {
+            let op = names::preset_named(name).ok_or_else(|| unknown("preset", name))?;
+            return Ok((op, Asked::Preset));
+        }
+        let message = "say what is done: --exec, --open, --socket, --connect, ...";
+        Err(CommandError::message(Exit::Usage, message))
+    }
+}
+
+fn unknown(what: &str, name: &str) -> CommandError {
+    CommandError::message(Exit::Usage, format!("there is no {what} `{name}`"))
+}
+
+/// A kind of socket, as one that exists: rules name types and protocols apart.
+fn socket(name: &str) -> CommandResult<Asked> {
+    use karmor_abi::word::{
+        Protocol, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM,
+    };
+    let kind = names::socket_kind_named(&name.to_ascii_lowercase());
+    let (kind, protocol) = match kind.ok_or_else(|| unknown("protocol", name))? {
+        SocketKind::Type(SOCK_STREAM) => (SOCK_STREAM, Protocol::Tcp),
+        SocketKind::Type(SOCK_DGRAM) => (SOCK_DGRAM, Protocol::Udp),
+        SocketKind::Type(kind) => (kind, Protocol::Other),
+        SocketKind::Protocol(protocol) => {
+            let kind = match protocol {
+                Protocol::Tcp => SOCK_STREAM,
+                Protocol::Sctp => SOCK_SEQPACKET,
+                Protocol::Icmp | Protocol::Icmpv6 => SOCK_RAW,
+                _ => SOCK_DGRAM,
+            };
+            (kind, protocol)
+        }
+        SocketKind::Packet => (SOCK_PACKET, Protocol::Packet),
+        SocketKind::All => {
+            let message = "`all` is no socket; ask about one, such as tcp";
+            return Err(CommandError::message(Exit::Usage, message));
+        }
+    };
+    Ok(Asked::Socket(kind, protocol))
+}
+
+fn endpoint(text: &str) -> CommandResult<Asked> {
+    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let number = names::ip_protocol_named(&protocol.to_ascii_lowercase());
+    let protocol = number.ok_or_else(|| unknown("protocol", protocol))?;
+    // A protocol without ports is asked about without one.
+    let with_port = address.parse().ok();
+    let without = || {
+        address
+            .parse()
+            .ok()
+            .map(|ip: IpAddr| SocketAddr::new(ip, 0))
+    };
+    let Some(address) = with_port.or_else(without) else {
+        let message = format!("`{address}` is not an address");
+        return Err(CommandError::message(Exit::Usage, message)
+            .hint("write 10.0.0.1:443, [2001:db8::1]:443/udp or 10.0.0.1/icmp"));
+    };
+    Ok(Asked::Endpoint { address, protocol })
 }
 
 /// Objects without a path, as rules and the explanation name them.

@@ -70,6 +70,7 @@ fn from_daemon(address: &Address, answer: ProbeResponse) -> Report {
         workloads: Some(answer.workloads),
         policies: Some(answer.policies),
         events: Some(answer.events.unwrap_or_default()),
+        postures: answer.postures,
     }
 }
 
@@ -113,6 +114,7 @@ fn without_daemon(ui: &mut Ui) -> Report {
         workloads: None,
         policies: None,
         events: None,
+        postures: None,
     }
 }
 

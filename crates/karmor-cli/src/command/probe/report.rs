@@ -1,6 +1,8 @@
 //! What a probe finds. Its JSON form is documented in docs/probe.md: fields are only added.
 
-use karmor_proto::karmor::v1::{EventCounters, HookSupport, Policy, RuntimeSocket, Workload};
+use karmor_proto::karmor::v1::{
+    DefaultPostures, EventCounters, HookSupport, Policy, RuntimeSocket, Workload,
+};
 use serde::Serialize;
 
 /// Whether anything can be enforced.
@@ -38,6 +40,7 @@ pub(super) struct Report {
     pub(super) workloads: Option<Vec<Workload>>,
     pub(super) policies: Option<Vec<Policy>>,
     pub(super) events: Option<EventCounters>,
+    pub(super) postures: Option<DefaultPostures>,
 }
 
 /// The daemon.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use karmor_proto::karmor::v1::{HookSupport, RuntimeSocket, Workload};
+use karmor_proto::karmor::v1::{DefaultPostures, HookSupport, Postures, RuntimeSocket, Workload};
 
 use super::report::{Enforcement, Report};
 use crate::{
@@ -69,6 +69,9 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
             .iter()
             .map(|socket| ("Runtime", runtime(socket))),
     );
+    if let Some(defaults) = &report.postures {
+        properties.extend(postures(defaults));
+    }
     if report.hooks.is_none() {
         properties.push(("Hooks", "not tried".to_owned()));
     }
@@ -86,6 +89,22 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
         properties.push(("Events", text));
     }
     properties
+}
+
+/// In the words of KubeArmor's probe.
+fn postures(defaults: &DefaultPostures) -> Vec<(&'static str, String)> {
+    let of = |whose: &str, postures: &Postures| {
+        let text = format!(
+            "{}(File) {}(Network) {}(Capabilities) {whose}",
+            postures.file, postures.network, postures.capabilities
+        );
+        ("Postures", text)
+    };
+    let containers = defaults.containers.iter().map(|p| of("in containers", p));
+    let host = defaults.host.iter().map(|p| of("on the host", p));
+    let error = defaults.error.iter();
+    let error = error.map(|why| ("Postures", format!("not as configured: {why}")));
+    containers.chain(host).chain(error).collect()
 }
 
 fn enforcement(enforcement: Enforcement) -> &'static str {

@@ -1,10 +1,13 @@
 //! `karmor vm policy`: the policies of the daemon on this machine.
 
 mod add;
+mod confirm;
 mod delete;
 mod get;
 pub(crate) mod list;
 mod outcome;
+mod revert;
+mod trial;
 
 use std::path::Path;
 
@@ -13,10 +16,12 @@ use karmor_proto::karmor::v1::{Enforcement, NotEnforced, PolicyRef};
 
 use crate::{error::CommandResult, ui::Ui};
 
-/// Add, delete and show policies of the daemon
+/// Add, confirm, delete and show policies of the daemon
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Add(add::Args),
+    Confirm(confirm::Args),
+    Revert(revert::Args),
     Delete(delete::Args),
     List(list::Args),
     Get(get::Args),
@@ -26,6 +31,8 @@ impl Command {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
         match self {
             Self::Add(args) => args.run(ui),
+            Self::Confirm(args) => args.run(ui),
+            Self::Revert(args) => args.run(ui),
             Self::Delete(args) => args.run(ui),
             Self::List(args) => args.run(ui),
             Self::Get(args) => args.run(ui),

@@ -1,6 +1,6 @@
 //! One item of a section's lists.
 
-use super::{List, Spanned, mapping};
+use super::{List, Port, Spanned, mapping};
 
 mapping! {
     /// An executable that a rule is limited to.
@@ -21,7 +21,7 @@ mapping! {
         #[cfg_attr(feature = "crd", schemars(regex(pattern = r"^[^\/]+$"), length(max = 255)))]
         "execname" execname: Option<Spanned<String>>,
         /// The only arguments it may be executed with.
-        #[cfg_attr(feature = "crd", schemars(length(max = 20)))]
+        #[cfg_attr(feature = "crd", schemars(length(max = 64)))]
         "allowedArgs" allowed_args: Option<List<String>>,
         /// Only the file's owner may execute it.
         "ownerOnly" owner_only: Option<Spanned<bool>>,
@@ -127,6 +127,31 @@ mapping! {
     pub struct DnsQuery with attributes {
         /// Domain, which includes its sub-domains; several are separated by commas.
         "domain" domain: Spanned<String>,
+        /// Limits the rule to these executables.
+        "fromSource" from_source: Option<List<FromSource>>,
+    }
+}
+
+mapping! {
+    /// The other ends of connections and datagrams. An extension of KubeArmor's language.
+    pub struct Endpoint with attributes {
+        /// Network, such as `10.0.0.0/8` or `2001:db8::/32`; a single address is a network of one.
+        /// Without one, every address.
+        #[cfg_attr(feature = "crd", schemars(length(min = 2, max = 64)))]
+        "cidr" cidr: Option<Spanned<String>>,
+        /// Ports and ranges of ports, such as `443` and `8000-8999`: those that are connected to, of
+        /// the other end or, where the workload accepts, its own. Without one, every port.
+        #[cfg_attr(feature = "crd", schemars(length(max = 64)))]
+        "ports" ports: Option<List<Port>>,
+        /// Protocol: `tcp`, `udp`, `sctp`, `icmp` or `icmpv6`. Without one, every protocol.
+        #[cfg_attr(feature = "crd", schemars(extend("enum" = ["tcp", "TCP", "udp", "UDP", "sctp", "SCTP", "icmp", "ICMP", "icmpv6", "ICMPV6"])))]
+        "protocol" protocol: Option<Spanned<String>>,
+        /// `egress`: what the workload connects or sends to; `ingress`: whose connections it
+        /// accepts. Without one, both.
+        #[cfg_attr(feature = "crd", schemars(extend("enum" = ["egress", "ingress"])))]
+        "direction" direction: Option<Spanned<String>>,
+        /// `false` limits the rule to processes without a controlling terminal.
+        "pts" pts: Option<Spanned<bool>>,
         /// Limits the rule to these executables.
         "fromSource" from_source: Option<List<FromSource>>,
     }

@@ -1,9 +1,9 @@
 //! The sections of a spec.
 
 use super::{
-    Capability, ClusterExpression, Device, DnsQuery, FileDirectory, FilePath, FilePattern,
-    LabelExpression, Labels, List, ProcessDirectory, ProcessPath, ProcessPattern, Protocol,
-    Spanned, Syscall, SyscallPath, mapping,
+    Capability, ClusterExpression, Device, DnsQuery, Endpoint, FileDirectory, FilePath,
+    FilePattern, LabelExpression, Labels, List, ProcessDirectory, ProcessPath, ProcessPattern,
+    Protocol, Spanned, Syscall, SyscallPath, mapping,
 };
 
 mapping! {
@@ -61,6 +61,8 @@ mapping! {
     pub struct NetworkSection with attributes {
         /// Protocols.
         "matchProtocols" match_protocols: Option<List<Protocol>>,
+        /// Addresses. An extension of KubeArmor's language.
+        "matchEndpoints" match_endpoints: Option<List<Endpoint>>,
         /// Names that are looked up.
         "matchDNSQueries" match_dns_queries: Option<List<DnsQuery>>,
     }

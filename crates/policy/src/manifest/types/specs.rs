@@ -131,6 +131,9 @@ mapping! {
         /// Which hosts; none if empty.
         #[cfg_attr(feature = "crd", schemars(required))]
         "nodeSelector" node_selector: Option<Spanned<NodeSelector>>,
+        /// `true` holds init, the enforcer, what starts containers and the console to the policy as
+        /// well, which spares them otherwise. An extension of KubeArmor's language.
+        "includeEssential" include_essential: Option<Spanned<bool>>,
         /// What may be executed.
         "process" process: Option<Spanned<ProcessSection>>,
         /// What may be read and written.
@@ -143,6 +146,8 @@ mapping! {
         "syscalls" syscalls: Option<Spanned<SyscallsSection>>,
         /// Which USB devices may be used.
         "device" device: Option<Spanned<DeviceSection>>,
+        /// Ready-made protections. An extension of KubeArmor's language.
+        "presets" presets: Option<List<Preset>>,
         /// Rules in AppArmor's own language.
         "apparmor" apparmor: Option<Spanned<String>>,
     }

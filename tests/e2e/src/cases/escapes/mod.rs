@@ -2,26 +2,35 @@
 
 mod code;
 mod long;
+mod mounts;
 mod names;
 mod namespaces;
+mod network;
 mod writes;
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::Case;
-use crate::support::{Applied, Container, Guest, Image, KernelVersion, Output, Watched};
+use crate::support::{Applied, Container, DELIVERY, Guest, Image, KernelVersion, Output, Watched};
 
 /// Every case. Those that need the posture come first, so that the enforcer starts once for them.
 pub(super) fn cases() -> Vec<Case> {
     [
         code::POSTURE_CASES,
+        mounts::POSTURE_CASES,
         code::CASES,
         names::CASES,
         namespaces::CASES,
+        network::CASES,
         writes::CASES,
         long::CASES,
+        mounts::CASES,
     ]
     .concat()
 }
@@ -39,9 +48,9 @@ const TOOLS: &str = "/opt/tools";
 /// Host side of [`TOOLS`].
 const HOST_TOOLS: &str = "/run/karmor-e2e/tools";
 /// Where a container and the case can leave each other files.
-const SHARE: &str = "/opt/share";
+pub(super) const SHARE: &str = "/opt/share";
 /// Host side of [`SHARE`].
-const HOST_SHARE: &str = "/run/karmor-e2e/share";
+pub(super) const HOST_SHARE: &str = "/run/karmor-e2e/share";
 
 /// Fills /srv with what the policies are about, and with what they are not about.
 const PREPARE: &str = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
@@ -107,7 +116,7 @@ struct Plan<'a> {
 }
 
 /// An ordinary container: root with containerd's default capabilities.
-fn ordinary(guest: &Guest) -> Result<Container<'_>> {
+pub(super) fn ordinary(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &[], "escape")
 }
 
@@ -116,12 +125,18 @@ fn privileged(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &["--privileged"], "escape-privileged")
 }
 
-fn with_tools<'a>(guest: &'a Guest, options: &[&str], name: &str) -> Result<Container<'a>> {
+/// One with `karmor-tries` in [`TOOLS`], and a copy of it, and a shared directory.
+pub(super) fn with_tools<'a>(
+    guest: &'a Guest,
+    options: &[&str],
+    name: &str,
+) -> Result<Container<'a>> {
     for directory in [HOST_TOOLS, HOST_SHARE] {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
     }
     for (program, name) in [
         ("/usr/local/bin/karmor-tries", "karmor-tries"),
+        ("/usr/local/bin/karmor-tries", "other"),
         ("/usr/bin/busybox", "busybox"),
     ] {
         let copy = format!("{HOST_TOOLS}/{name}");
@@ -141,7 +156,7 @@ fn with_tools<'a>(guest: &'a Guest, options: &[&str], name: &str) -> Result<Cont
     builder.kept(name)
 }
 
-fn manifest(name: &str, spec: &str) -> String {
+pub(super) fn manifest(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  \
          name: {name}\nspec:\n  selector:\n    matchLabels:\n      app: nginx\n{}",
@@ -159,15 +174,15 @@ impl Plan<'_> {
 
     /// An escape that fails for another reason would prove nothing.
     fn before(&self, container: &Container<'_>) -> Result<()> {
-        let attempts = self.escapes.iter().map(|escape| escape.line);
         let mut lines = vec![self.prepare];
-        for line in attempts.chain(self.twins.iter().copied()) {
-            lines.extend([line, self.prepare]);
+        for escape in self.escapes {
+            lines.extend([escape.line, self.prepare]);
         }
-        for output in container.lines(&lines)? {
-            output.success().context("without a policy")?;
-        }
-        Ok(())
+        // One after the other, as with the policy.
+        lines.extend(self.twins);
+        lines.push(self.prepare);
+        let outputs = container.lines(&lines)?.into_iter();
+        all(outputs.map(|output| output.success().map(drop))).context("without a policy")
     }
 
     fn after(&self, policy: &Applied<'_>, container: &Container<'_>) -> Result<()> {
@@ -175,13 +190,18 @@ impl Plan<'_> {
         let lines: Vec<&str> = self.twins.iter().copied().chain(attempts).collect();
         let mut outputs = container.lines(&lines)?;
         let refused = outputs.split_off(self.twins.len());
-        for output in outputs {
-            output.success().context("refused, but it is no escape")?;
-        }
-        for (escape, output) in self.escapes.iter().zip(refused) {
-            escape.failed(policy, &output)?;
-        }
-        // Refusals come in order, and the twins went first.
+        let twins = outputs
+            .into_iter()
+            .map(|output| output.success().context("refused, but it is no escape"));
+        all(twins.map(|twin| twin.map(drop)))?;
+        // Refusals come in order: each escape has an alert of its own.
+        let (mut past, deadline) = (0, Instant::now() + DELIVERY);
+        let escapes = self.escapes.iter().zip(refused);
+        all(escapes.map(|(escape, output)| {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            escape.refused(policy, &output, &mut past, patience)
+        }))?;
+        // The twins went first.
         let expected: BTreeSet<&str> = self.escapes.iter().map(|e| e.resource).collect();
         for alert in policy.alerts()? {
             let resource = alert["Resource"].as_str().unwrap_or_default();
@@ -191,16 +211,37 @@ impl Plan<'_> {
     }
 }
 
+/// One error of them all.
+fn all(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let errors: Vec<String> = results
+        .filter_map(|result| Some(format!("{:#}", result.err()?)))
+        .collect();
+    ensure!(errors.is_empty(), "{}", errors.join("\n"));
+    Ok(())
+}
+
 impl Escape<'_> {
     /// Whether it was refused, and an alert says so.
     fn failed(&self, policy: &Applied<'_>, output: &Output) -> Result<()> {
+        self.refused(policy, output, &mut 0, DELIVERY)
+    }
+
+    /// As [`Escape::failed`]; see [`Applied::expect_next`].
+    fn refused(
+        &self,
+        policy: &Applied<'_>,
+        output: &Output,
+        past: &mut usize,
+        patience: Duration,
+    ) -> Result<()> {
         let said = format!("{}{}", output.stdout, output.stderr);
         ensure!(
             output.code != 0 && said.contains(self.complaint),
             "not refused: {output}"
         );
+        let what = format!("an alert about `{}`", self.line);
         let alert = policy
-            .expect(&format!("an alert about `{}`", self.line), |alert| {
+            .expect_next(past, patience, &what, |alert| {
                 alert["Operation"] == self.operation && alert["Resource"] == self.resource
             })
             .with_context(|| output.to_string())?;
@@ -217,7 +258,7 @@ impl Escape<'_> {
 }
 
 /// Waits for a file that a container leaves in [`SHARE`].
-fn shared_file(name: &str) -> Result<()> {
+pub(super) fn shared_file(name: &str) -> Result<()> {
     crate::support::until(
         &format!("{name} in the shared directory"),
         Duration::from_secs(60),

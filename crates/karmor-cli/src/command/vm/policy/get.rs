@@ -3,7 +3,7 @@
 use karmor_proto::karmor::v1::{GetPolicyRequest, Policy};
 use tonic::Code;
 
-use super::{Kind, enforcement_word, part_text, reference};
+use super::{Kind, enforcement_word, part_text, reference, trial};
 use crate::{
     connect::{ANSWER, ConnectArgs, block_on, call_failed, control, within},
     error::{CommandError, CommandResult},
@@ -119,6 +119,10 @@ fn lines(policy: &Policy) -> String {
         (
             "Enforced",
             enforcement_word(policy.enforcement()).to_owned(),
+        ),
+        (
+            "Trial",
+            policy.trial.as_ref().map(trial::remark).unwrap_or_default(),
         ),
         ("Remark", policy.message.clone()),
     ];

@@ -2,7 +2,7 @@
 
 use karmor_proto::karmor::v1::{ListPoliciesRequest, Policy};
 
-use super::{enforcement_word, part_text};
+use super::{enforcement_word, part_text, trial};
 use crate::{
     connect::{ANSWER, ConnectArgs, block_on, call_failed, control, within},
     error::CommandResult,
@@ -85,9 +85,12 @@ pub(crate) fn rows(policies: &[Policy]) -> String {
 
 fn remark(policy: &Policy) -> String {
     let parts = policy.not_enforced.iter().map(part_text);
-    let remarks: Vec<_> = Some(policy.message.clone())
-        .filter(|text| !text.is_empty())
+    let remarks: Vec<_> = policy
+        .trial
+        .as_ref()
+        .map(trial::remark)
         .into_iter()
+        .chain(Some(policy.message.clone()).filter(|text| !text.is_empty()))
         .chain(parts)
         .collect();
     remarks.join("\n")

@@ -1,12 +1,12 @@
 //! What became of policies, told.
 
-use karmor_proto::karmor::v1::{Enforcement, Outcome, PolicyResult};
+use karmor_proto::karmor::v1::{Diagnostic, Enforcement, Outcome, PolicyResult};
 
 use super::{enforcement_word, title};
 use crate::{
     error::{CommandError, CommandResult},
     exit::Exit,
-    render::text::{count, printable},
+    render::text::{count, printable, printable_lines},
     ui::Ui,
 };
 
@@ -24,12 +24,18 @@ pub(super) enum Output {
 pub(super) fn report(ui: &mut Ui, output: Output, results: &[PolicyResult]) -> CommandResult {
     match output {
         Output::Json => ui.json(&results)?,
-        Output::Text => {
-            for result in results {
-                text(ui, result)?;
-            }
-        }
+        Output::Text => texts(ui, results)?,
     }
+    judge(results)
+}
+
+/// Prints results for people.
+pub(super) fn texts(ui: &mut Ui, results: &[PolicyResult]) -> CommandResult {
+    results.iter().try_for_each(|result| text(ui, result))
+}
+
+/// Fails unless each is what was asked for.
+pub(super) fn judge(results: &[PolicyResult]) -> CommandResult {
     if results.iter().all(is_as_asked) {
         Ok(())
     } else {
@@ -37,10 +43,18 @@ pub(super) fn report(ui: &mut Ui, output: Output, results: &[PolicyResult]) -> C
     }
 }
 
+/// Shows the problems that the daemon found in a text, unless as many have been shown already: they
+/// are the same when it is of this version.
+pub(super) fn problems(ui: &mut Ui, found: &[Diagnostic], shown: usize, rendered: &str) {
+    if found.len() > shown {
+        ui.note(&printable_lines(rendered));
+    }
+}
+
 /// Whether the policy is wholly in force, or gone. One that waits for its workloads is in force.
 fn is_as_asked(result: &PolicyResult) -> bool {
     match result.outcome() {
-        Outcome::Deleted => true,
+        Outcome::Deleted | Outcome::Confirmed | Outcome::Reverted => true,
         Outcome::Applied | Outcome::Modified | Outcome::Unchanged => {
             matches!(result.enforcement(), Enforcement::Full | Enforcement::Idle)
         }
@@ -65,6 +79,8 @@ fn word(result: &PolicyResult) -> &'static str {
         (Outcome::Modified, _) => "Policy Modified",
         (Outcome::Unchanged, _) => "Policy Unchanged",
         (Outcome::Deleted, _) => "Policy Deleted",
+        (Outcome::Confirmed, _) => "Policy Confirmed",
+        (Outcome::Reverted, _) => "Policy Reverted",
         (Outcome::NotFound, _) => "Policy NotExist",
         (Outcome::Invalid, _) => "Policy Invalid",
         (Outcome::NotEnabled, _) => "Policy NotEnabled",
@@ -76,7 +92,13 @@ fn word(result: &PolicyResult) -> &'static str {
 fn text(ui: &mut Ui, result: &PolicyResult) -> CommandResult {
     let name = title(&result.policy.clone().unwrap_or_default());
     let name = printable(&name);
-    if is_as_asked(result) && result.outcome() != Outcome::Deleted {
+    let is_gone = match result.outcome() {
+        Outcome::Deleted => true,
+        // There was none before.
+        Outcome::Reverted => result.enforcement() == Enforcement::Unspecified,
+        _ => false,
+    };
+    if is_as_asked(result) && !is_gone {
         ui.status(format_args!(
             "{name}: {}, applies to {}",
             enforcement_word(result.enforcement()),

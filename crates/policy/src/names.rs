@@ -1,5 +1,12 @@
 //! Names that the kernel and the policy language know.
 
+use karmor_abi::{
+    op::{Object, Op},
+    word::{Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM},
+};
+
+use crate::model::SocketKind;
+
 /// Capabilities, in the order of their numbers; policies may also write them with `cap_`.
 pub(crate) const CAPABILITIES: [&str; 41] = [
     "chown",
@@ -45,31 +52,131 @@ pub(crate) const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-/// Protocols and kinds of sockets.
-pub(crate) const PROTOCOLS: [&str; 13] = [
-    "tcp",
-    "udp",
-    "raw",
-    "icmp",
-    "icmpv6",
-    "sctp",
-    "stream",
-    "dgram",
-    "rdm",
-    "seqpacket",
-    "dccp",
-    "packet",
-    "all",
+/// Objects without a path.
+pub(crate) const OBJECTS: [(&str, Object); 3] = [
+    ("@anonymous", Object::Anonymous),
+    ("@unreachable", Object::Unreachable),
+    ("@too-long", Object::TooLong),
 ];
 
-/// Ready-made protections.
-pub(crate) const PRESETS: [&str; 5] = [
-    "anonymousMapExec",
-    "filelessExec",
-    "protectEnv",
-    "exec",
-    "protectProc",
+/// Protocols and kinds of sockets.
+pub(crate) const PROTOCOLS: [(&str, SocketKind); 13] = [
+    ("tcp", SocketKind::Protocol(Protocol::Tcp)),
+    ("udp", SocketKind::Protocol(Protocol::Udp)),
+    ("raw", SocketKind::Type(SOCK_RAW)),
+    ("icmp", SocketKind::Protocol(Protocol::Icmp)),
+    ("icmpv6", SocketKind::Protocol(Protocol::Icmpv6)),
+    ("sctp", SocketKind::Protocol(Protocol::Sctp)),
+    ("stream", SocketKind::Type(SOCK_STREAM)),
+    ("dgram", SocketKind::Type(SOCK_DGRAM)),
+    ("rdm", SocketKind::Type(SOCK_RDM)),
+    ("seqpacket", SocketKind::Type(SOCK_SEQPACKET)),
+    ("dccp", SocketKind::Type(SOCK_DCCP)),
+    ("packet", SocketKind::Packet),
+    ("all", SocketKind::All),
 ];
+
+/// Protocols that have addresses and can be told apart there, with their `IPPROTO_*`.
+pub(crate) const IP_PROTOCOLS: [(&str, u8); 5] = [
+    ("tcp", 6),
+    ("udp", 17),
+    ("sctp", 132),
+    ("icmp", 1),
+    ("icmpv6", 58),
+];
+
+/// Ready-made protections, those of KubeArmor first.
+pub(crate) const PRESETS: [(&str, Op); 12] = [
+    ("anonymousMapExec", Op::AnonymousMapExec),
+    ("filelessExec", Op::FilelessExec),
+    ("protectEnv", Op::ProtectEnv),
+    ("exec", Op::ExecSession),
+    ("protectProc", Op::ProtectProc),
+    ("drift", Op::Drift),
+    ("ptrace", Op::Ptrace),
+    ("mount", Op::Mount),
+    ("namespace", Op::Namespace),
+    ("kernelModule", Op::KernelModule),
+    ("bpf", Op::Bpf),
+    ("ioUring", Op::IoUring),
+];
+
+/// The name of something in such a table; nothing for what is not in it.
+fn name_of<T: PartialEq>(table: &[(&'static str, T)], wanted: &T) -> Option<&'static str> {
+    let mut entries = table.iter();
+    entries
+        .find(|(_, entry)| entry == wanted)
+        .map(|&(name, _)| name)
+}
+
+/// The name of a class of objects without a path.
+#[must_use]
+pub fn object(object: Object) -> &'static str {
+    name_of(&OBJECTS, &object).unwrap_or("@")
+}
+
+/// The class of objects of this name.
+#[must_use]
+pub fn object_named(name: &str) -> Option<Object> {
+    entry(&OBJECTS, name)
+}
+
+/// What a rule calls a kind of socket.
+#[must_use]
+pub fn socket_kind(kind: SocketKind) -> Option<&'static str> {
+    name_of(&PROTOCOLS, &kind)
+}
+
+/// What a rule calls an IP protocol.
+#[must_use]
+pub fn ip_protocol(number: u8) -> Option<&'static str> {
+    name_of(&IP_PROTOCOLS, &number)
+}
+
+/// The name of a preset.
+#[must_use]
+pub fn preset(op: Op) -> Option<&'static str> {
+    name_of(&PRESETS, &op)
+}
+
+/// The name of a capability, without `cap_`.
+#[must_use]
+pub fn capability(number: u8) -> Option<&'static str> {
+    CAPABILITIES.get(usize::from(number)).copied()
+}
+
+/// The kind of socket of this name, in lower case.
+#[must_use]
+pub fn socket_kind_named(name: &str) -> Option<SocketKind> {
+    entry(&PROTOCOLS, name)
+}
+
+/// The IP protocol of this name, in lower case.
+#[must_use]
+pub fn ip_protocol_named(name: &str) -> Option<u8> {
+    entry(&IP_PROTOCOLS, name)
+}
+
+/// The preset of this name.
+#[must_use]
+pub fn preset_named(name: &str) -> Option<Op> {
+    entry(&PRESETS, name)
+}
+
+/// The capability of this name, with or without `cap_`, in lower case.
+#[must_use]
+pub fn capability_named(name: &str) -> Option<u8> {
+    let name = name.strip_prefix("cap_").unwrap_or(name);
+    let number = CAPABILITIES.iter().position(|&known| known == name)?;
+    u8::try_from(number).ok()
+}
+
+fn entry<T: Copy>(table: &[(&'static str, T)], name: &str) -> Option<T> {
+    let mut entries = table.iter();
+    entries
+        .find(|(known, _)| *known == name)
+        .map(|&(_, entry)| entry)
+}
 
 /// USB device classes.
 pub(crate) const DEVICE_CLASSES: [&str; 25] = [

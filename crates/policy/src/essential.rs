@@ -1,0 +1,78 @@
+//! Programs that a host cannot do without: init, the enforcer, what starts containers, and the way
+//! in at the console.
+//!
+//! A policy for hosts that forgot one of them would leave a machine that does not boot, starts no
+//! containers and lets nobody in to mend it. Such policies spare them unless they say
+//! `includeEssential: true`: what a sparing rule, or the default posture, would refuse to one of these
+//! programs is audited, and so is refusing anybody to execute one.
+
+use crate::{
+    alias::Aliases,
+    model::{Source, Target},
+    reference::matches,
+    select::Effective,
+};
+
+/// Where they lie. Names under `/bin`, `/sbin` and `/lib` hold in `/usr` as well, by the links every
+/// system has.
+const PROGRAMS: [&str; 38] = [
+    // Init, and what it starts itself.
+    "/sbin/init",
+    "/usr/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd-executor",
+    "/usr/lib/systemd/systemd-journald",
+    "/usr/lib/systemd/systemd-logind",
+    "/usr/lib/systemd/systemd-networkd",
+    "/usr/lib/systemd/systemd-resolved",
+    "/usr/lib/systemd/systemd-shutdown",
+    "/usr/lib/systemd/systemd-sulogin-shell",
+    "/usr/lib/systemd/systemd-udevd",
+    "/usr/bin/dbus-daemon",
+    "/usr/bin/dbus-broker",
+    "/usr/bin/dbus-broker-launch",
+    // The enforcer, and the way to change policies.
+    "/usr/bin/karmor-enforcer",
+    "/usr/bin/karmor",
+    "/usr/local/bin/karmor-enforcer",
+    "/usr/local/bin/karmor",
+    // What starts containers.
+    "/usr/bin/containerd",
+    "/usr/bin/containerd-shim-runc-v2",
+    "/usr/bin/runc",
+    "/usr/bin/crun",
+    "/usr/bin/crio",
+    "/usr/bin/conmon",
+    "/usr/bin/dockerd",
+    "/usr/bin/docker-proxy",
+    "/usr/bin/podman",
+    "/usr/bin/kubelet",
+    "/usr/sbin/runc",
+    "/usr/local/bin/containerd",
+    "/usr/local/bin/containerd-shim-runc-v2",
+    "/usr/local/sbin/runc",
+    "/usr/local/bin/crio",
+    "/usr/local/bin/kubelet",
+    // The console.
+    "/sbin/agetty",
+    "/sbin/getty",
+    "/bin/login",
+    "/sbin/sulogin",
+    "/usr/sbin/unix_chkpwd",
+];
+
+/// The programs, as sources.
+pub(crate) fn sources() -> impl Iterator<Item = Source> {
+    PROGRAMS.into_iter().map(Source::from)
+}
+
+/// Whether this is one of them, and some policy spares it.
+#[must_use]
+pub fn is_spared(effective: &Effective, path: Option<&[u8]>) -> bool {
+    let Some(path) = path else { return false };
+    effective.spares() && is_essential(&effective.aliases, path)
+}
+
+fn is_essential(aliases: &Aliases, path: &[u8]) -> bool {
+    let mut programs = PROGRAMS.into_iter();
+    programs.any(|program| matches(&Target::Path(program.to_owned()), aliases, path))
+}

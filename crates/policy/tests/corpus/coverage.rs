@@ -1,0 +1,179 @@
+//! Whether the corpus has a case for everything that can be written: every field of the language,
+//! with every action, under every posture, in both kinds of policies.
+//!
+//! The fields are those of the custom resources' schemas, so that one that is added to the language
+//! is missed here until there are cases for it.
+
+use std::collections::BTreeSet;
+
+use karmor_cases::{Case, Kind, Posture};
+use serde_json::Value;
+
+/// The parts of a spec that are enforced, and the lists of their rules.
+const SECTIONS: [(&str, &[&str]); 4] = [
+    (
+        "process",
+        &["matchPaths", "matchDirectories", "matchPatterns"],
+    ),
+    ("file", &["matchPaths", "matchDirectories", "matchPatterns"]),
+    ("network", &["matchProtocols", "matchEndpoints"]),
+    ("capabilities", &["matchCapabilities"]),
+];
+
+/// What every part of a policy can say; the rest of a spec and of a section is its parts.
+const ATTRIBUTES: [&str; 4] = ["action", "message", "severity", "tags"];
+
+const ACTIONS: [&str; 3] = ["Allow", "Audit", "Block"];
+
+/// A field, an action, a posture and a kind.
+type Combination = (String, &'static str, Posture, Kind);
+
+/// What narrows a rule, of whatever list.
+const MODIFIERS: [&str; 4] = ["ownerOnly", "readOnly", "pts", "fromSource"];
+
+/// Modifiers that a list does not have, so that there can be no case for them, and why.
+const IMPOSSIBLE: [(&str, &[&str], &str); 8] = [
+    ("process.matchPaths", &["readOnly"], EXECUTED),
+    ("process.matchDirectories", &["readOnly"], EXECUTED),
+    (
+        "process.matchPatterns",
+        &["readOnly", "pts", "fromSource"],
+        PATTERNS,
+    ),
+    ("file.matchPatterns", &["pts", "fromSource"], PATTERNS),
+    (
+        "network.matchProtocols",
+        &["ownerOnly", "readOnly"],
+        NO_FILES,
+    ),
+    (
+        "network.matchEndpoints",
+        &["ownerOnly", "readOnly"],
+        NO_FILES,
+    ),
+    (
+        "capabilities.matchCapabilities",
+        &["ownerOnly", "readOnly"],
+        NO_FILES,
+    ),
+    (
+        "capabilities.matchCapabilities",
+        &["pts"],
+        "the language has it for sockets and files only",
+    ),
+];
+
+const EXECUTED: &str = "programs are executed, not written";
+const PATTERNS: &str = "patterns have no condition but the owner";
+const NO_FILES: &str = "nothing that has an owner or is written";
+
+#[test]
+fn every_combination_has_a_case() {
+    let cases = karmor_cases::all().unwrap();
+    let covered: BTreeSet<Combination> = cases.iter().flat_map(combinations).collect();
+    let wanted = wanted();
+    let missing: Vec<&Combination> = wanted.difference(&covered).collect();
+    println!("{} cases, {} combinations", cases.len(), wanted.len());
+    assert!(missing.is_empty(), "no case for {missing:#?}");
+}
+
+#[test]
+fn what_has_no_case_is_not_in_the_language() {
+    let fields: BTreeSet<String> = wanted().into_iter().map(|(field, ..)| field).collect();
+    let mut impossible = BTreeSet::new();
+    for (list, modifiers, why) in IMPOSSIBLE {
+        for modifier in modifiers {
+            println!("{list}.{modifier}: {why}");
+            impossible.insert(format!("{list}.{modifier}"));
+        }
+    }
+    for (section, lists) in SECTIONS {
+        for (list, modifier) in lists.iter().flat_map(|l| MODIFIERS.map(|m| (l, m))) {
+            let field = format!("{section}.{list}.{modifier}");
+            let is_written = fields.contains(&field);
+            assert_ne!(is_written, impossible.contains(&field), "{field}");
+        }
+    }
+}
+
+/// What has to have a case.
+fn wanted() -> BTreeSet<Combination> {
+    let mut all = BTreeSet::new();
+    for (kind, schema) in [
+        (
+            Kind::Container,
+            include_str!("../../../../deploy/crds/kubearmorpolicies.yaml"),
+        ),
+        (
+            Kind::Host,
+            include_str!("../../../../deploy/crds/kubearmorhostpolicies.yaml"),
+        ),
+    ] {
+        for field in fields(schema) {
+            for action in ACTIONS {
+                for posture in [Posture::Audit, Posture::Block] {
+                    all.insert((field.clone(), action, posture, kind));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The fields of a custom resource, such as `process.matchPaths.path`.
+fn fields(schema: &str) -> Vec<String> {
+    let schema: Value = serde_saphyr::from_str(schema).expect("a schema");
+    let spec = schema
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
+        .expect("a spec");
+    let has = |value: &Value, name: &str| !value["properties"][name].is_null();
+    let mut found: Vec<String> = ATTRIBUTES.iter().map(|&name| name.to_owned()).collect();
+    for (section, lists) in SECTIONS {
+        let of_section = &spec["properties"][section];
+        assert!(has(spec, section), "{section}");
+        found.extend(ATTRIBUTES.iter().map(|name| format!("{section}.{name}")));
+        for list in lists {
+            assert!(has(of_section, list), "{section}.{list}");
+            let rule = &of_section["properties"][list]["items"]["properties"];
+            let names = rule.as_object().expect("a rule").keys();
+            found.extend(names.map(|name| format!("{section}.{list}.{name}")));
+        }
+    }
+    found
+}
+
+/// What a case covers: each field that its policy has, with the action that is in force there.
+fn combinations(case: &Case) -> Vec<Combination> {
+    let policy: Value = serde_saphyr::from_str(&case.policy).expect("a policy");
+    let spec = &policy["spec"];
+    let mut found = Vec::new();
+    let mut add = |value: &Value, prefix: &str, names: &[&str], action: &'static str| {
+        for name in names.iter().filter(|&&name| !value[name].is_null()) {
+            let field = format!("{prefix}{name}");
+            found.push((field, action, case.posture, case.kind));
+        }
+    };
+    let of_spec = action(spec).unwrap_or("Block");
+    add(spec, "", &ATTRIBUTES, of_spec);
+    for (section, lists) in SECTIONS {
+        let inner = &spec[section];
+        let of_section = action(inner).unwrap_or(of_spec);
+        add(inner, &format!("{section}."), &ATTRIBUTES, of_section);
+        for list in lists {
+            for rule in inner[list].as_array().into_iter().flatten() {
+                let names = rule.as_object().expect("a rule").keys();
+                let names: Vec<&str> = names.map(String::as_str).collect();
+                let of_rule = action(rule).unwrap_or(of_section);
+                add(rule, &format!("{section}.{list}."), &names, of_rule);
+            }
+        }
+    }
+    found
+}
+
+/// The action that is written here.
+fn action(value: &Value) -> Option<&'static str> {
+    let text = value["action"].as_str()?;
+    let action = ACTIONS.iter().find(|name| name.eq_ignore_ascii_case(text));
+    Some(action.expect("an action"))
+}

@@ -1,0 +1,130 @@
+//! Rules that never decide.
+
+use karmor_policy::{diagnostic::Style, lint, read};
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}}}\nspec:\n  selector: {{matchLabels: {{app: web}}}}\n{spec}"
+    )
+}
+
+/// What is said about the rules of these files.
+fn warnings(texts: &[&str]) -> Vec<String> {
+    let mut reports: Vec<_> = (0..)
+        .zip(texts)
+        .map(|(index, text)| read(&format!("{index}.yaml"), text))
+        .collect();
+    for report in &reports {
+        assert!(!report.has_errors(), "{:?}", report.diagnostics);
+    }
+    let mut files: Vec<_> = reports
+        .iter_mut()
+        .zip(texts)
+        .map(|(report, text)| lint::File { text, report })
+        .collect();
+    lint::warn_of_shadowed(&mut files);
+    reports
+        .iter()
+        .flat_map(|report| &report.diagnostics)
+        .map(|told| told.message.clone())
+        .collect()
+}
+
+#[test]
+fn a_rule_that_others_beat_everywhere_is_told_with_both_places() {
+    let text = policy(
+        "a",
+        "  file:
+    matchDirectories:
+    - dir: /etc/ssl/
+      recursive: true
+      action: Allow
+    matchPaths:
+    - path: /etc/ssl/key
+    matchPatterns:
+    - pattern: /etc/ssl/*.pem
+      action: Audit
+",
+    );
+    let mut report = read("a.yaml", &text);
+    lint::warn_of_shadowed(&mut [lint::File {
+        text: &text,
+        report: &mut report,
+    }]);
+    insta::assert_snapshot!(report.render(&text, Style::Plain));
+}
+
+#[test]
+fn files_with_one_selector_are_looked_at_together() {
+    let wide = policy(
+        "a",
+        "  process: {matchPatterns: [{pattern: /usr/bin/wg*}]}\n",
+    );
+    let all = policy(
+        "b",
+        "  process: {matchDirectories: [{dir: /, recursive: true}]}\n",
+    );
+    assert_eq!(
+        warnings(&[&wide, &all]),
+        ["this rule about `/usr/bin/wg*` never decides"]
+    );
+    let other = all.replace("app: web", "app: db");
+    assert_eq!(warnings(&[&wide, &other]), [""; 0]);
+}
+
+#[test]
+fn words_are_looked_at_like_paths() {
+    let text = policy(
+        "a",
+        "  network:
+    matchProtocols: [{protocol: all}, {protocol: tcp, action: Allow}]
+    matchEndpoints: [{cidr: 10.0.0.0/8}, {cidr: 10.1.0.0/16, action: Allow}]
+  capabilities:
+    matchCapabilities: [{capability: net_raw}]
+",
+    );
+    assert_eq!(warnings(&[&text]), ["this rule about `tcp` never decides"]);
+}
+
+#[test]
+fn a_rule_that_decides_for_some_source_or_somebody_is_not_told_of() {
+    let text = policy(
+        "a",
+        "  file:
+    matchPaths:
+    - {path: /a, action: Allow}
+    - {path: /a, fromSource: [{path: /bin/cat}]}
+    - {path: /b, ownerOnly: true, action: Allow}
+    - {path: /c, readOnly: true}
+    matchDirectories:
+    - {dir: /, recursive: true, action: Audit}
+",
+    );
+    assert_eq!(warnings(&[&text]), [""; 0]);
+}
+
+#[test]
+fn what_was_told_of_a_rule_is_not_told_again() {
+    let text = policy(
+        "a",
+        "  file: {matchPaths: [{path: /a}, {path: /a, action: Allow}]}\n",
+    );
+    assert_eq!(
+        warnings(&[&text]),
+        ["two rules about `/a` contradict each other: Allow and Block"]
+    );
+}
+
+#[test]
+fn many_are_told_up_to_a_number() {
+    let rules: Vec<_> = (0..150).map(|n| format!("{{pattern: '/x{n}*'}}")).collect();
+    let text = policy(
+        "a",
+        &format!(
+            "  file: {{matchDirectories: [{{dir: /, recursive: true}}], matchPatterns: [{}]}}\n",
+            rules.join(", ")
+        ),
+    );
+    let told = warnings(&[&text]);
+    assert_eq!(told.len(), 100, "{told:?}");
+}

@@ -1,0 +1,391 @@
+//! `allowedArgs`: what a program is executed with.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use karmor_proto::karmor::v1::Enforcement;
+
+use super::{
+    Case,
+    escapes::{HOST_SHARE, SHARE, manifest, ordinary},
+};
+use crate::support::{Applied, Container, Guest, KernelVersion, Output, Wire, note};
+
+pub(super) const CASES: &[Case] = &[
+    case("arguments_that_are_not_listed_are_refused", lists),
+    case("arguments_of_scripts_and_interpreters", scripts),
+    case("arguments_changed_meanwhile_gain_nothing", race),
+    case("arguments_while_policies_change", storm),
+];
+
+const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
+    Case {
+        name,
+        since: KernelVersion::new(6, 1),
+        run,
+    }
+}
+
+/// What must come of a line of bash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Runs,
+    Audited,
+    Refused,
+    Killed,
+}
+
+use Fate::{Audited, Killed, Refused, Runs};
+
+/// A line, what must come of it, and how the alert's `Resource` begins and its `Reason` reads.
+type Try<'a> = (&'a str, Fate, &'a str, &'a str);
+
+const FIRST: &str = "argument 1 is not allowed";
+const SECOND: &str = "argument 2 is not allowed";
+const DEATH: &str = "; the program was killed before its first instruction";
+
+/// Makes programs that end well whatever they get.
+const PREPARE: &str = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open && cd /srv/vault \
+    && for name in tool audited interp; do cp /usr/bin/true $name; done";
+
+fn play(container: &Container<'_>, policy: &Applied<'_>, tries: &[Try<'_>]) -> Result<()> {
+    let lines: Vec<&str> = tries.iter().map(|&(line, ..)| line).collect();
+    let outputs = container.lines(&lines)?;
+    for ((line, fate, resource, reason), output) in tries.iter().zip(outputs) {
+        if !came(*fate, &output) {
+            bail!("not {fate:?}: {output}\nalerts: {:?}", policy.alerts()?);
+        }
+        if *fate == Runs {
+            continue;
+        }
+        let (action, reason) = match fate {
+            Audited => ("Audit", (*reason).to_owned()),
+            Killed => ("Block", format!("{reason}{DEATH}")),
+            _ => ("Block", (*reason).to_owned()),
+        };
+        let what = format!("an alert about `{line}`");
+        let alert = policy.expect(&what, |alert| {
+            alert["Resource"]
+                .as_str()
+                .is_some_and(|text| text.starts_with(resource))
+                && alert["EventData"]["Reason"] == reason.as_str()
+        })?;
+        ensure!(
+            alert["Action"] == action
+                && alert["Operation"] == "Process"
+                && alert["PolicyName"] == policy.name()
+                && alert["Source"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty())
+                && alert["Source"] == alert["ParentProcessName"],
+            "{alert:#}"
+        );
+    }
+    let due = tries.iter().filter(|(_, fate, ..)| *fate != Runs).count();
+    let told = policy.alerts()?;
+    ensure!(told.len() == due, "{due} alerts are due: {told:#?}");
+    Ok(())
+}
+
+fn came(fate: Fate, output: &Output) -> bool {
+    match fate {
+        Runs | Audited => output.code == 0,
+        Refused => output.denied(),
+        Killed => output.code == 137,
+    }
+}
+
+fn lists(guest: &Guest) -> Result<()> {
+    const POLICY: &str = "
+  process:
+    matchPaths:
+    - path: /srv/vault/tool
+      allowedArgs: [-l, '', two words]
+    - path: /srv/vault/audited
+      allowedArgs: [-l]
+      action: Audit
+  action: Block
+";
+    let so_many = |name: &str, count: usize| format!("/srv/vault/{name}{}", " -l".repeat(count));
+    let (many, too_many) = (so_many("tool", 64), so_many("tool", 65));
+    let audited_many = so_many("audited", 65);
+    let long = format!("/srv/vault/tool {}", "a".repeat(5000));
+    let tries: &[Try<'_>] = &[
+        ("/srv/vault/tool", Runs, "", ""),
+        ("/srv/vault/tool -l '' 'two words' -l", Runs, "", ""),
+        ("env /srv/vault/tool -l", Runs, "", ""),
+        (&many, Runs, "", ""),
+        ("/srv/vault/audited -l", Runs, "", ""),
+        (
+            "/opt/tools/karmor-tries descriptor /srv/vault/tool -- -l",
+            Runs,
+            "",
+            "",
+        ),
+        ("/srv/vault/tool -r", Refused, "/srv/vault/tool -r", FIRST),
+        (
+            "env /srv/vault/tool -l -la",
+            Refused,
+            "/srv/vault/tool -l -la",
+            SECOND,
+        ),
+        (
+            "/srv/vault/tool two words",
+            Refused,
+            "/srv/vault/tool two",
+            FIRST,
+        ),
+        (
+            &too_many,
+            Refused,
+            "/srv/vault/tool -l -l -l",
+            "more than 64 arguments are not allowed",
+        ),
+        (
+            &audited_many,
+            Audited,
+            "/srv/vault/audited -l -l",
+            "more than 64 arguments are not allowed",
+        ),
+        (&long, Refused, "/srv/vault/tool aaaa", FIRST),
+        (
+            "/opt/tools/karmor-tries descriptor /srv/vault/tool -- '' -x",
+            Refused,
+            "/srv/vault/tool  -x",
+            SECOND,
+        ),
+        (
+            "/srv/vault/audited -r",
+            Audited,
+            "/srv/vault/audited -r",
+            FIRST,
+        ),
+    ];
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        // Each of them would run.
+        let before: Vec<&str> = [PREPARE]
+            .into_iter()
+            .chain(tries.iter().map(|&(line, ..)| line))
+            .collect();
+        for output in container.lines(&before)? {
+            output.success().context("without a policy")?;
+        }
+        let policy = watched.policy(&manifest("arguments", POLICY))?;
+        play(&container, &policy, tries)
+    })
+}
+
+fn scripts(guest: &Guest) -> Result<()> {
+    const POLICY: &str = "
+  process:
+    matchPaths:
+    - path: /srv/vault/script
+      allowedArgs: [-l]
+    - path: /srv/vault/interp
+      allowedArgs: [-s, /srv/open/run, -l]
+    - path: /srv/vault/audited
+      allowedArgs: [-s]
+      action: Audit
+  action: Block
+";
+    const SCRIPTS: &str = "write() { printf '#!%s\\n' \"$2\" > $1 && chmod +x $1; } \
+        && write /srv/vault/script /usr/bin/true && write /srv/open/run '/srv/vault/interp -s' \
+        && write /srv/open/other '/srv/vault/interp -z' && write /srv/open/nested /srv/open/run \
+        && write /srv/open/audited /srv/vault/audited";
+    let tries: &[Try<'_>] = &[
+        ("/srv/vault/script -l", Runs, "", ""),
+        ("/srv/open/run -l", Runs, "", ""),
+        ("/srv/open/run", Runs, "", ""),
+        (
+            "/srv/vault/script -r",
+            Refused,
+            "/srv/vault/script -r",
+            FIRST,
+        ),
+        // What the caller passed, the interpreter would get.
+        ("/srv/open/run -r", Refused, "/srv/vault/interp -r", FIRST),
+        // What the script's first line says shows only in the end.
+        (
+            "/srv/open/other -l",
+            Killed,
+            "/srv/vault/interp -z /srv/open/other -l",
+            FIRST,
+        ),
+        (
+            "/srv/open/nested",
+            Killed,
+            "/srv/vault/interp -s /srv/open/run /srv/open/nested",
+            "argument 3 is not allowed",
+        ),
+        (
+            "/srv/open/audited",
+            Audited,
+            "/srv/vault/audited /srv/open/audited",
+            FIRST,
+        ),
+    ];
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        let before: Vec<&str> = [PREPARE, SCRIPTS]
+            .into_iter()
+            .chain(tries.iter().map(|&(line, ..)| line))
+            .collect();
+        for output in container.lines(&before)? {
+            output.success().context("without a policy")?;
+        }
+        let policy = watched.policy(&manifest("argument-scripts", POLICY))?;
+        play(&container, &policy, tries)
+    })
+}
+
+/// What `karmor-tries` counted: refused, killed, gone ahead.
+fn counted(output: Output) -> Result<[u32; 3]> {
+    let output = output.success()?;
+    let numbers: Vec<u32> = output
+        .stdout
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .with_context(|| output.to_string())?;
+    numbers
+        .try_into()
+        .map_err(|_ignored| anyhow::anyhow!("not three numbers: {output}"))
+}
+
+/// Rounds of the race.
+const ROUNDS: u32 = 1500;
+
+fn race(guest: &Guest) -> Result<()> {
+    const POLICY: &str = "
+  process:
+    matchPaths:
+    - path: /srv/vault/touch
+      allowedArgs: [goodone]
+  action: Block
+";
+    let line = |evil: &str| {
+        format!(
+            "cd /srv/open && /opt/tools/karmor-tries race /srv/vault/touch {ROUNDS} goodone {evil}"
+        )
+    };
+    guest.watched(&[], |watched| {
+        let container = ordinary(guest)?;
+        let prepare = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
+                       && cp /opt/tools/busybox /srv/vault/touch";
+        for output in container.lines(&[prepare])? {
+            output.success()?;
+        }
+        let policy = watched.policy(&manifest("argument-race", POLICY))?;
+        let lines = [
+            &line("evilone"),
+            "ls /srv/open",
+            &line("goodone"),
+            "/srv/vault/touch evilone",
+        ];
+        let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
+            .map_err(|_ignored| anyhow::anyhow!("not four answers"))?;
+        let [refused, killed, ran] = counted(raced)?;
+        note(&format!(
+            "{ROUNDS} rounds: {refused} refused, {killed} killed, {ran} gone ahead"
+        ));
+        // Each happened, else nothing was raced.
+        ensure!(
+            killed > 0 && refused > 0 && ran > 0,
+            "{refused} refused, {killed} killed, {ran} ran"
+        );
+        ensure!(
+            left.stdout.trim() == "goodone",
+            "a forbidden argument got through: {left}"
+        );
+        ensure!(counted(calm)? == [0, 0, ROUNDS]);
+        ensure!(plain.denied(), "{plain}");
+        policy.expect("an alert about a death", |alert| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            text(&alert["EventData"]["Reason"]) == format!("{FIRST}{DEATH}")
+                && text(&alert["Resource"]) == "/srv/vault/touch evilone"
+        })?;
+        Ok(())
+    })
+}
+
+/// Changes of policies during the storm.
+const CHANGES: usize = 400;
+
+fn storm(guest: &Guest) -> Result<()> {
+    /// Rules for the same program by different tables, and one that keeps others apart.
+    const SETS: [&str; 2] = [
+        "
+  process:
+    matchPaths:
+    - path: /srv/vault/interp
+      allowedArgs: [-s, /srv/open/run]
+  action: Block
+",
+        "
+  process:
+    matchPaths:
+    - execname: interp
+      allowedArgs: [/srv/open/run, -s, -q]
+    - path: /usr/bin/apt
+      allowedArgs: [update]
+    matchDirectories:
+    - dir: /usr/games/
+  action: Block
+",
+    ];
+    const SCRIPTS: &str = "write() { printf '#!%s\\n' \"$2\" > $1 && chmod +x $1; } \
+        && write /srv/open/run '/srv/vault/interp -s' \
+        && write /srv/open/other '/srv/vault/interp -z'";
+    let stop = format!("{HOST_SHARE}/argument-storm");
+    let command = format!(
+        "/opt/tools/karmor-tries storm /srv/open/run /srv/open/other {SHARE}/argument-storm"
+    );
+    guest.watched(&[], |_watched| {
+        let container = ordinary(guest)?;
+        for output in container.lines(&[PREPARE, SCRIPTS])? {
+            output.success()?;
+        }
+        if fs::exists(&stop)? {
+            fs::remove_file(&stop)?;
+        }
+        let wire = Wire::connect()?;
+        let apply = |set: &str| -> Result<()> {
+            let answer = wire.apply(&manifest("argument-storm", set))?;
+            let [result] = answer.results.as_slice() else {
+                anyhow::bail!("not one result: {answer:?}");
+            };
+            ensure!(
+                result.enforcement() == Enforcement::Full,
+                "{result:?}\n{}",
+                answer.rendered
+            );
+            Ok(())
+        };
+        apply(SETS[0])?;
+        let storm: Output = std::thread::scope(|scope| -> Result<Output> {
+            let storm = scope.spawn(|| container.exec(&["bash", "-c", &command]));
+            let changed: Result<()> = (|| {
+                for set in SETS.into_iter().rev().cycle().take(CHANGES) {
+                    apply(set)?;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            })();
+            fs::write(&stop, "")?;
+            let output = storm.join().map_err(|_ignored| anyhow::anyhow!("died"))??;
+            changed?;
+            Ok(output)
+        })?;
+        let [refused, killed, ran] = counted(storm)?;
+        note(&format!(
+            "{CHANGES} changes: {ran} gone ahead, {killed} killed, {refused} refused"
+        ));
+        ensure!(
+            ran > 50 && killed > 50,
+            "too few: {ran} ran, {killed} killed"
+        );
+        wire.delete("argument-storm")?;
+        Ok(())
+    })
+}

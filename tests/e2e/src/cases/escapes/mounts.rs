@@ -1,0 +1,491 @@
+//! Mounts: other paths to what a policy names, and other things under the names it means.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Case, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
+use crate::support::Guest;
+
+pub(super) const POSTURE_CASES: &[Case] = &[case(
+    "escape_by_mount_in_the_place_of_a_program",
+    substitute,
+)];
+
+pub(super) const CASES: &[Case] = &[
+    case("escape_by_bind_mount", bind),
+    case("escape_by_bind_mount_written", written),
+    case("escape_by_mount_over_a_name", cover),
+    case("escape_by_moved_mount", moved),
+    case("escape_by_overlay_mount", overlay),
+    case("escape_by_second_mount_or_handle", again),
+    case("escape_by_mount_namespace", namespace),
+    case("escape_by_mount_in_user_namespace", user_namespace),
+];
+
+/// Mount points, and /srv as in [`super::PREPARE`], whatever was mounted there before: what came last
+/// goes first.
+const PREPARE: &str = "[ -e /usr/local/bin/nsenter ] || { mkdir -p /usr/local/bin; \
+    for applet in mount umount nsenter; do ln -sf /opt/tools/busybox /usr/local/bin/$applet; done; \
+    mkdir -p /tmp/m{1..20}; }; \
+    places=(); while read -r _ place _; do case $place in \
+    /tmp/m*|/srv|/srv/*|/dev/shm/[mn]) places=($place ${places[@]});; esac; done < /proc/self/mounts; \
+    [ -z \"$places\" ] || umount -l ${places[@]}; \
+    rm -rf /srv/* && mkdir -p /srv/vault /srv/open/deep \
+    && echo secret > /srv/vault/secret && echo free > /srv/vault/free \
+    && cp /usr/bin/true /srv/vault/tool && cp /usr/bin/true /srv/vault/other && : > /srv/open/f";
+
+const SECRET: &str = "/srv/vault/secret";
+
+/// What `karmor-tries` gives, as a line of bash.
+macro_rules! tries {
+    ($line:literal) => {
+        concat!("/opt/tools/karmor-tries ", $line)
+    };
+}
+
+/// Mounts that add names go ahead; what is reached by the new name has the old one, too.
+fn bind(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-bind",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                reading("mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret", SECRET),
+                running("mount --bind /srv/vault /tmp/m2 && /tmp/m2/tool", "/srv/vault/tool"),
+                reading(
+                    "mount --bind /srv/vault/secret /srv/open/f && cat /srv/open/f",
+                    SECRET,
+                ),
+                reading("mount --rbind / /tmp/m3 && cat /tmp/m3/srv/vault/secret", SECRET),
+                reading(
+                    "mount --rbind / /tmp/m4 && chroot /tmp/m4/srv /vault/../../bin/cat /vault/secret \
+                     || chroot /tmp/m4 cat /srv/vault/secret",
+                    SECRET,
+                ),
+                reading(
+                    "mount --bind /srv /tmp/m5 && mv /tmp/m5/vault /tmp/m5/v && cat /srv/v/secret",
+                    "/srv/vault",
+                ),
+                reading(
+                    "mount --bind /srv /tmp/m6 && ln /tmp/m6/vault/secret /tmp/m6/open/s \
+                     && cat /srv/open/s",
+                    SECRET,
+                ),
+                reading(
+                    tries!("attach /srv/vault /tmp/m7 && cat /tmp/m7/secret"),
+                    SECRET,
+                ),
+                // Attached nowhere, it has no path that a rule could name.
+                reading(tries!("detached /srv/vault secret"), "/secret"),
+            ],
+            twins: &[
+                "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/free && /tmp/m11/other",
+                "mount --bind /srv/open /tmp/m12 && echo x > /tmp/m12/x && mv /tmp/m12/x /tmp/m12/y \
+                 && cat /srv/open/y && umount /tmp/m12",
+                "mount --rbind / /tmp/m13 && cat /tmp/m13/srv/vault/free",
+                "mount -t tmpfs tmpfs /tmp/m14 && cp /usr/bin/true /tmp/m14/secret \
+                 && cat /tmp/m14/secret && /tmp/m14/secret && echo x > /dev/null",
+                "mount -t proc proc /tmp/m15 && cat /tmp/m15/self/comm",
+                tries!("attach /srv/open /tmp/m16 && ls /tmp/m16/deep"),
+                "mount -t tmpfs tmpfs /tmp/m17 && mount -o remount,bind,ro /tmp/m17 \
+                 && mount --make-rprivate / && stat -f /srv/vault",
+            ],
+        }
+        .play(watched, &privileged(guest)?)?;
+        for line in ["mount --bind /srv /mnt && echo in", tries!("attach /srv /mnt && echo in")] {
+            not_allowed_anyway(guest, line)?;
+        }
+        Ok(())
+    })
+}
+
+/// An ordinary container's root may not mount; no policy is needed.
+fn not_allowed_anyway(guest: &Guest, line: &str) -> Result<()> {
+    for output in ordinary(guest)?.lines(&[line])? {
+        ensure!(
+            output.code != 0 && !output.stdout.contains("in\n"),
+            "an ordinary container can do this: {output}"
+        );
+    }
+    Ok(())
+}
+
+fn written(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-bind-written",
+            spec: "
+  file:
+    matchDirectories:
+    - dir: /srv/vault/
+      recursive: true
+      readOnly: true
+  action: Block
+",
+            prepare: &format!(
+                "{PREPARE} && mkdir /srv/vault/deep && mount -t tmpfs tmpfs /srv/vault/deep \
+                 && : > /srv/vault/deep/file"
+            ),
+            escapes: &[
+                reading(
+                    "mount --bind /srv/vault /tmp/m1 && echo x > /tmp/m1/secret",
+                    SECRET,
+                ),
+                reading(
+                    "mount --bind /srv /tmp/m2 && rm /tmp/m2/vault/free",
+                    "/srv/vault/free",
+                ),
+                reading(
+                    "mount --bind /srv /tmp/m3 && touch /tmp/m3/vault/new",
+                    "/srv/vault/new",
+                ),
+                // What sets attributes does not say through which mount.
+                reading(
+                    "mount --bind /srv/vault /tmp/m4 && /opt/tools/karmor-tries mark /tmp/m4/secret",
+                    SECRET,
+                ),
+                reading(
+                    tries!("mark /srv/vault/deep/file"),
+                    "/srv/vault/deep/file",
+                ),
+                reading(
+                    "mount --bind /srv/vault/deep /tmp/m5 && /opt/tools/karmor-tries mark /tmp/m5/file",
+                    "/srv/vault/deep/file",
+                ),
+            ],
+            twins: &[
+                "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/secret",
+                "mount --bind /srv /tmp/m12 && touch /tmp/m12/open/new && rm /tmp/m12/open/new",
+                "mount -t tmpfs tmpfs /tmp/m13 && : > /tmp/m13/x \
+                 && /opt/tools/karmor-tries mark /tmp/m13/x",
+            ],
+        }
+        .play(watched, &privileged(guest)?)
+    })
+}
+
+/// Something else under a name that a policy means.
+fn cover(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        let container = privileged(guest)?;
+        let plan = Plan {
+            name: "escape-cover",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                reading("mount -t tmpfs tmpfs /srv/vault", "/srv/vault"),
+                reading("mount --bind /srv/open /srv/vault", "/srv/vault"),
+                reading("mount --bind /srv/open/f /srv/vault/secret", SECRET),
+                reading(tries!("attach /srv/open /srv/vault"), "/srv/vault"),
+                reading(tries!("mount tmpfs '' /srv"), "/srv"),
+            ],
+            twins: &[
+                "mount -t tmpfs tmpfs /srv/open/deep && umount /srv/open/deep",
+                "mount --bind /srv/open/f /srv/vault/free && umount /srv/vault/free",
+            ],
+        };
+        plan.before(&container)?;
+        let policy = watched.policy(&manifest(plan.name, plan.spec))?;
+        plan.after(&policy, &container)?;
+        // These would leave a container behind in which nothing works.
+        for (line, resource) in [
+            (tries!("mount tmpfs '' /"), "/"),
+            (
+                "mkdir -p /tmp/m1/old && mount --bind /tmp/m1 /tmp/m1 && mkdir -p /tmp/m1/old \
+                 && /opt/tools/karmor-tries pivot /tmp/m1 /tmp/m1/old",
+                "/tmp/m1",
+            ),
+        ] {
+            for output in container.lines(&[line])? {
+                reading(line, resource).failed(&policy, &output)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The mount that gives something its name goes away, and a copy of it stays.
+fn moved(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-moved-mount",
+            spec: SHUT,
+            prepare: &format!(
+                "{PREPARE} && mount -t tmpfs tmpfs /srv/vault && echo secret > /srv/vault/secret \
+                 && mount -t tmpfs tmpfs /tmp/m10"
+            ),
+            escapes: &[
+                reading(
+                    tries!("move /srv/vault /tmp/m1 && cat /tmp/m1/secret"),
+                    "/srv/vault",
+                ),
+                reading(
+                    tries!("move-by-name /srv/vault /tmp/m2 && cat /tmp/m2/secret"),
+                    "/tmp/m2",
+                ),
+                reading(
+                    "mount --bind /srv/vault /tmp/m3 && /opt/tools/karmor-tries unmount /srv/vault \
+                     && cat /tmp/m3/secret",
+                    "/srv/vault",
+                ),
+                reading(
+                    "mount --bind /srv/vault /tmp/m4 && cat /tmp/m4/secret",
+                    SECRET,
+                ),
+            ],
+            twins: &["/opt/tools/karmor-tries move /tmp/m10 /tmp/m11 \
+                 && /opt/tools/karmor-tries unmount /tmp/m11"],
+        }
+        .play(watched, &privileged(guest)?)
+    })
+}
+
+fn overlay(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-overlay",
+            spec: "
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+    - path: /dev/shm/n/upper/vault/secret
+  action: Block
+",
+            prepare: &format!(
+                "{PREPARE} && mkdir -p /dev/shm/m /dev/shm/n && mount -t tmpfs tmpfs /dev/shm/m \
+                 && mkdir /dev/shm/m/{{upper,work}} && mount -t tmpfs tmpfs /dev/shm/n \
+                 && mkdir -p /dev/shm/n/{{upper/vault,upper/open,work}} \
+                 && echo secret > /dev/shm/n/upper/vault/secret"
+            ),
+            escapes: &[
+                reading(
+                    tries!(
+                        "mount overlay lowerdir=/srv/vault:/srv/open /tmp/m1 && cat /tmp/m1/secret"
+                    ),
+                    "/srv/vault",
+                ),
+                reading(
+                    tries!(
+                        "mount overlay lowerdir=/tmp/m9:/srv /tmp/m2 && cat /tmp/m2/vault/secret"
+                    ),
+                    "/srv",
+                ),
+                reading(
+                    "cd /srv && ln -sfn ../vault /srv/open/l && /opt/tools/karmor-tries overlay \
+                     ./open/l:/srv/open/deep /tmp/m3 && cat /tmp/m3/secret",
+                    "/srv/vault",
+                ),
+                reading(
+                    "mount --bind /srv /tmp/m4 && /opt/tools/karmor-tries mount overlay \
+                     lowerdir=/tmp/m4/vault:/tmp/m4/open /tmp/m5 && cat /tmp/m5/secret",
+                    "/srv/vault",
+                ),
+                // An overlay renames in its upper layer what is renamed in it.
+                reading(
+                    "/opt/tools/karmor-tries mount overlay \
+                     lowerdir=/srv/open,upperdir=/dev/shm/n/upper,workdir=/dev/shm/n/work /tmp/m6 \
+                     && mv /tmp/m6/vault/secret /tmp/m6/open/s && cat /dev/shm/n/upper/open/s",
+                    "/dev/shm/n/upper",
+                ),
+            ],
+            twins: &[
+                tries!("mount overlay lowerdir=/srv/open:/tmp/m9 /tmp/m11"),
+                tries!("overlay /srv/open:/tmp/m9 /tmp/m12"),
+                "/opt/tools/karmor-tries mount overlay \
+                 lowerdir=/srv/open,upperdir=/dev/shm/m/upper,workdir=/dev/shm/m/work /tmp/m13 \
+                 && echo x > /tmp/m13/f && mv /tmp/m13/f /tmp/m13/g && cat /tmp/m13/g",
+            ],
+        }
+        .play(watched, &privileged(guest)?)
+    })
+}
+
+/// A second mount of what is mounted already, from the source and not from the first; and a handle,
+/// which names a file in its file system, wherever that is mounted.
+fn again(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-again",
+            spec: "
+  file:
+    matchPaths:
+    - path: /proc/version
+    - path: /sys/kernel/uevent_seqnum
+    - path: /srv/vault/secret
+  action: Block
+",
+            prepare: &format!(
+                "{PREPARE} && mount -t tmpfs tmpfs /srv/vault && mkdir /srv/vault/deep \
+                 && echo secret > /srv/vault/secret && echo free > /srv/vault/deep/free"
+            ),
+            escapes: &[
+                reading(
+                    "mount -t sysfs sysfs /tmp/m1 && cat /tmp/m1/kernel/uevent_seqnum",
+                    "/sys/kernel/uevent_seqnum",
+                ),
+                reading(
+                    "mount -t proc proc /tmp/m2 && cat /tmp/m2/version",
+                    "/proc/version",
+                ),
+                reading(tries!("handle /srv/vault/secret /srv/vault"), SECRET),
+                // Through this mount, it has no path that a rule could name.
+                reading(
+                    "mount --bind /srv/vault/deep /tmp/m3 && /opt/tools/karmor-tries handle \
+                     /srv/vault/secret /tmp/m3",
+                    "/secret",
+                ),
+            ],
+            twins: &[
+                "mount -t proc proc /tmp/m11 && cat /tmp/m11/uptime && : < /dev/null",
+                "mount -t sysfs sysfs /tmp/m12 && cat /tmp/m12/kernel/profiling || ls /tmp/m12/kernel",
+                tries!("handle /srv/vault/deep/free /srv/vault"),
+                "mount --bind /srv/vault/deep /tmp/m13 && /opt/tools/karmor-tries handle \
+                 /srv/vault/deep/free /tmp/m13",
+            ],
+        }
+        .play(watched, &privileged(guest)?)
+    })
+}
+
+const IN_NAMESPACE: [&str; 2] = [
+    "mount --rbind / /tmp/m2 && cd /tmp/m2 && pivot_root . tmp && cat /tmp/srv/vault/secret",
+    "mount -t tmpfs t /tmp/m3 && cd /tmp/m3 && mkdir srv usr lib lib64 bin old && \
+     mount --rbind /usr usr && mount --rbind /lib lib && mount --rbind /lib64 lib64 && \
+     mount --rbind /bin bin && mount --rbind /srv/vault srv && pivot_root . old && \
+     umount -l /old && cat /srv/secret",
+];
+
+fn inside(options: &str, line: &str) -> String {
+    format!("/opt/tools/busybox unshare {options} sh -c '{line}'")
+}
+
+/// In a mount namespace of its own a workload may do as it likes, but for what is protected; so in
+/// one that another process is in.
+fn namespace(guest: &Guest) -> Result<()> {
+    let line = inside(
+        "-mp -f",
+        "mount -t proc proc /proc && cat /proc/self/comm && ls /proc/1",
+    );
+    let [root, enter, root_twin, enter_twin] = [
+        "cat /proc/$!/root/tmp/m1/secret",
+        "nsenter -t $! -m cat /tmp/m1/secret",
+        "cat /proc/$!/root/tmp/m1/free",
+        "nsenter -t $! -m cat /tmp/m1/free",
+    ]
+    .map(beside);
+    guest.watched(&[], |watched| {
+        in_namespaces(
+            watched,
+            &privileged(guest)?,
+            "-m",
+            &[&root, &enter],
+            &[&line, &root_twin, &enter_twin],
+        )
+    })
+}
+
+/// A line that has beside it a process in a mount namespace of its own, by its number.
+fn beside(line: &str) -> String {
+    format!(
+        "/opt/tools/busybox unshare -m sh -c 'mount --bind /srv/vault /tmp/m1 && : > /srv/open/r; \
+         exec sleep 60' & for i in {{1..300}}; do [ -e /srv/open/r ] && break; sleep 0.1; done; \
+         {line}; said=$?; \
+         kill -9 $!; rm /srv/open/r; [ $said = 0 ]"
+    )
+}
+
+fn user_namespace(guest: &Guest) -> Result<()> {
+    guest.watched(&[], |watched| {
+        in_namespaces(watched, &ordinary(guest)?, "-Urm", &[], &[])
+    })
+}
+
+/// The same in a mount namespace that `unshare` makes with these options, and more lines that lead
+/// to [`SECRET`], and twins.
+fn in_namespaces(
+    watched: &crate::support::Watched,
+    container: &crate::support::Container<'_>,
+    options: &str,
+    more: &[&str],
+    more_twins: &[&str],
+) -> Result<()> {
+    let [pivot, small] = IN_NAMESPACE;
+    let bound = inside(
+        options,
+        "mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret",
+    );
+    let run = inside(options, "mount --bind /srv/vault /tmp/m1 && /tmp/m1/tool");
+    let (pivot, small) = (inside(options, pivot), inside(options, small));
+    let over = inside(options, "mount -t tmpfs t /srv/vault");
+    let free = pivot.replace("/vault/secret", "/vault/free");
+    let small_free = small.replace("/srv/secret", "/srv/free");
+    let open = inside(
+        options,
+        "mount --bind /srv/open /tmp/m1 && ls /tmp/m1/deep && mount -t tmpfs t /tmp/m2 \
+         && echo x > /tmp/m2/x && cat /tmp/m2/x /proc/self/comm && cp /bin/true /tmp/m2/t \
+         && /tmp/m2/t && : < /dev/null && umount /tmp/m2",
+    );
+    let escapes = [
+        reading(&bound, SECRET),
+        running(&run, "/srv/vault/tool"),
+        reading(&pivot, SECRET),
+        reading(&small, SECRET),
+        reading(&over, "/srv/vault"),
+    ];
+    let more = more.iter().map(|line| reading(line, SECRET));
+    let twins: [&str; 3] = [&free, &small_free, &open];
+    Plan {
+        name: "escape-mount-namespace",
+        spec: SHUT,
+        prepare: PREPARE,
+        escapes: &escapes.into_iter().chain(more).collect::<Vec<_>>(),
+        twins: &[&twins, more_twins].concat(),
+    }
+    .play(watched, container)
+}
+
+/// A whitelist means the program that is there, not what a workload puts in its place.
+fn substitute(guest: &Guest) -> Result<()> {
+    guest.watched(&["--defaultFilePosture=block"], |watched| {
+        let container = privileged(guest)?;
+        let swap = inside(
+            "-m",
+            "mount -t tmpfs t /srv/vault && cp /srv/open/evil /srv/vault/tool && /srv/vault/tool",
+        );
+        let bound = inside(
+            "-m",
+            "mount --bind /srv/open/evil /srv/vault/tool && /srv/vault/tool",
+        );
+        // Where the list would have it, under one of two names.
+        let elsewhere = inside(
+            "-m",
+            "mount -t tmpfs t /tmp/m1 && cp /srv/open/evil /tmp/m1/evil && mkdir /tmp/m1/opt \
+             && mount --bind /tmp/m1 /opt && /opt/evil",
+        );
+        let usual = inside("-m", "/srv/vault/tool");
+        Plan {
+            name: "escape-substitute",
+            spec: "
+  process:
+    matchDirectories:
+    - dir: /usr/
+      recursive: true
+    - dir: /opt/
+      recursive: true
+    matchPaths:
+    - path: /srv/vault/tool
+  action: Allow
+",
+            prepare: &format!("{PREPARE} && cp /usr/bin/true /srv/open/evil"),
+            escapes: &[
+                running("/srv/open/evil", "/srv/open/evil"),
+                running(&bound, "/srv/open/evil"),
+                running(&elsewhere, "/tmp/m1/evil"),
+                running(&swap, "/srv/vault/tool"),
+            ],
+            twins: &[&usual, "/srv/vault/tool"],
+        }
+        .play(watched, &container)
+        .context("in a mount namespace")
+    })
+}

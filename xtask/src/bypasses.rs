@@ -1,0 +1,159 @@
+//! `docs/bypasses.md`: what was tried to get round a policy, and what came of it.
+//!
+//! ```text
+//! rows: technique, what protects, its cases ──┐
+//! results of the VM tests, kernel by kernel ──┴─▶ docs/bypasses.md
+//! ```
+//!
+//! A technique counts as stopped on a kernel when every case that tries it passed there in the run
+//! that wrote the file. A full run of the tests fails when the file says something else.
+
+mod rows;
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::rows::{OPEN, Row, STOPPED};
+use crate::{cache, kernel::Series, steps::Outcome};
+
+/// Where the file is, from the root of the repository.
+const PATH: &str = "docs/bypasses.md";
+
+/// Outcomes of cases: their names without the kernel they begin with, and whether they passed.
+pub(crate) type Results = BTreeMap<String, bool>;
+
+/// Reads the outcomes from what the tests printed.
+pub(crate) fn results(log: &str) -> Results {
+    log.lines()
+        .filter_map(|line| {
+            let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+            // `k6_1_name`
+            let name = name.trim().strip_prefix('k')?.splitn(3, '_').nth(2)?;
+            Some((name.to_owned(), outcome.trim() == "ok"))
+        })
+        .collect()
+}
+
+/// Holds the file against what came of a full run, and writes it anew when it says something else.
+pub(crate) fn check(runs: &BTreeMap<Series, Results>) -> Result<Outcome> {
+    if runs.len() < Series::ALL.len() {
+        let ran = runs.len();
+        return Ok(Outcome::Skipped(format!(
+            "needs the results of {} kernels, and there are {ran}",
+            Series::ALL.len()
+        )));
+    }
+    let text = render(runs)?;
+    let path = cache::repository().join(PATH);
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    if old == text {
+        return Ok(Outcome::Done(String::new()));
+    }
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    ensure!(
+        false,
+        "{PATH} did not say what came of this run; it does now: read it and commit it"
+    );
+    Ok(Outcome::Done(String::new()))
+}
+
+fn render(runs: &BTreeMap<Series, Results>) -> Result<String> {
+    let mut text = String::from(HEAD);
+    let kernels: Vec<String> = runs.keys().map(ToString::to_string).collect();
+    let rule = "|---".repeat(kernels.len());
+    writeln!(
+        text,
+        "| technique | what protects | {} | tried by |\n|---|---{rule}|---|",
+        kernels.join(" | ")
+    )?;
+    for row in STOPPED {
+        let outcomes = runs
+            .iter()
+            .map(|(kernel, results)| outcome(row, *kernel, results))
+            .collect::<Result<Vec<_>>>()?;
+        let cases: Vec<String> = row.cases.iter().map(|case| format!("`{case}`")).collect();
+        writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            row.technique,
+            row.protects,
+            outcomes.join(" | "),
+            cases.join(", ")
+        )?;
+    }
+    text.push_str(OPEN_HEAD);
+    for row in OPEN {
+        writeln!(text, "| {} | {} | {} |", row.technique, row.why, row.helps)?;
+    }
+    Ok(text)
+}
+
+fn outcome(row: &Row, kernel: Series, results: &Results) -> Result<&'static str> {
+    let mut stopped = true;
+    for case in row.cases {
+        let passed = results
+            .get(*case)
+            .with_context(|| format!("{kernel}: no case is named {case}"))?;
+        stopped &= passed;
+    }
+    Ok(if stopped { "stopped" } else { "NOT stopped" })
+}
+
+const HEAD: &str = "\
+# Ways round a policy, tried
+
+<!-- Written by `cargo xtask test` from its results; do not edit. -->
+
+Each technique is tried as root, in an ordinary container and, where it needs privileges, in a
+privileged one, on each kernel, by a case of `tests/e2e/src/cases`. A case passes when the technique
+works without the policy, is refused with it, leaves an alert with the policy's name, and its twins,
+the same on something no rule names, are not refused.
+
+";
+
+const OPEN_HEAD: &str = "
+## Not stopped
+
+The ways that matter most. All that we know of are in
+[SECURITY.md](../SECURITY.md#known-ways-round), which also says against whom policies hold at all.
+
+| technique | why | what helps |
+|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(passed: bool) -> Results {
+        let cases = STOPPED.iter().flat_map(|row| row.cases);
+        cases.map(|&case| (case.to_owned(), passed)).collect()
+    }
+
+    #[test]
+    fn results_are_read_from_what_libtest_prints() {
+        let log = "running 2 tests\ntest k6_1_escape_by_rename   ... ok\n\
+                   test k6_12_alerts_come ... FAILED\nnoise\n";
+        let read = results(log);
+        assert_eq!(read.get("escape_by_rename"), Some(&true));
+        assert_eq!(read.get("alerts_come"), Some(&false));
+        assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn a_case_that_failed_anywhere_is_not_stopped_there() {
+        let mut runs: BTreeMap<_, _> = Series::ALL.map(|series| (series, all(true))).into();
+        let first = *STOPPED[0].cases.first().expect("a row has a case");
+        let results = runs.get_mut(&Series::ALL[0]).expect("a run a kernel");
+        results.insert(first.to_owned(), false);
+        let text = render(&runs).expect("every case has a result");
+        assert!(text.contains("NOT stopped | stopped | stopped"), "{text}");
+    }
+
+    #[test]
+    fn a_row_whose_case_did_not_run_is_an_error() {
+        let runs = Series::ALL.map(|series| (series, Results::new())).into();
+        assert!(render(&runs).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! What is tried, by whom, and what is not stopped.
+
+/// A technique that policies hold against.
+pub(super) struct Row {
+    /// What is done.
+    pub(super) technique: &'static str,
+    /// Why it leads nowhere.
+    pub(super) protects: &'static str,
+    /// The cases that try it.
+    pub(super) cases: &'static [&'static str],
+}
+
+/// A technique that gets round a policy.
+pub(super) struct Open {
+    /// What is done.
+    pub(super) technique: &'static str,
+    /// Why it is not stopped.
+    pub(super) why: &'static str,
+    /// What helps.
+    pub(super) helps: &'static str,
+}
+
+/// Techniques with cases, by what they aim at.
+pub(super) const STOPPED: &[Row] = &[
+    Row {
+        technique: "Symbolic links, relative paths, links in directories",
+        protects: "the path is that of the object, not the text that was opened",
+        cases: &["escape_by_symlink"],
+    },
+    Row {
+        technique: "`chroot`",
+        protects: "the path goes to the root of the mount namespace, whatever the task's root is",
+        cases: &["escape_by_chroot"],
+    },
+    Row {
+        technique: "A new hard link to a protected file",
+        protects: "giving a protected object another name is refused",
+        cases: &["escape_by_new_hard_link"],
+    },
+    Row {
+        technique: "A hard link from before the policy",
+        protects: "the file is found and marked when the policy arrives",
+        cases: &[
+            "escape_by_earlier_hard_link",
+            "escape_by_hard_link_of_the_image",
+        ],
+    },
+    Row {
+        technique: "Renaming a protected file",
+        protects: "giving a protected object another name is refused",
+        cases: &[
+            "escape_by_rename",
+            "escape_by_rename_out_of_a_ruled_directory",
+        ],
+    },
+    Row {
+        technique: "Renaming a directory above a protected file",
+        protects: "directories on the way to a protected object must stay",
+        cases: &["escape_by_rename_of_a_parent"],
+    },
+    Row {
+        technique: "`unshare -m`, `unshare -p`, `unshare -Urm`",
+        protects: "a task's label sticks; namespaces do not identify anybody",
+        cases: &[
+            "escape_by_unshare_mounts",
+            "escape_by_unshare_pids",
+            "escape_by_unshare_user_and_mounts",
+        ],
+    },
+    Row {
+        technique: "Bind mounts, copies of mounts, detached ones, a second mount of the same, handles",
+        protects: "an object is decided under every name that mounts give it",
+        cases: &[
+            "escape_by_bind_mount",
+            "escape_by_bind_mount_written",
+            "escape_by_second_mount_or_handle",
+        ],
+    },
+    Row {
+        technique: "Mounting over a protected file, moving or unmounting what it lies in",
+        protects: "places that a rule means keep their names",
+        cases: &["escape_by_mount_over_a_name", "escape_by_moved_mount"],
+    },
+    Row {
+        technique: "An overlay of protected directories",
+        protects: "what is protected may be no layer",
+        cases: &["escape_by_overlay_mount"],
+    },
+    Row {
+        technique: "Mounts and `pivot_root` in another mount namespace, `nsenter`, `/proc/PID/root`",
+        protects: "the names of the namespace that the workload was started in count everywhere",
+        cases: &[
+            "escape_by_mount_namespace",
+            "escape_by_mount_in_user_namespace",
+            "escape_by_mount_in_the_place_of_a_program",
+        ],
+    },
+    Row {
+        technique: "Double fork, orphans, another parent",
+        protects: "labels are inherited at fork, and sources are worked out at exec",
+        cases: &["escape_by_double_fork"],
+    },
+    Row {
+        technique: "`ld.so PROGRAM`",
+        protects: "mapping a file executable is decided by process rules",
+        cases: &["escape_by_loader"],
+    },
+    Row {
+        technique: "A script instead of its interpreter, and the other way round",
+        protects: "program, script and interpreter are decided one by one",
+        cases: &["escape_by_script"],
+    },
+    Row {
+        technique: "Changing the arguments of an exec while it is under way",
+        protects: "what the new image got is looked at before its first instruction, and it dies",
+        cases: &["arguments_changed_meanwhile_gain_nothing"],
+    },
+    Row {
+        technique: "Arguments through scripts, interpreters, `execveat`, by the thousand",
+        protects: "each program of an exec is held to its rules; what is too much is refused",
+        cases: &[
+            "arguments_that_are_not_listed_are_refused",
+            "arguments_of_scripts_and_interpreters",
+        ],
+    },
+    Row {
+        technique: "Executing a memfd, or a copy in shared memory",
+        protects: "what has no path has a class that restricting policies refuse",
+        cases: &["escape_by_memfd", "escape_by_shared_memory"],
+    },
+    Row {
+        technique: "Writing by `O_TRUNC`, `ftruncate`, a shared mapping",
+        protects: "each is decided as a write",
+        cases: &[
+            "escape_by_truncating_open",
+            "escape_by_ftruncate",
+            "escape_by_shared_mapping",
+        ],
+    },
+    Row {
+        technique: "Paths, names and nesting beyond what others compare",
+        protects: "whole paths of 4,095 bytes and 256 components; longer ones have a class",
+        cases: &[
+            "escape_by_path_of_4000_bytes",
+            "escape_by_path_of_200_components",
+        ],
+    },
+    Row {
+        technique: "Mapped addresses, `0.0.0.0`, MPTCP, TCP Fast Open, `sendmmsg`, no family, io_uring",
+        protects: "the address is that which the kernel takes it for, however it is named",
+        cases: &["escape_by_another_way_to_an_address"],
+    },
+    Row {
+        technique: "Sockets made before the policy",
+        protects: "each use of a socket is decided",
+        cases: &["sockets_from_before_a_policy_are_refused"],
+    },
+    Row {
+        technique: "Flooding the events",
+        protects: "a verdict does not depend on its event; what is lost is counted",
+        cases: &["ring_full_changes_no_verdict_and_loses_no_count"],
+    },
+    Row {
+        technique: "Preemption in the middle of a decision",
+        protects: "scratch memory is claimed, never shared",
+        cases: &["preempt_full_makes_no_wrong_verdict"],
+    },
+    Row {
+        technique: "Killing the daemon",
+        protects: "programs, links and maps are pinned",
+        cases: &[
+            "crash_of_the_daemon_opens_no_gap",
+            "crash_of_the_daemon_frees_no_hard_link",
+        ],
+    },
+    Row {
+        technique: "Acting while policies change",
+        protects: "a workload is switched by one store",
+        cases: &["swap_of_policies_under_load_opens_no_gap"],
+    },
+];
+
+/// Techniques that get round a policy in this version.
+pub(super) const OPEN: &[Open] = &[
+    Open {
+        technique: "A copy of a blocked program under another name",
+        why: "it is another file",
+        helps: "a whitelist of programs; rules for writable directories",
+    },
+    Open {
+        technique: "An interpreter that reads a script from a file it may read, or from its input",
+        why: "nothing is executed",
+        helps: "a whitelist without interpreters; file rules",
+    },
+    Open {
+        technique: "A descriptor opened before the policy, or received from a process without one",
+        why: "opening is what is decided",
+        helps: "start containers after their policies",
+    },
+];
