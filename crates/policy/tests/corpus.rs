@@ -19,6 +19,7 @@ use karmor_policy::{
     reference::{self, AccessObject},
     select::Effective,
 };
+use serde_json::{Value, json};
 
 /// Fewer would mean that files are not read.
 const CASES: usize = 250;
@@ -31,16 +32,47 @@ fn reference_and_table_do_what_the_corpus_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn cluster_policies_mean_the_same() {
+    let cases = karmor_cases::all().unwrap();
+    let containers = cases
+        .into_iter()
+        .filter(|case| case.kind == Kind::Container);
+    let wrong: Vec<String> = containers
+        .map(|case| Case {
+            policy: of_the_cluster(&case.policy),
+            ..case
+        })
+        .flat_map(|case| check_as(&case, model::Kind::Cluster))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A policy for containers, as one for those of the whole cluster.
+fn of_the_cluster(policy: &str) -> String {
+    let mut policy: Value = serde_saphyr::from_str(policy).expect("a policy");
+    policy["kind"] = "KubeArmorClusterPolicy".into();
+    policy["spec"]["selector"] = json!({
+        "matchExpressions": [{"key": "label", "operator": "In", "values": ["app=nginx"]}],
+    });
+    policy.to_string()
+}
+
 /// What does not come out as it must.
 fn check(case: &Case) -> Vec<String> {
-    let report = karmor_policy::read(&case.name, &case.policy);
-    if report.has_errors() {
-        return vec![format!("{}: {:?}", case.name, report.diagnostics)];
-    }
     let kind = match case.kind {
         Kind::Container => model::Kind::Container,
         Kind::Host => model::Kind::Host,
     };
+    check_as(case, kind)
+}
+
+/// What does not come out as it must, of a policy of this kind.
+fn check_as(case: &Case, kind: model::Kind) -> Vec<String> {
+    let report = karmor_policy::read(&case.name, &case.policy);
+    if report.has_errors() {
+        return vec![format!("{}: {:?}", case.name, report.diagnostics)];
+    }
     for policy in &report.policies {
         assert_eq!(policy.kind, kind, "{}", case.name);
         assert!(policy.not_enforced.is_empty(), "{}", case.name);

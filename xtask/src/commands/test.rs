@@ -198,8 +198,8 @@ impl Args {
         if ended.code == 0 {
             return Ok(log.into_owned());
         }
-        // What was before has been passed on already.
-        let failures = log.rfind("failures:\n").unwrap_or(0);
+        // What was before has been passed on already; why a test failed is what a summary is for.
+        let failures = log.find("\nfailures:\n").unwrap_or(0);
         let failures = log.get(failures..).unwrap_or(&log);
         bail!("exit code {}\n{failures}", ended.code)
     }

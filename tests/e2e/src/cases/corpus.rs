@@ -92,20 +92,20 @@ fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
             container,
             wire: Wire::connect()?,
             policy: None,
-            past: None,
+            tried: Vec::new(),
         };
         let mut wrong = Vec::new();
         let began = Instant::now();
         for case in &cases {
             let problems = stage.hold(case).with_context(|| case.name.clone())?;
-            for problem in problems {
-                note(&format!("{}: {problem}", case.name));
-                wrong.push(case.name.as_str());
-            }
+            let named = problems
+                .into_iter()
+                .map(|problem| format!("{}: {problem}", case.name));
+            wrong.extend(named);
             ensure!(
                 wrong.len() < ENOUGH,
-                "too much is wrong: {}",
-                wrong.join(", ")
+                "too much is wrong:\n{}",
+                wrong.join("\n")
             );
         }
         stage.clear()?;
@@ -115,7 +115,7 @@ fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
             cases.iter().map(|case| case.accesses.len()).sum::<usize>(),
             began.elapsed().as_secs_f64()
         ));
-        ensure!(wrong.is_empty(), "wrong: {}", wrong.join(", "));
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     })
 }
@@ -226,13 +226,15 @@ struct Stage<'a> {
     wire: Wire,
     /// The one in force.
     policy: Option<PolicyRef>,
-    /// The case before; some of its alerts may still be on their way.
-    past: Option<Past>,
+    /// The cases so far, in their order; some of their alerts may still be on their way.
+    tried: Vec<Past>,
 }
 
 /// A case that has been tried.
 struct Past {
     name: String,
+    /// When its attempts began.
+    began: Timestamp,
     kind: Kind,
     due: Vec<Access>,
 }
@@ -274,27 +276,24 @@ impl Stage<'_> {
             let missing = missing(&alerts).join("\n");
             problems.push(format!("no alerts about\n{missing}\nbut\n{alerts:?}"));
         }
-        // What is not due has to be told of as well: here, or by the case after this one.
-        let now = Past {
+        // What is not due has to be told of as well: here, or by a case after this one.
+        self.tried.push(Past {
             name: case.name.clone(),
+            began,
             kind: case.kind,
             due: due.into_iter().cloned().collect(),
-        };
+        });
         for alert in &alerts {
             let time = alert["UpdatedTime"]
                 .as_str()
                 .context("an alert has a time")?;
             let time: Timestamp = time.parse().context("the time of an alert")?;
-            let of = if time < began {
-                self.past.as_ref()
-            } else {
-                Some(&now)
-            };
+            // Nobody acts for cases before the first of them.
+            let of = self.tried.iter().rev().find(|past| past.began <= time);
             if let Some(of) = of.filter(|of| !of.explains(alert)) {
                 problems.push(format!("an alert that is not due in {}: {alert}", of.name));
             }
         }
-        self.past = Some(now);
         Ok(problems)
     }
 

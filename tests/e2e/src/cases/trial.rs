@@ -36,7 +36,7 @@ const BEFORE: &str = "/etc/nginx/nginx.conf";
 const TRIED: &str = "/etc/nginx/mime.types";
 
 /// Time enough for a daemon to start, twice, under emulation.
-const LONG: u64 = 150;
+const LONG: u64 = 60;
 const SHORT: u64 = 15;
 
 const PATIENCE: Duration = Duration::from_secs(300);
