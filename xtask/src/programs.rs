@@ -26,6 +26,9 @@ const INIT: &str = "karmor-init";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Profile {
     Dev,
+    /// Fast to build, and fast enough under emulation.
+    Rig,
+    /// What users run.
     Release,
 }
 
@@ -71,8 +74,14 @@ pub(crate) fn build(cache: &Cache, profile: Profile) -> Result<Programs> {
     for package in PACKAGES {
         command.args(["--package", package]);
     }
-    if profile == Profile::Release {
-        command.arg("--release");
+    match profile {
+        Profile::Dev => {}
+        Profile::Rig => {
+            command.args(["--profile", "rig"]);
+        }
+        Profile::Release => {
+            command.arg("--release");
+        }
     }
     let text = shell::display(&command);
     let output = command

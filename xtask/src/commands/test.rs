@@ -152,8 +152,7 @@ impl Args {
         }
         let mut built = None;
         steps.run("programs for the VM", || {
-            // What users run; under emulation, debug builds would take most of the time.
-            built = Some(programs::build(cache, Profile::Release)?);
+            built = Some(programs::build(cache, Profile::Rig)?);
             Ok(Outcome::Done(String::new()))
         });
         let Some(built) = built else { return };

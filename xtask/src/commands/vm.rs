@@ -61,10 +61,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
 
-    /// Build the project's programs in release mode
-    #[arg(long)]
-    release: bool,
-
     /// Copy what the command writes to $KARMOR_DATA into this file
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -115,12 +111,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let cache = Cache::from_env()?;
         setup::ensure(&cache, &self.kernel.0)?;
-        let profile = if self.release {
-            Profile::Release
-        } else {
-            Profile::Dev
-        };
-        let built = programs::build(&cache, profile)?;
+        let built = programs::build(&cache, Profile::Rig)?;
         let mut worst = 0;
         for series in &self.kernel.0 {
             let several = self.kernel.0.len() > 1;
