@@ -23,6 +23,7 @@ use crate::{
     },
     listener::{self, Hearer},
     maps::{Answer, Scratch},
+    sender,
     subject::{Identity, Subject},
 };
 
@@ -131,15 +132,29 @@ pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {
 /// `socket_sendmsg(sock, msg, size)`: every way of sending, also `write`.
 #[lsm(hook = "socket_sendmsg")]
 pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
-    let Some(subject) = Subject::current(Op::Socket.bit() | Op::Egress.bit()) else {
-        return ALLOWED;
-    };
     // SAFETY: the hook's argument.
     let Some(socket) = (unsafe { Socket::of(ctx.arg(0)) }) else {
         return ALLOWED;
     };
+    let identity = Identity::current(false);
+    let ops = Op::Socket.bit() | Op::Egress.bit() | Op::Query.bit();
+    let subject = Subject::new(&identity, ops);
     // SAFETY: the hook's argument.
     let (address, len, flags) = unsafe { socket::message(ctx.arg(1)) };
+    let port = socket.port_towards(address, len);
+    let asks = subject
+        .as_ref()
+        .is_some_and(|subject| subject.ops & Op::Query.bit() != 0);
+    if asks && socket.may_ask_for_names(port) || socket.is_inet() && sender::is_known(&socket) {
+        // What leaves is decided in the name of who is noted.
+        if !sender::remember(&socket, &identity, port) && asks {
+            count_fault(Fault::NoLabel);
+            return DENIED;
+        }
+    }
+    let Some(subject) = subject else {
+        return ALLOWED;
+    };
     let mut name = Name {
         address,
         len,
