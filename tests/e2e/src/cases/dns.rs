@@ -206,7 +206,13 @@ fn refused(guest: &Guest) -> Result<()> {
             "k.evil.test",
             NO_ANSWER,
         ),
-        row("tcp-split", RESOLVER, "good.test", unreadable, NO_ANSWER),
+        row(
+            "tcp-split",
+            RESOLVER,
+            "l.evil.test",
+            "l.evil.test",
+            NO_ANSWER,
+        ),
         row("tcp-file", RESOLVER, "good.test", unreadable, NO_ANSWER),
     ];
     let twins = [
@@ -217,6 +223,8 @@ fn refused(guest: &Guest) -> Result<()> {
         line(TRIES, "udp", RESOLVER, &longest.replace("evil", "good")),
         line(TRIES, "tcp", RESOLVER_6, "good.test"),
         line(TRIES, "tcp-all", RESOLVER, "good.test notevil.test"),
+        // The first part waits for the second, and goes with it.
+        line(TRIES, "tcp-split", RESOLVER, "good.test"),
     ];
     with_resolver(guest, &[], |watched, container| {
         let lines: Vec<String> = tries
