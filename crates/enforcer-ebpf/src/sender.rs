@@ -7,14 +7,17 @@ use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::{bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id},
 };
-use karmor_abi::label::{HOST, Handle};
+use karmor_abi::{
+    label::{HOST, Handle},
+    op::Op,
+};
 
 use crate::{
     decide_word::Who as _,
     kernel::{memory::Ptr, socket::Socket, task::Task},
     listener::{self, CGROUP_LEVELS, CREATE, Hearer},
     maps::{CGROUPS, SENDERS, Sender},
-    subject::Identity,
+    subject::{Identity, Subject},
 };
 
 /// The port of those who know names.
@@ -35,6 +38,16 @@ fn stored(sk: Ptr, flags: u64) -> *mut Sender {
         )
         .cast()
     }
+}
+
+/// Whether a workload has a policy on names. A function of its own, so that the verifier does not
+/// follow everything behind it once for each answer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn is_held_to_names(workload: u32) -> i32 {
+    let label = core::ptr::null_mut();
+    let identity = Identity { label, workload };
+    i32::from(Subject::new(&identity, Op::Query.bit()).is_some())
 }
 
 /// Whether it is noted who has sent over a socket.

@@ -137,22 +137,22 @@ pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
         return ALLOWED;
     };
     let identity = Identity::current(false);
-    let ops = Op::Socket.bit() | Op::Egress.bit() | Op::Query.bit();
-    let subject = Subject::new(&identity, ops);
     // SAFETY: the hook's argument.
     let (address, len, flags) = unsafe { socket::message(ctx.arg(1)) };
-    let port = socket.port_towards(address, len);
-    let asks = subject
-        .as_ref()
-        .is_some_and(|subject| subject.ops & Op::Query.bit() != 0);
-    if asks && socket.may_ask_for_names(port) || socket.is_inet() && sender::is_known(&socket) {
+    if socket.is_inet() {
+        let port = socket.port_towards(address, len);
+        let asks =
+            sender::is_held_to_names(identity.workload) != 0 && socket.may_ask_for_names(port);
         // What leaves is decided in the name of who is noted.
-        if !sender::remember(&socket, &identity, port) && asks {
+        if (asks || sender::is_known(&socket))
+            && !sender::remember(&socket, &identity, port)
+            && asks
+        {
             count_fault(Fault::NoLabel);
             return DENIED;
         }
     }
-    let Some(subject) = subject else {
+    let Some(subject) = Subject::new(&identity, Op::Socket.bit() | Op::Egress.bit()) else {
         return ALLOWED;
     };
     let mut name = Name {
