@@ -63,11 +63,13 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
+    /// A packet that asks for a name, on its way out.
+    Query = 27,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -95,6 +97,7 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
+        Self::Query,
     ];
 }
 

@@ -29,6 +29,8 @@ pub const PENDING: &str = "PENDING";
 pub const HOMES: &str = "HOMES";
 /// `SK_STORAGE`: who listens on a socket.
 pub const LISTENERS: &str = "LISTENERS";
+/// `SK_STORAGE`: who last sent over a socket to where names are asked for.
+pub const SENDERS: &str = "SENDERS";
 /// `ARRAY` of path scratch, claimed by hooks.
 pub const SCRATCH: &str = "SCRATCH";
 /// `ARRAY` of event scratch, claimed by hooks.

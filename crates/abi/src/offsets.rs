@@ -85,6 +85,7 @@ macro_rules! for_each_member {
             SOCK_CGRP_DATA = "sock"."sk_cgrp_data";
             SKC_FAMILY = "sock_common"."skc_family";
             SKC_NUM = "sock_common"."skc_num";
+            SKC_DPORT = "sock_common"."skc_dport";
             SKC_DADDR = "sock_common"."skc_daddr";
             SKC_RCV_SADDR = "sock_common"."skc_rcv_saddr";
             SKC_V6_DADDR = "sock_common"."skc_v6_daddr";
@@ -98,6 +99,10 @@ macro_rules! for_each_member {
             CGROUP_KN = "cgroup"."kn";
             CSS_PARENT = "cgroup_subsys_state"."parent";
             KERNFS_NODE_ID = "kernfs_node"."id";
+            SKB_HEAD = "sk_buff"."head";
+            SKB_END = "sk_buff"."end";
+            SKB_DATA_LEN = "sk_buff"."data_len";
+            SHARED_INFO_FLAGS = "skb_shared_info"."flags";
         }
     };
 }

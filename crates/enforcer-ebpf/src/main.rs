@@ -1,4 +1,4 @@
-//! The kernel half: one LSM program a hook.
+//! The kernel half: one LSM program a hook, and one for packets that leave.
 //!
 //! ```text
 //! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
@@ -27,6 +27,7 @@
 mod arguments;
 mod decide;
 mod decide_word;
+mod dns;
 mod elsewhere;
 mod emit;
 mod hooks;
@@ -34,6 +35,7 @@ mod kernel;
 mod listener;
 mod maps;
 mod object;
+mod sender;
 mod subject;
 
 /// Lets the kernel offer GPL-only helpers, such as `bpf_probe_read_kernel`.

@@ -126,6 +126,24 @@ pub(crate) struct Listener {
 #[btf_map]
 pub(crate) static LISTENERS: SkStorage<Listener> = SkStorage::new();
 
+/// Who last sent over a socket to where names are asked for: a packet may leave in the name of
+/// whichever task it interrupted.
+#[repr(C)]
+pub(crate) struct Sender {
+    /// Who.
+    pub(crate) who: Listener,
+    /// Address of its image's `struct file`.
+    pub(crate) image: u64,
+    /// The port that it named, or that the socket is connected to.
+    pub(crate) port: u32,
+    /// Not zero when others with another image have sent before: what leaves later may be theirs.
+    pub(crate) shared: u32,
+}
+
+/// Senders, in their sockets and with them gone. Written in `socket_sendmsg`; 8 KiB a socket.
+#[btf_map]
+pub(crate) static SENDERS: SkStorage<Sender> = SkStorage::new();
+
 /// One component of a path under decision.
 #[derive(Clone, Copy)]
 #[repr(C)]

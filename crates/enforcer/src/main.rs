@@ -149,7 +149,7 @@ fn backend(config: &Config, node: Capabilities) -> anyhow::Result<Box<dyn Backen
     if node.observe_only.is_some() {
         return Ok(Box::new(Memory::new(node)));
     }
-    let mut kernel = Kernel::new(&config.bpf_fs_path)
+    let mut kernel = Kernel::new(&config.bpf_fs_path, Path::new(CGROUPS))
         .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
     let program = std::env::current_exe().context("cannot find the own program")?;
     kernel

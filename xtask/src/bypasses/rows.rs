@@ -151,6 +151,12 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_another_way_to_an_address"],
     },
     Row {
+        technique: "Names in upper case, over TCP, IPv6, other resolvers, unconnected sockets, in parts, by reference, \
+             by `sendfile`, behind extension headers, several at once",
+        protects: "the packet that leaves is what is decided; one that cannot be read is refused",
+        cases: &["dns_queries_are_refused_however_they_are_sent"],
+    },
+    Row {
         technique: "Sockets made before the policy",
         protects: "each use of a socket is decided",
         cases: &["sockets_from_before_a_policy_are_refused"],

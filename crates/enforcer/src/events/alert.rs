@@ -50,7 +50,7 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::SocketListen => "SOCKET_LISTEN",
         Hook::SocketConnect => "SOCKET_CONNECT",
         Hook::SocketAccept => "SOCKET_ACCEPT",
-        Hook::SocketSendmsg => "SOCKET_SENDMSG",
+        Hook::SocketSendmsg | Hook::Query => "SOCKET_SENDMSG",
     }
 }
 
@@ -248,6 +248,9 @@ fn event_data(
         Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
         Reason::Object if matches!(event.hook, Hook::Mount | Hook::PivotRoot | Hook::Umount) => {
             Some("what would get other names cannot be told, and rules are about names".to_owned())
+        }
+        Reason::Object if event.hook == Hook::Query => {
+            Some("what is asked for cannot be read, and queries are restricted".to_owned())
         }
         Reason::Object => {
             let word = event.object.map_or("unknown", object_word);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use karmor_abi::word::{
     Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-    SOCK_STREAM, Word,
+    SOCK_STREAM, UNREADABLE, Word,
 };
 use karmor_policy::names;
 
@@ -102,6 +102,9 @@ fn remote(endpoint: &Endpoint) -> String {
 
 /// The name, from its beginning and without the dot behind it.
 fn domain(reversed: &[u8]) -> String {
+    if reversed == &UNREADABLE[1..] {
+        return "@unreadable".to_owned();
+    }
     let reversed = reversed.strip_suffix(b".").unwrap_or(reversed);
     let name: Vec<u8> = reversed.iter().rev().copied().collect();
     clean(&name)

@@ -10,13 +10,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Lsm, links::FdLink},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, ProgramError, ProgramInfo,
+        links::FdLink,
+    },
 };
 use karmor_abi::names;
 
 use super::{
     btf,
-    object::{Needed, OBJECT, PROGRAMS, Program},
+    object::{Needed, OBJECT, PROGRAMS, Place, Program},
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
@@ -29,6 +32,8 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) pins: Pins,
     hooks: Hooks,
+    /// Mount point of the cgroups.
+    cgroups: PathBuf,
     /// Two daemons would take each other's policies away.
     _alone: OwnedFd,
 }
@@ -48,7 +53,7 @@ impl Loaded {
     /// # Errors
     /// When the object as a whole cannot be loaded: no BTF, no permission, a map refused. A
     /// program that is refused is noted, not an error.
-    pub(super) fn new(bpffs: &Path) -> Result<Self> {
+    pub(super) fn new(bpffs: &Path, cgroups: &Path) -> Result<Self> {
         let pins = Pins::create(bpffs)?;
         let alone = lock_directory(&bpffs.join(names::PIN_DIR))?;
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
@@ -57,6 +62,7 @@ impl Loaded {
             ebpf,
             pins,
             hooks,
+            cgroups: cgroups.to_owned(),
             _alone: alone,
         })
     }
@@ -89,15 +95,8 @@ impl Loaded {
             if !wanted || *attached {
                 continue;
             }
-            let lsm: &mut Lsm = self
-                .ebpf
-                .program_mut(program.hook)
-                .with_context(|| format!("the object has no program {}", program.hook))?
-                .try_into()?;
-            let id = lsm
-                .attach()
+            let link = attach(&mut self.ebpf, program, &self.cgroups)
                 .with_context(|| format!("attach to {}", program.hook))?;
-            let link: FdLink = lsm.take_link(id)?.into();
             self.pins.pin_link(program.hook, link)?;
             *attached = true;
         }
@@ -196,18 +195,48 @@ fn support(hooks: &Hooks) -> Vec<HookSupport> {
         .collect()
 }
 
+fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> {
+    Ok(match program.place {
+        Place::Lsm => {
+            let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
+            let id = lsm.attach()?;
+            lsm.take_link(id)?.into()
+        }
+        Place::Egress => {
+            let root =
+                fs::File::open(cgroups).with_context(|| format!("open {}", cgroups.display()))?;
+            let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
+            // A link goes beside those of others, whatever the mode says.
+            let mode = CgroupAttachMode::Single;
+            let id = skb.attach(root, CgroupSkbAttachType::Egress, mode)?;
+            skb.take_link(id)?.try_into()?
+        }
+    })
+}
+
 fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
-    let lsm: &mut Lsm = ebpf
-        .program_mut(program.hook)
-        .with_context(|| format!("the object has no program {}", program.hook))?
-        .try_into()?;
-    Ok(match lsm.load(program.hook, btf) {
-        Ok(()) => Load::Loaded {
-            verified_instructions: lsm.info()?.verified_instruction_count().unwrap_or(0),
+    let loaded: Result<ProgramInfo, ProgramError> = match program.place {
+        Place::Lsm => {
+            let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
+            lsm.load(program.hook, btf).and_then(|()| lsm.info())
+        }
+        Place::Egress => {
+            let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
+            skb.load().and_then(|()| skb.info())
+        }
+    };
+    Ok(match loaded {
+        Ok(info) => Load::Loaded {
+            verified_instructions: info.verified_instruction_count().unwrap_or(0),
             attached: false,
         },
         Err(error) => Load::Refused(describe(&error)),
     })
+}
+
+fn named<'a>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut aya::programs::Program> {
+    ebpf.program_mut(program.hook)
+        .with_context(|| format!("the object has no program {}", program.hook))
 }
 
 /// The error and its causes in one line, with the end of a verifier log rather than all of it.
@@ -244,6 +273,7 @@ const MAPS: &[&str] = &[
     names::TABLES[3],
     names::MARKS,
     names::LISTENERS,
+    names::SENDERS,
     names::SCRATCH,
     names::EVENT_SCRATCH,
     names::DENIALS,

@@ -65,14 +65,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there.
+    /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there; `cgroups`
+    /// is where the cgroups are mounted.
     /// Attaches nothing: what is attached stays, and policies attach what they need.
     ///
     /// # Errors
     /// When this node cannot enforce; the message says why.
-    pub fn new(bpffs: &Path) -> Result<Self> {
+    pub fn new(bpffs: &Path, cgroups: &Path) -> Result<Self> {
         sys::share_heaps();
-        let mut loaded = Loaded::new(bpffs)?;
+        let mut loaded = Loaded::new(bpffs, cgroups)?;
         if let [(hook, why), ..] = loaded.missing().as_slice() {
             bail!("the kernel refuses the program for {hook}: {why}");
         }

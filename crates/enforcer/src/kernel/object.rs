@@ -15,11 +15,22 @@ pub(super) enum Needed {
     ForOps(u32),
 }
 
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The LSM hook of the program's name.
+    Lsm,
+    /// The root of the cgroups: every packet that leaves a socket.
+    Egress,
+}
+
 /// A program of the object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// Its name, which is that of the LSM hook.
+    /// Its name, which is that of the hook.
     pub(super) hook: &'static str,
+    /// What it is attached to.
+    pub(super) place: Place,
     /// When it is attached.
     pub(super) needed: Needed,
     /// The hook exists on every supported kernel; without it nothing is enforced.
@@ -29,6 +40,7 @@ pub(super) struct Program {
 const fn always(hook: &'static str) -> Program {
     Program {
         hook,
+        place: Place::Lsm,
         needed: Needed::Always,
         required: true,
     }
@@ -37,6 +49,7 @@ const fn always(hook: &'static str) -> Program {
 const fn for_ops(hook: &'static str, ops: u32) -> Program {
     Program {
         hook,
+        place: Place::Lsm,
         needed: Needed::ForOps(ops),
         required: true,
     }
@@ -55,6 +68,7 @@ mod ops {
     pub(super) const SOCKET: u32 = Op::Socket.bit();
     pub(super) const EGRESS: u32 = Op::Egress.bit();
     pub(super) const INGRESS: u32 = Op::Ingress.bit();
+    pub(super) const QUERY: u32 = Op::Query.bit();
 }
 
 /// Every program, labels first: a decision without a label falls back to the cgroup, so the order
@@ -80,6 +94,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
     Program {
         hook: "file_truncate",
+        place: Place::Lsm,
         needed: Needed::ForOps(ops::WRITE),
         required: false,
     },
@@ -96,6 +111,12 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("socket_listen"),
     for_ops("socket_connect", ops::SOCKET | ops::EGRESS),
     for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
-    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS),
+    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     for_ops("inet_conn_request", ops::INGRESS),
+    Program {
+        hook: "cgroup_skb_egress",
+        place: Place::Egress,
+        needed: Needed::ForOps(ops::QUERY),
+        required: true,
+    },
 ];

@@ -82,9 +82,6 @@ pub(super) fn network(
                 );
             })
         });
-        if let Some(queries) = section.match_dns_queries.as_ref().filter(|q| !q.is_empty()) {
-            rules.not_enforced(queries.span, "`matchDNSQueries` rules are", UNWATCHED);
-        }
     });
     rules.expect_rules(
         before,
@@ -119,7 +116,7 @@ const UNWATCHED: &str = "this version does not watch them";
 
 /// Families that the kernel half does not decide yet.
 const fn is_watched(family: Family) -> bool {
-    !matches!(family, Family::Dns | Family::Presets)
+    !matches!(family, Family::Presets)
 }
 
 /// Presets: each says itself whether it blocks; the rest is the policy's.

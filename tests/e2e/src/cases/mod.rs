@@ -6,6 +6,7 @@ mod bad_input;
 mod corpus;
 mod crash;
 mod differential;
+mod dns;
 mod escapes;
 mod network;
 mod postures;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         &escapes::cases(),
         args::CASES,
         network::CASES,
+        dns::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

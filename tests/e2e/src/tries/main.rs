@@ -4,6 +4,7 @@
 mod arguments;
 mod batch;
 mod capability;
+mod dns;
 mod memory;
 mod mounts;
 mod net;
@@ -131,6 +132,19 @@ enum Attempt {
         from: std::net::IpAddr,
         to: std::net::SocketAddr,
     },
+    /// Answer who asks for names, until told to end
+    Resolve {
+        /// Gets `ready-53`; what to wait for: `go`
+        signals: PathBuf,
+    },
+    /// Ask a resolver for names
+    Ask {
+        #[arg(value_enum)]
+        how: dns::How,
+        resolver: std::net::SocketAddr,
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
     /// Do what takes a capability
     Capability {
         #[arg(value_enum)]
@@ -217,6 +231,12 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::HoldSockets { signals } => net::hold(&signals),
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
+        Attempt::Resolve { signals } => dns::resolve(&signals),
+        Attempt::Ask {
+            how,
+            resolver,
+            names,
+        } => dns::ask(how, resolver, &names),
         Attempt::Capability { capability } => capability::try_it(capability),
         Attempt::Obey => obey::run(),
         Attempt::Act {
