@@ -63,11 +63,13 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
+    /// The tracepoint `sys_enter`
+    Syscall = 27,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -95,6 +97,7 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
+        Self::Syscall,
     ];
 }
 
@@ -160,7 +163,8 @@ pub struct Header {
     pub uid: u32,
     /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
     pub owner: u32,
-    /// `open` flags for [`Hook::Open`], protection bits for [`Hook::Mmap`], else 0.
+    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open` flags for [`Hook::Open`], protection bits for
+    /// [`Hook::Mmap`], or 0.
     pub flags: u32,
     /// [`Hook`].
     pub hook: u8,

@@ -1,4 +1,4 @@
-//! The kernel half: one LSM program a hook.
+//! The kernel half: one LSM program a hook, and one at the tracepoint of system calls.
 //!
 //! ```text
 //! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
@@ -25,6 +25,7 @@
 #![feature(asm_experimental_arch)]
 
 mod arguments;
+mod call;
 mod decide;
 mod decide_word;
 mod elsewhere;

@@ -6,4 +6,5 @@ mod file;
 mod mount;
 mod path;
 mod socket;
+mod syscall;
 mod task;

@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Lsm, links::FdLink},
+    programs::{Lsm, RawTracePoint, links::FdLink},
 };
 use karmor_abi::names;
 
 use super::{
     btf,
-    object::{Needed, OBJECT, PROGRAMS, Program},
+    object::{Needed, OBJECT, PROGRAMS, Point, Program},
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
@@ -89,15 +89,8 @@ impl Loaded {
             if !wanted || *attached {
                 continue;
             }
-            let lsm: &mut Lsm = self
-                .ebpf
-                .program_mut(program.hook)
-                .with_context(|| format!("the object has no program {}", program.hook))?
-                .try_into()?;
-            let id = lsm
-                .attach()
+            let link = attach(&mut self.ebpf, program)
                 .with_context(|| format!("attach to {}", program.hook))?;
-            let link: FdLink = lsm.take_link(id)?.into();
             self.pins.pin_link(program.hook, link)?;
             *attached = true;
         }
@@ -197,17 +190,40 @@ fn support(hooks: &Hooks) -> Vec<HookSupport> {
 }
 
 fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
-    let lsm: &mut Lsm = ebpf
-        .program_mut(program.hook)
-        .with_context(|| format!("the object has no program {}", program.hook))?
-        .try_into()?;
-    Ok(match lsm.load(program.hook, btf) {
+    let loaded = find(ebpf, program)?;
+    let result = match program.point {
+        Point::Lsm => <&mut Lsm>::try_from(&mut *loaded)?.load(program.hook, btf),
+        Point::Tracepoint => <&mut RawTracePoint>::try_from(&mut *loaded)?.load(),
+    };
+    Ok(match result {
         Ok(()) => Load::Loaded {
-            verified_instructions: lsm.info()?.verified_instruction_count().unwrap_or(0),
+            verified_instructions: loaded.info()?.verified_instruction_count().unwrap_or(0),
             attached: false,
         },
         Err(error) => Load::Refused(describe(&error)),
     })
+}
+
+/// Attaches a program that is loaded.
+fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<FdLink> {
+    let loaded = find(ebpf, program)?;
+    Ok(match program.point {
+        Point::Lsm => {
+            let lsm: &mut Lsm = loaded.try_into()?;
+            let id = lsm.attach()?;
+            lsm.take_link(id)?.into()
+        }
+        Point::Tracepoint => {
+            let tracepoint: &mut RawTracePoint = loaded.try_into()?;
+            let id = tracepoint.attach(program.hook)?;
+            tracepoint.take_link(id)?.into()
+        }
+    })
+}
+
+fn find<'e>(ebpf: &'e mut Ebpf, program: &Program) -> Result<&'e mut aya::programs::Program> {
+    ebpf.program_mut(program.hook)
+        .with_context(|| format!("the object has no program {}", program.hook))
 }
 
 /// The error and its causes in one line, with the end of a verifier log rather than all of it.

@@ -15,11 +15,22 @@ pub(super) enum Needed {
     ForOps(u32),
 }
 
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Point {
+    /// An LSM hook of the program's name.
+    Lsm,
+    /// A tracepoint of the program's name, which sees and cannot refuse.
+    Tracepoint,
+}
+
 /// A program of the object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// Its name, which is that of the LSM hook.
+    /// Its name, which is that of what it is attached to.
     pub(super) hook: &'static str,
+    /// What that is.
+    pub(super) point: Point,
     /// When it is attached.
     pub(super) needed: Needed,
     /// The hook exists on every supported kernel; without it nothing is enforced.
@@ -29,6 +40,7 @@ pub(super) struct Program {
 const fn always(hook: &'static str) -> Program {
     Program {
         hook,
+        point: Point::Lsm,
         needed: Needed::Always,
         required: true,
     }
@@ -37,6 +49,7 @@ const fn always(hook: &'static str) -> Program {
 const fn for_ops(hook: &'static str, ops: u32) -> Program {
     Program {
         hook,
+        point: Point::Lsm,
         needed: Needed::ForOps(ops),
         required: true,
     }
@@ -45,6 +58,9 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
 mod ops {
     use karmor_abi::op::Op;
 
+    /// Every hook that sees a path may see what a system call is about.
+    pub(super) const AT: u32 = Op::SyscallAt.bit();
+    pub(super) const SYSCALL: u32 = Op::Syscall.bit();
     pub(super) const EXEC: u32 = Op::Exec.bit();
     pub(super) const MAP: u32 = Op::Map.bit();
     pub(super) const OPEN: u32 = Op::Read.bit() | Op::Write.bit();
@@ -64,31 +80,32 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("task_free"),
     always("bprm_creds_for_exec"),
     always("bprm_committed_creds"),
-    for_ops("bprm_check_security", ops::EXEC),
+    for_ops("bprm_check_security", ops::EXEC | ops::AT),
     for_ops("mmap_file", ops::MAP | ops::WRITE),
-    for_ops("file_open", ops::OPEN),
-    for_ops("path_mknod", ops::WRITE),
-    for_ops("path_mkdir", ops::WRITE),
-    for_ops("path_rmdir", ops::WRITE),
-    for_ops("path_unlink", ops::WRITE),
-    for_ops("path_symlink", ops::WRITE),
-    for_ops("path_link", ops::RENAME),
-    for_ops("path_rename", ops::RENAME),
-    for_ops("path_chmod", ops::WRITE),
-    for_ops("path_chown", ops::WRITE),
-    for_ops("path_truncate", ops::WRITE),
+    for_ops("file_open", ops::OPEN | ops::AT),
+    for_ops("path_mknod", ops::WRITE | ops::AT),
+    for_ops("path_mkdir", ops::WRITE | ops::AT),
+    for_ops("path_rmdir", ops::WRITE | ops::AT),
+    for_ops("path_unlink", ops::WRITE | ops::AT),
+    for_ops("path_symlink", ops::WRITE | ops::AT),
+    for_ops("path_link", ops::RENAME | ops::AT),
+    for_ops("path_rename", ops::RENAME | ops::AT),
+    for_ops("path_chmod", ops::WRITE | ops::AT),
+    for_ops("path_chown", ops::WRITE | ops::AT),
+    for_ops("path_truncate", ops::WRITE | ops::AT),
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
     Program {
         hook: "file_truncate",
-        needed: Needed::ForOps(ops::WRITE),
+        point: Point::Lsm,
+        needed: Needed::ForOps(ops::WRITE | ops::AT),
         required: false,
     },
     for_ops("inode_setxattr", ops::WRITE),
     for_ops("capable", ops::CAPABLE),
-    for_ops("sb_mount", ops::ANY),
-    for_ops("move_mount", ops::ANY),
-    for_ops("sb_umount", ops::ANY),
-    for_ops("sb_pivotroot", ops::ANY),
+    for_ops("sb_mount", ops::ANY | ops::AT),
+    for_ops("move_mount", ops::ANY | ops::AT),
+    for_ops("sb_umount", ops::ANY | ops::AT),
+    for_ops("sb_pivotroot", ops::ANY | ops::AT),
     for_ops("sb_statfs", ops::ANY),
     for_ops("socket_create", ops::SOCKET),
     for_ops("socket_bind", ops::SOCKET),
@@ -98,4 +115,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
     for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS),
     for_ops("inet_conn_request", ops::INGRESS),
+    Program {
+        point: Point::Tracepoint,
+        ..for_ops("sys_enter", ops::SYSCALL)
+    },
 ];

@@ -15,6 +15,7 @@ mod ring;
 mod runtime;
 mod seeds;
 mod swap;
+mod syscalls;
 mod trial;
 mod verifier;
 
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         &escapes::cases(),
         args::CASES,
         network::CASES,
+        syscalls::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod batch;
+mod calls;
 mod capability;
 mod memory;
 mod mounts;
@@ -136,6 +137,17 @@ enum Attempt {
         #[arg(value_enum)]
         capability: capability::Capability,
     },
+    /// Make a system call
+    Call {
+        #[arg(value_enum)]
+        call: calls::Call,
+        path: Option<PathBuf>,
+    },
+    /// Make a system call as a 32-bit program does
+    CallCompat {
+        /// By its number
+        number: u32,
+    },
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -218,6 +230,8 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
         Attempt::Capability { capability } => capability::try_it(capability),
+        Attempt::Call { call, path } => calls::make(call, path.as_deref()),
+        Attempt::CallCompat { number } => calls::make_compat(number),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,
