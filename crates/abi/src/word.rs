@@ -386,10 +386,7 @@ mod tests {
             for number in [0, 63, 64, 467, SYSCALLS - 1] {
                 let word = syscall(convention, number);
                 assert!(!word.contains(&0));
-                assert_eq!(
-                    Word::parse(&word),
-                    Some(Word::Syscall(convention, number))
-                );
+                assert_eq!(Word::parse(&word), Some(Word::Syscall(convention, number)));
             }
         }
         for is_v6 in [false, true] {

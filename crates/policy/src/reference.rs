@@ -306,9 +306,7 @@ pub fn rule_effect(rule: &Rule, op: Op, asker: Asker) -> Option<Action> {
         | (Family::Dns, Op::Query)
         | (Family::Capabilities, Op::Capable) => conditional,
         (Family::Syscalls, Op::Syscall) if matches!(rule.target, Target::Syscall(_)) => conditional,
-        (Family::Syscalls, Op::SyscallAt)
-            if matches!(rule.target, Target::SyscallAt { .. }) =>
-        {
+        (Family::Syscalls, Op::SyscallAt) if matches!(rule.target, Target::SyscallAt { .. }) => {
             conditional
         }
         (Family::Presets, op) if rule.target == Target::Preset(op) => conditional,

@@ -74,7 +74,10 @@ fn published_examples_are_accepted_as_they_are() {
     assert_eq!(rules.len(), 1);
     assert_eq!(rules[0].family, Family::Syscalls);
     assert_eq!(rules[0].target.to_string(), "rmdir /home/");
-    assert_eq!((rules[0].action, rules[0].meta.severity), (Action::Audit, 3));
+    assert_eq!(
+        (rules[0].action, rules[0].meta.severity),
+        (Action::Audit, 3)
+    );
 }
 
 #[test]

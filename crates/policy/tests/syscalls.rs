@@ -52,7 +52,11 @@ fn each_name_is_a_rule_that_audits() {
     };
     assert_eq!(
         rules,
-        [audited("getppid", 7), audited("openat", 7), audited("setns", 2)]
+        [
+            audited("getppid", 7),
+            audited("openat", 7),
+            audited("setns", 2)
+        ]
     );
     assert_eq!(policy.rules[0].meta.message, "section");
     assert_eq!(policy.rules[0].meta.tags, ["spec"]);
@@ -62,7 +66,11 @@ fn each_name_is_a_rule_that_audits() {
     };
     assert_eq!(
         policy.rules[2].sources,
-        ["/bin/a".into(), directory("/opt/", false), directory("/usr/", true)]
+        [
+            "/bin/a".into(),
+            directory("/opt/", false),
+            directory("/usr/", true)
+        ]
     );
 }
 

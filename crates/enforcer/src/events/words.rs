@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use karmor_abi::word::{
-    Convention, Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-    SOCK_STREAM, Word,
+    Convention, Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
+    SOCK_SEQPACKET, SOCK_STREAM, Word,
 };
 use karmor_policy::{names, syscall};
 

@@ -29,7 +29,14 @@ pub(super) fn syscalls(
             let sources = sources(rule.from_source.as_ref(), cx);
             let named = named(rule.syscall.as_ref(), rule.span, rules, cx, |_| true);
             for syscall in named.calls {
-                add(Target::Syscall(syscall), &sources, &level, rule.span, rules, cx);
+                add(
+                    Target::Syscall(syscall),
+                    &sources,
+                    &level,
+                    rule.span,
+                    rules,
+                    cx,
+                );
             }
             named.room
         });
@@ -116,7 +123,11 @@ fn named(
             let quoted = quote(name);
             if syscall.numbers().is_empty() {
                 let what = format!("rules about {quoted} are");
-                rules.not_enforced(name.span, &what, "this architecture has no such system call");
+                rules.not_enforced(
+                    name.span,
+                    &what,
+                    "this architecture has no such system call",
+                );
             } else if is_seen(syscall) {
                 calls.push(syscall);
             } else {

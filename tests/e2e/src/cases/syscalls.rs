@@ -58,7 +58,9 @@ fn container(guest: &Guest) -> Result<Container<'_>> {
 /// The data of every alert about a system call since the policy, with the path if there is one.
 fn told(policy: &Applied<'_>) -> Result<Vec<String>> {
     let alerts = policy.alerts()?;
-    let calls = alerts.iter().filter(|alert| alert["Operation"] == "Syscall");
+    let calls = alerts
+        .iter()
+        .filter(|alert| alert["Operation"] == "Syscall");
     let text = |alert: &Value, key: &str| alert[key].as_str().unwrap_or_default().to_owned();
     Ok(calls
         .map(|alert| {
@@ -81,7 +83,10 @@ fn expect(policy: &Applied<'_>, expected: &[&str]) -> Result<()> {
     };
     let waited = until("alerts", Duration::from_secs(30), enough);
     let told = told(policy)?;
-    ensure!(waited.is_ok() && told == expected, "{told:?} but {expected:?}");
+    ensure!(
+        waited.is_ok() && told == expected,
+        "{told:?} but {expected:?}"
+    );
     Ok(())
 }
 
@@ -302,7 +307,9 @@ fn attachment(guest: &Guest) -> Result<()> {
             Ok((!seen()?).then_some(()))
         })?;
         container.exec(&[TRIES, "call", "getpriority"])?.success()?;
-        container.exec(&[TRIES, "call", "mkdirat", "/tmp/seen"])?.success()?;
+        container
+            .exec(&[TRIES, "call", "mkdirat", "/tmp/seen"])?
+            .success()?;
         container.exec(&["/bin/rmdir", "/tmp/seen"])?.success()?;
         expect(&at, &["MKDIRAT /tmp/seen"])
     })

@@ -32,7 +32,9 @@ pub(crate) enum Call {
 /// Makes it once.
 pub(crate) fn make(call: Call, path: Option<&Path>) -> Result<()> {
     let name = |ending: &str| {
-        let mut bytes = path.map_or(&b"."[..], |path| path.as_os_str().as_bytes()).to_vec();
+        let mut bytes = path
+            .map_or(&b"."[..], |path| path.as_os_str().as_bytes())
+            .to_vec();
         bytes.extend(ending.as_bytes());
         CString::new(bytes).context("a path has no NUL")
     };
@@ -56,9 +58,7 @@ pub(crate) fn make(call: Call, path: Option<&Path>) -> Result<()> {
             #[cfg(target_arch = "x86_64")]
             Call::Rmdir => libc::syscall(libc::SYS_rmdir, path.as_ptr()),
             #[cfg(not(target_arch = "x86_64"))]
-            Call::Rmdir => {
-                libc::syscall(libc::SYS_unlinkat, at, path.as_ptr(), libc::AT_REMOVEDIR)
-            }
+            Call::Rmdir => libc::syscall(libc::SYS_unlinkat, at, path.as_ptr(), libc::AT_REMOVEDIR),
             Call::Unlinkat => libc::syscall(libc::SYS_unlinkat, at, path.as_ptr(), 0),
             Call::Fchmodat => libc::syscall(libc::SYS_fchmodat, at, path.as_ptr(), 0o777),
             Call::Renameat2 => {

@@ -329,6 +329,12 @@ fn a_system_call_is_only_told_of() {
         flags: u32::from_ne_bytes(word),
         ..by_name
     };
-    let texts = [b"/home/x".as_slice(), texts[1], texts[2], texts[3], texts[4]];
+    let texts = [
+        b"/home/x".as_slice(),
+        texts[1],
+        texts[2],
+        texts[3],
+        texts[4],
+    ];
     check(by_path, texts, "/home/x");
 }
