@@ -172,6 +172,8 @@ pub enum Target {
     Endpoint(SocketAddr, IpProtocol),
     /// A capability, by its name in lower case.
     Capability(String),
+    /// A system call, by its name, and the path it is about.
+    Syscall(String, Option<String>),
 }
 
 /// A class of objects that no path names.
@@ -209,6 +211,7 @@ struct Written {
     socket: Option<Socket>,
     endpoint: Option<String>,
     capability: Option<String>,
+    syscall: Option<String>,
     by: Option<String>,
     from: Option<String>,
     #[serde(default)]
@@ -256,17 +259,22 @@ impl Written {
         somebody: &str,
     ) -> Result<Access, String> {
         use Operation as O;
-        let target = match (self.path, self.socket, self.endpoint, self.capability) {
-            (Some(path), None, None, None) => {
+        let others = (self.socket, self.endpoint, self.capability);
+        let target = match (self.path, others, self.syscall) {
+            (path, (None, None, None), Some(syscall)) => Target::Syscall(syscall, path),
+            (Some(path), (None, None, None), None) => {
                 match Object::ALL.into_iter().find(|object| object.name() == path) {
                     Some(object) => Target::Object(object),
                     None => Target::Path(path),
                 }
             }
-            (None, Some(socket), None, None) => Target::Socket(socket),
-            (None, None, Some(endpoint), None) => parse_endpoint(&endpoint)?,
-            (None, None, None, Some(capability)) => Target::Capability(capability),
-            _ => return Err("an access has one of path, socket, endpoint, capability".to_owned()),
+            (None, (Some(socket), None, None), None) => Target::Socket(socket),
+            (None, (None, Some(endpoint), None), None) => parse_endpoint(&endpoint)?,
+            (None, (None, None, Some(capability)), None) => Target::Capability(capability),
+            _ => {
+                let what = "an access has one of path, socket, endpoint, capability, syscall";
+                return Err(what.to_owned());
+            }
         };
         let operation = self.operation;
         let fits = match &target {
@@ -279,6 +287,7 @@ impl Written {
             ),
             Target::Endpoint(..) => matches!(operation, O::Connect | O::Accept | O::Send),
             Target::Capability(_) => operation == O::Use,
+            Target::Syscall(..) => operation == O::Call,
         };
         if !fits {
             return Err(format!("{operation:?} is nothing to do with {target:?}"));
@@ -341,6 +350,8 @@ pub enum Operation {
     Send,
     /// Do what takes a capability.
     Use,
+    /// Make a system call.
+    Call,
 }
 
 /// A kind of socket.

@@ -83,6 +83,8 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--accept', '--accept', [CompletionResultType]::ParameterName, 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]')
             [CompletionResult]::new('--query', '--query', [CompletionResultType]::ParameterName, 'Ask for this name')
             [CompletionResult]::new('--capability', '--capability', [CompletionResultType]::ParameterName, 'Use this capability')
+            [CompletionResult]::new('--syscall', '--syscall', [CompletionResultType]::ParameterName, 'Make this system call')
+            [CompletionResult]::new('--at', '--at', [CompletionResultType]::ParameterName, 'The path that the system call is about')
             [CompletionResult]::new('--preset', '--preset', [CompletionResultType]::ParameterName, 'Do what this preset is about')
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'The executable that does it [default: one that no rule names]')
             [CompletionResult]::new('--parent', '--parent', [CompletionResultType]::ParameterName, 'The executable that started that one')

@@ -198,7 +198,7 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__policy__subcmd__explain)
-            opts="-f -o -q -h --file --exec --open --write --socket --connect --accept --query --capability --preset --from --parent --host --no-merged-usr --uid --owner --terminal --posture --output --color --quiet --help"
+            opts="-f -o -q -h --file --exec --open --write --socket --connect --accept --query --capability --syscall --at --preset --from --parent --host --no-merged-usr --uid --owner --terminal --posture --output --color --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -237,6 +237,14 @@ _karmor() {
                     return 0
                     ;;
                 --capability)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --syscall)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -76,6 +76,8 @@ set edit:completion:arg-completer[karmor] = {|@words|
             cand --accept 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]'
             cand --query 'Ask for this name'
             cand --capability 'Use this capability'
+            cand --syscall 'Make this system call'
+            cand --at 'The path that the system call is about'
             cand --preset 'Do what this preset is about'
             cand --from 'The executable that does it [default: one that no rule names]'
             cand --parent 'The executable that started that one'

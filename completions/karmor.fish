@@ -75,6 +75,8 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l accept -d 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l query -d 'Ask for this name' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l capability -d 'Use this capability' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l syscall -d 'Make this system call' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l at -d 'The path that the system call is about' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l preset -d 'Do what this preset is about' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l from -d 'The executable that does it [default: one that no rule names]' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l parent -d 'The executable that started that one' -r

@@ -65,11 +65,13 @@ pub enum Hook {
     SocketSendmsg = 26,
     /// A packet that asks for a name, on its way out.
     Query = 27,
+    /// The tracepoint `sys_enter`
+    Syscall = 28,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -98,6 +100,7 @@ impl Hook {
         Self::SocketAccept,
         Self::SocketSendmsg,
         Self::Query,
+        Self::Syscall,
     ];
 }
 
@@ -163,7 +166,8 @@ pub struct Header {
     pub uid: u32,
     /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
     pub owner: u32,
-    /// `open` flags for [`Hook::Open`], protection bits for [`Hook::Mmap`], else 0.
+    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open` flags for [`Hook::Open`], protection bits for
+    /// [`Hook::Mmap`], or 0.
     pub flags: u32,
     /// [`Hook`].
     pub hook: u8,

@@ -62,6 +62,8 @@ macro_rules! for_each_member {
             TASK_CRED = "task_struct"."cred";
             TASK_REAL_CRED = "task_struct"."real_cred";
             TASK_IO_URING = "task_struct"."io_uring";
+            TASK_THREAD_INFO = "task_struct"."thread_info";
+            THREAD_INFO_STATUS = "thread_info"."status|flags";
             NSPROXY_MNT_NS = "nsproxy"."mnt_ns";
             MM_EXE_FILE = "mm_struct"."exe_file";
             MM_ARG_START = "mm_struct"."arg_start";

@@ -32,6 +32,10 @@ pub enum Op {
     Query = 11,
     /// Using a capability.
     Capable = 12,
+    /// Making a system call, whatever it is about.
+    Syscall = 14,
+    /// Making a system call about a path.
+    SyscallAt = 15,
 
     /// Making memory executable that no file backs, or that was written to.
     AnonymousMapExec = 16,
@@ -61,7 +65,7 @@ pub enum Op {
 
 impl Op {
     /// All operations.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Exec,
         Self::Map,
         Self::Read,
@@ -72,6 +76,8 @@ impl Op {
         Self::Ingress,
         Self::Query,
         Self::Capable,
+        Self::Syscall,
+        Self::SyscallAt,
         Self::AnonymousMapExec,
         Self::FilelessExec,
         Self::ProtectEnv,

@@ -9,6 +9,7 @@
 //! preset      5 operation
 //! argument    6 bytes
 //! mismatch    7 rule
+//! call        8 convention number path
 //! ```
 //!
 //! The first byte tells the domains apart, as `/` tells a path. No byte of a word is 0, which the
@@ -31,6 +32,9 @@ pub const PRESET: u8 = 5;
 pub const ARGUMENT: u8 = 6;
 /// First byte of a mismatch's word: what a rule does when an argument is missing from its list.
 pub const MISMATCH: u8 = 7;
+
+/// First byte of a system call's word.
+pub const SYSCALL: u8 = 8;
 
 /// Longest word of an endpoint: two bytes, 32 half-bytes of address, protocol, 4 of port.
 pub const ENDPOINT_BYTES: usize = 2 + 32 + 1 + 4;
@@ -60,6 +64,31 @@ pub const fn capability(number: u8) -> [u8; 2] {
 #[inline(always)]
 pub const fn preset(op: Op) -> [u8; 2] {
     [PRESET, op as u8]
+}
+
+/// How a system call is made: which numbers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Convention {
+    /// As programs of the architecture do.
+    Native = 1,
+    /// As its 32-bit programs do, whose numbers are others.
+    Compat = 2,
+}
+
+/// One past the highest number of a system call that has a word.
+pub const SYSCALLS: u32 = 63 * 64;
+
+/// The word of a system call, below [`SYSCALLS`]; where it is about a path, that follows.
+#[must_use]
+#[inline(always)]
+pub const fn syscall(convention: Convention, number: u32) -> [u8; 4] {
+    [
+        SYSCALL,
+        convention as u8,
+        (number >> 6 & 63) as u8 + 1,
+        (number & 63) as u8 + 1,
+    ]
 }
 
 /// The word of a mismatch, by the rule's bit among those with arguments.
@@ -277,6 +306,8 @@ pub enum Word<'a> {
     Domain(&'a [u8]),
     /// A preset's operation.
     Preset(Op),
+    /// A system call's number.
+    Syscall(Convention, u32),
 }
 
 impl<'a> Word<'a> {
@@ -294,6 +325,16 @@ impl<'a> Word<'a> {
             [ENDPOINT, 4, ref rest @ ..] => endpoint(rest, false).map(Self::Endpoint),
             [ENDPOINT, 6, ref rest @ ..] => endpoint(rest, true).map(Self::Endpoint),
             [DOMAIN, ref name @ ..] => Some(Self::Domain(name)),
+            [SYSCALL, convention, high, low] => {
+                let mut conventions = [Convention::Native, Convention::Compat].into_iter();
+                let convention = conventions.find(|&c| c as u8 == convention)?;
+                let (high, low) = (high.checked_sub(1)?, low.checked_sub(1)?);
+                if high >= 63 || low >= 64 {
+                    return None;
+                }
+                let number = u32::from(high) << 6 | u32::from(low);
+                Some(Self::Syscall(convention, number))
+            }
             [PRESET, op] => Op::from_number(op)
                 .filter(|op| Op::PRESETS.contains(op))
                 .map(Self::Preset),
@@ -344,6 +385,13 @@ mod tests {
             Word::parse(&preset(Op::Drift)),
             Some(Word::Preset(Op::Drift))
         );
+        for convention in [Convention::Native, Convention::Compat] {
+            for number in [0, 63, 64, 467, SYSCALLS - 1] {
+                let word = syscall(convention, number);
+                assert!(!word.contains(&0));
+                assert_eq!(Word::parse(&word), Some(Word::Syscall(convention, number)));
+            }
+        }
         for is_v6 in [false, true] {
             let mut address = [0; 16];
             address[..4].copy_from_slice(&[10, 0, 255, 1]);
@@ -370,6 +418,9 @@ mod tests {
             &[ENDPOINT, 5],
             &[ENDPOINT, 4, 1, 1],
             &[PRESET, Op::Exec as u8],
+            &[SYSCALL, 1, 0, 1],
+            &[SYSCALL, 3, 1, 1],
+            &[SYSCALL, 1, 1, 65],
             &[99, 1],
         ] {
             assert_eq!(Word::parse(wrong), None, "{wrong:?}");

@@ -278,7 +278,7 @@ impl Visitor for StateAfter {
 
 /// Notes who asks.
 #[inline(always)]
-fn identify(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
+pub(crate) fn identify(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
     if subject.label.is_null() {
         return Err(Fault::NoLabel);
     }

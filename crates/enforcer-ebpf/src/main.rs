@@ -1,4 +1,5 @@
-//! The kernel half: one LSM program a hook, and one for packets that leave.
+//! The kernel half: one LSM program a hook, one for packets that leave, and one at the tracepoint of
+//! system calls.
 //!
 //! ```text
 //! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
@@ -25,6 +26,7 @@
 #![feature(asm_experimental_arch)]
 
 mod arguments;
+mod call;
 mod decide;
 mod decide_word;
 mod dns;

@@ -46,6 +46,13 @@ impl Subject {
         Self::new(&Identity::current(true), ops)
     }
 
+    /// The same, when its workload has a policy on one of these.
+    #[inline(always)]
+    pub(crate) fn only(self, ops: u32) -> Option<Self> {
+        let ops = self.ops & ops;
+        (ops != 0).then_some(Self { ops, ..self })
+    }
+
     #[inline(always)]
     pub(crate) fn new(identity: &Identity, ops: u32) -> Option<Self> {
         let workload = identity.workload;

@@ -7,12 +7,13 @@ use karmor_abi::{
     op::Op,
     table::{self, View},
     verdict::Verdict,
-    word::{self, ENDPOINT_BYTES, Endpoint},
+    word::{self, Convention, ENDPOINT_BYTES, Endpoint},
 };
 
 use crate::{
     model::{Location, Meta},
     reference::{Access, AccessObject},
+    syscall::Syscall,
 };
 
 /// The compiled policies of a workload.
@@ -89,6 +90,8 @@ fn word_of(object: AccessObject<'_>, op: Op) -> Vec<u8> {
         AccessObject::Socket(kind, protocol) => word::socket(kind, protocol).to_vec(),
         AccessObject::Preset => word::preset(op).to_vec(),
         AccessObject::UnreadableQuery => word::UNREADABLE.to_vec(),
+        AccessObject::Syscall(syscall) => call(syscall),
+        AccessObject::SyscallAt(syscall, path) => [&call(syscall), path].concat(),
         AccessObject::Domain(name) => {
             let reversed = name.iter().rev().copied();
             [word::DOMAIN]
@@ -118,6 +121,13 @@ fn word_of(object: AccessObject<'_>, op: Op) -> Vec<u8> {
             word[..len].to_vec()
         }
     }
+}
+
+/// The word of a system call as programs of this architecture make it; where they cannot, nothing.
+fn call(syscall: Syscall) -> Vec<u8> {
+    syscall.number().map_or_else(Vec::new, |number| {
+        word::syscall(Convention::Native, number).to_vec()
+    })
 }
 
 /// What an alert says about a rule.

@@ -25,6 +25,7 @@ use crate::{
     reference::{self, Access, AccessObject},
     select::{Effective, WorkloadKind},
     semantics,
+    syscall::Syscall,
 };
 
 /// What is asked.
@@ -75,6 +76,8 @@ pub enum Asked {
     Domain(String),
     /// A capability's number.
     Capability(u8),
+    /// A system call, and the path it is about if that matters.
+    Syscall(Syscall, Option<String>),
     /// What the operation, a preset's, says itself.
     Preset,
 }
@@ -89,7 +92,7 @@ impl Asked {
     /// The path, if it is one.
     fn path(&self) -> Option<&str> {
         match self {
-            Self::Path(path) => Some(path),
+            Self::Path(path) | Self::Syscall(_, Some(path)) => Some(path),
             _ => None,
         }
     }
@@ -109,6 +112,8 @@ impl Asked {
                 format!("{address}/{protocol}")
             }
             Self::Capability(number) => names::capability(*number).unwrap_or("?").to_owned(),
+            Self::Syscall(syscall, None) => syscall.name().to_owned(),
+            Self::Syscall(syscall, Some(path)) => format!("{} {path}", syscall.name()),
             Self::Preset => names::preset(op).unwrap_or("?").to_owned(),
         }
     }
@@ -118,8 +123,8 @@ impl Asked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// `exec`, `map`, `read`, `write`, `move`, `socket`, `connect`, `accept`, `query`, `capability`
-    /// or `preset`.
+    /// `exec`, `map`, `read`, `write`, `move`, `socket`, `connect`, `accept`, `query`, `capability`,
+    /// `syscall` or `preset`.
     pub operation: &'static str,
     /// `container` or `host`.
     pub workload: &'static str,
@@ -279,6 +284,11 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
             },
             Asked::Domain(_) => AccessObject::Domain(lower.as_bytes()),
             Asked::Capability(number) => AccessObject::Capability(*number),
+            Asked::Syscall(syscall, None) => AccessObject::Syscall(*syscall),
+            Asked::Syscall(syscall, Some(path)) => {
+                let path = real_path.as_deref().unwrap_or(path);
+                AccessObject::SyscallAt(*syscall, path.as_bytes())
+            }
             Asked::Preset => AccessObject::Preset,
         },
         source: source.as_deref().map(str::as_bytes),
@@ -338,12 +348,14 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
         links_assumed: real_path.as_deref() != query.object.path()
             || source != query.source
             || parent != query.parent,
-        real_object: real_path.clone().filter(|real| *real != asked),
+        real_object: real_path
+            .clone()
+            .filter(|real| Some(real.as_str()) != query.object.path()),
         object: asked.clone(),
         arguments: query.arguments.clone(),
         source: query.source.clone(),
         parent: query.parent.clone(),
-        is_owner: query.object.path().map(|_| access.asker.owner),
+        is_owner: matches!(query.object, Asked::Path(_)).then_some(access.asker.owner),
         has_terminal: access.asker.terminal,
         action: view::action(verdict.action()),
         decided_by,

@@ -30,6 +30,7 @@ mod read;
 pub mod reference;
 pub mod select;
 pub mod semantics;
+pub mod syscall;
 pub mod validate;
 
 pub use self::read::{Report, read, read_bytes, read_object, refuse_repeated, unreadable};

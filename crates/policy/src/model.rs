@@ -12,7 +12,7 @@ use karmor_abi::{
     word::Protocol,
 };
 
-use crate::names;
+use crate::{names, syscall::Syscall};
 
 pub use karmor_abi::verdict::Action;
 
@@ -159,19 +159,22 @@ pub enum Family {
     Dns,
     /// `capabilities`: what a process may be privileged to do.
     Capabilities,
+    /// `syscalls`: what is told of, never a whitelist.
+    Syscalls,
     /// `presets`: ready-made protections, never a whitelist.
     Presets,
 }
 
 impl Family {
     /// All families, in the order of the language.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::File,
         Self::Network,
         Self::Endpoints,
         Self::Dns,
         Self::Capabilities,
+        Self::Syscalls,
         Self::Presets,
     ];
 
@@ -189,6 +192,7 @@ impl Family {
             Self::File => "file",
             Self::Network | Self::Endpoints | Self::Dns => "network",
             Self::Capabilities => "capabilities",
+            Self::Syscalls => "syscalls",
             Self::Presets => "presets",
         }
     }
@@ -310,6 +314,15 @@ pub enum Target {
     Domain(String),
     /// A capability, by its number (`matchCapabilities[].capability`).
     Capability(u8),
+    /// A system call, whatever it is about (`matchSyscalls[].syscall`).
+    Syscall(Syscall),
+    /// A system call about a path (`syscalls.matchPaths[]`).
+    SyscallAt {
+        /// Which.
+        syscall: Syscall,
+        /// [`Target::Path`] or [`Target::Directory`].
+        place: Box<Self>,
+    },
     /// What a preset is about.
     Preset(Op),
 }
@@ -339,6 +352,8 @@ impl fmt::Display for Target {
             Self::Socket(kind) => f.write_str(name(names::socket_kind(*kind))),
             Self::Endpoint(endpoint) => endpoint.fmt(f),
             Self::Capability(number) => f.write_str(name(names::capability(*number))),
+            Self::Syscall(syscall) => f.write_str(syscall.name()),
+            Self::SyscallAt { syscall, place } => write!(f, "{} {place}", syscall.name()),
             Self::Preset(op) => f.write_str(name(names::preset(*op))),
         }
     }
@@ -470,7 +485,7 @@ impl Postures {
             Family::Process | Family::File => self.file,
             Family::Network | Family::Endpoints | Family::Dns => self.network,
             Family::Capabilities => self.capabilities,
-            Family::Presets => Posture::Allow,
+            Family::Syscalls | Family::Presets => Posture::Allow,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     model::{Action, Direction, Family, Posture, Rule, Source, Target},
     select::Effective,
     semantics::rank,
+    syscall::Syscall,
 };
 
 /// What is asked.
@@ -65,6 +66,10 @@ pub enum AccessObject<'a> {
     UnreadableQuery,
     /// A capability's number.
     Capability(u8),
+    /// A system call.
+    Syscall(Syscall),
+    /// A system call about this absolute path.
+    SyscallAt(Syscall, &'a [u8]),
     /// What the operation, a preset's, says itself.
     Preset,
 }
@@ -230,6 +235,10 @@ pub fn rule_matches(effective: &Effective, rule: &Rule, access: &Access<'_>) -> 
             above.is_some_and(|above| above.is_empty() || above.ends_with(b"."))
         }
         (AccessObject::Capability(number), Target::Capability(named)) => number == *named,
+        (AccessObject::Syscall(call), Target::Syscall(named)) => call == *named,
+        (AccessObject::SyscallAt(call, path), Target::SyscallAt { syscall, place }) => {
+            call == *syscall && matches(place, &effective.aliases, path)
+        }
         (AccessObject::Preset, Target::Preset(op)) => access.op == *op,
         _ => false,
     }
@@ -299,6 +308,10 @@ pub fn rule_effect(rule: &Rule, op: Op, asker: Asker) -> Option<Action> {
         (Family::Network, Op::Socket)
         | (Family::Dns, Op::Query)
         | (Family::Capabilities, Op::Capable) => conditional,
+        (Family::Syscalls, Op::Syscall) if matches!(rule.target, Target::Syscall(_)) => conditional,
+        (Family::Syscalls, Op::SyscallAt) if matches!(rule.target, Target::SyscallAt { .. }) => {
+            conditional
+        }
         (Family::Presets, op) if rule.target == Target::Preset(op) => conditional,
         _ => None,
     }

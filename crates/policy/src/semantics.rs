@@ -24,9 +24,17 @@ const LENGTH_MAX: u16 = (1 << LENGTH_BITS) - 1;
 /// the bytes; of endpoints the bits of the network, then whether there are ports and a protocol.
 #[must_use]
 pub fn rank(rule: &Rule, aliases: &Aliases) -> u16 {
+    let target = match &rule.target {
+        Target::SyscallAt { place, .. } => place,
+        target => target,
+    };
     let length = |length: usize| u16::try_from(length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
-    let (level, length) = match &rule.target {
-        Target::Path(_) | Target::Object(_) | Target::Capability(_) | Target::Preset(_) => (4, 0),
+    let (level, length) = match target {
+        Target::Path(_)
+        | Target::Object(_)
+        | Target::Capability(_)
+        | Target::Syscall(_)
+        | Target::Preset(_) => (4, 0),
         // Types before protocols, as KubeArmor has it.
         Target::Socket(SocketKind::Protocol(_)) => (3, 0),
         Target::Socket(_) => (4, 0),
@@ -41,7 +49,8 @@ pub fn rank(rule: &Rule, aliases: &Aliases) -> u16 {
             let protocol = u16::from(endpoint.protocol.is_some());
             (2, bits << 2 | ports << 1 | protocol)
         }
-        Target::Glob(_) => (1, 0),
+        // Within another it would be nothing a rule can say.
+        Target::Glob(_) | Target::SyscallAt { .. } => (1, 0),
     };
     let level: u16 = if rule.sources.is_empty() {
         level
@@ -63,6 +72,7 @@ pub const fn family(op: Op) -> Option<Family> {
         Op::Egress | Op::Ingress => Some(Family::Endpoints),
         Op::Query => Some(Family::Dns),
         Op::Capable => Some(Family::Capabilities),
+        Op::Syscall | Op::SyscallAt => Some(Family::Syscalls),
         Op::AnonymousMapExec
         | Op::FilelessExec
         | Op::ProtectEnv
@@ -87,13 +97,14 @@ pub(crate) fn operations(family: Family) -> &'static [Op] {
         Family::Endpoints => &[Op::Egress, Op::Ingress],
         Family::Dns => &[Op::Query],
         Family::Capabilities => &[Op::Capable],
+        Family::Syscalls => &[Op::Syscall, Op::SyscallAt],
         Family::Presets => &Op::PRESETS,
     }
 }
 
 /// Whether an Allow rule makes a whitelist of the family.
 pub(crate) const fn is_whitelist_family(family: Family) -> bool {
-    !matches!(family, Family::Presets)
+    !matches!(family, Family::Syscalls | Family::Presets)
 }
 
 /// Who may ask, as far as it matters to any rule.
@@ -162,6 +173,8 @@ fn faces(target: &Target, op: Op) -> bool {
     match (target, op) {
         (Target::Endpoint(endpoint), Op::Egress) => endpoint.direction != Some(Direction::Ingress),
         (Target::Endpoint(endpoint), Op::Ingress) => endpoint.direction != Some(Direction::Egress),
+        (Target::Syscall(_), op) => op == Op::Syscall,
+        (Target::SyscallAt { .. }, op) => op == Op::SyscallAt,
         (Target::Preset(named), op) => *named == op,
         _ => true,
     }

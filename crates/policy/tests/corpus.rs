@@ -18,6 +18,7 @@ use karmor_policy::{
     model, names,
     reference::{self, AccessObject},
     select::Effective,
+    syscall::Syscall,
 };
 use serde_json::{Value, json};
 
@@ -132,6 +133,16 @@ fn ask(access: &Access, effective: &Effective, compiled: &Compiled) -> Vec<Strin
         Target::Capability(name) => {
             let number = names::capability_named(name).expect("a capability");
             (&[Op::Capable], AccessObject::Capability(number))
+        }
+        Target::Syscall(name, at) => {
+            let syscall = Syscall::named(name).expect("a system call");
+            match at {
+                Some(path) => {
+                    let object = AccessObject::SyscallAt(syscall, path.as_bytes());
+                    (&[Op::SyscallAt], object)
+                }
+                None => (&[Op::Syscall], AccessObject::Syscall(syscall)),
+            }
         }
     };
     let by = effective.aliases.resolve(&access.by);

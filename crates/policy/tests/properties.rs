@@ -22,6 +22,7 @@ use karmor_policy::{
     },
     reference::{self, Access, AccessObject},
     select::Effective,
+    syscall::Syscall,
 };
 use proptest::{
     collection::vec,
@@ -193,6 +194,42 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         })
 }
 
+/// Calls that every architecture has.
+const SYSCALLS: &[&str] = &["openat", "unlinkat", "getppid"];
+
+const CALLED_AT: &[&str] = &[
+    "/",
+    "/a",
+    "/ab",
+    "/a/b",
+    "/a/b/ab",
+    "/bin/a",
+    "/usr/bin/a",
+    "/usr/bin/a/b",
+    "/usr",
+    "/run/x.key",
+];
+
+fn syscall() -> impl Strategy<Value = Syscall> {
+    select(SYSCALLS).prop_map(|name| Syscall::named(name).expect("a system call"))
+}
+
+fn syscall_target() -> impl Strategy<Value = Target> {
+    let place = prop_oneof![
+        1 => select(&CALLED_AT[1..]).prop_map(|path| Target::Path(path.to_owned())),
+        1 => components().prop_map(Target::Path),
+        2 => (directory(), any::<bool>())
+            .prop_map(|(path, recursive)| Target::Directory { path, recursive }),
+    ];
+    prop_oneof![
+        1 => syscall().prop_map(Target::Syscall),
+        3 => (syscall(), place).prop_map(|(syscall, place)| {
+            let place = Box::new(place);
+            Target::SyscallAt { syscall, place }
+        }),
+    ]
+}
+
 fn family_and_target() -> impl Strategy<Value = (Family, Target)> {
     let paths = (select(&[Family::Process, Family::File][..]), target());
     prop_oneof![
@@ -202,6 +239,7 @@ fn family_and_target() -> impl Strategy<Value = (Family, Target)> {
         2 => select(DOMAINS).prop_map(|name| (Family::Dns, Target::Domain(name.into()))),
         1 => select(&[0u8, 13, 40][..]).prop_map(|n| (Family::Capabilities, Target::Capability(n))),
         1 => select(&Op::PRESETS[..4]).prop_map(|op| (Family::Presets, Target::Preset(op))),
+        4 => syscall_target().prop_map(|target| (Family::Syscalls, target)),
     ]
 }
 
@@ -448,6 +486,10 @@ fn asked() -> impl Strategy<Value = (Op, ObjectSeed)> {
             .prop_map(move |number| other((Op::Capable, AccessObject::Capability(number)))),
         1 => Just(other((Op::Query, AccessObject::UnreadableQuery))),
         1 => select(&Op::PRESETS[..5]).prop_map(move |op| other((op, AccessObject::Preset))),
+        1 => syscall().prop_map(move |call| other((Op::Syscall, AccessObject::Syscall(call)))),
+        3 => (syscall(), select(CALLED_AT)).prop_map(move |(call, path)| {
+            other((Op::SyscallAt, AccessObject::SyscallAt(call, path.as_bytes())))
+        }),
     ]
 }
 

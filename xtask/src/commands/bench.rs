@@ -67,10 +67,11 @@ struct Figure {
 }
 
 /// What `karmor-bench measure` measures.
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 9] = [
     "open_close/depth=1",
     "open_close/depth=5",
     "open_close/depth=13",
+    "getppid",
     "pwrite",
     "exec",
     "connect",
@@ -95,9 +96,11 @@ enum Setting {
     /// A policy on so many networks and a capability, none of which matches; 0 for one of another
     /// container.
     Networks(u32),
+    /// A policy that audits so many system calls, none of which is made; 0 for one of another container.
+    Syscalls(u32),
 }
 
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 9] = [
     Setting::NoPolicy,
     Setting::Rules(1),
     Setting::Rules(10),
@@ -105,6 +108,8 @@ const SETTINGS: [Setting; 7] = [
     Setting::Rules(10_000),
     Setting::Networks(0),
     Setting::Networks(10_000),
+    Setting::Syscalls(0),
+    Setting::Syscalls(4),
 ];
 
 impl Setting {
@@ -113,6 +118,7 @@ impl Setting {
             Self::NoPolicy => "no-policy".to_owned(),
             Self::Rules(rules) => format!("rules={rules}"),
             Self::Networks(networks) => format!("networks={networks}"),
+            Self::Syscalls(calls) => format!("syscalls={calls}"),
         }
     }
 
@@ -121,6 +127,7 @@ impl Setting {
             Self::NoPolicy => "--rules=0".to_owned(),
             Self::Rules(rules) => format!("--rules={rules}"),
             Self::Networks(networks) => format!("--networks={networks}"),
+            Self::Syscalls(calls) => format!("--syscalls={calls}"),
         };
         vec!["--enforcer".to_owned(), policy]
     }

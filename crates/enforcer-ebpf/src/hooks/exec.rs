@@ -6,6 +6,7 @@ use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
     arguments,
+    call::{self, tell_at},
     decide::{Object, decide, decide_exec, source_of},
     kernel::{
         memory::{Ptr, load, load_u32},
@@ -33,11 +34,15 @@ pub(crate) fn bprm_creds_for_exec(_ctx: LsmContext) -> i32 {
 #[lsm(hook = "bprm_check_security")]
 pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     let bprm: Ptr = ctx.arg(0);
-    let Some(subject) = Subject::executing(Op::Exec.bit()) else {
+    let Some(subject) = Subject::executing(Op::Exec.bit() | call::AT) else {
         return 0;
     };
     // SAFETY: `bprm` is the hook's argument, its file a member.
     let file = unsafe { load(bprm, BPRM_FILE.load()) };
+    tell_at(&subject, place_of(file), Hook::Exec);
+    let Some(subject) = subject.only(Op::Exec.bit()) else {
+        return 0;
+    };
     let inode = inode_of(file);
     // SAFETY: a member of the hook's argument.
     let argc = unsafe { load_u32(bprm, BPRM_ARGC.load()) };

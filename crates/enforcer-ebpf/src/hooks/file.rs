@@ -4,6 +4,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
+    call::{self, tell_at},
     decide::{Object, decide},
     kernel::{
         memory::{Ptr, load_u32},
@@ -25,7 +26,7 @@ const O_TRUNC: u32 = 0o1000;
 #[lsm(hook = "file_open")]
 pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
-    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
+    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit() | call::AT) else {
         return 0;
     };
     // SAFETY: the hook's argument and its members.
@@ -38,6 +39,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     if mode & FMODE_NOACCOUNT != 0 {
         return 0;
     }
+    tell_at(&subject, place_of(file), Hook::Open);
     let mut ops = 0;
     if mode & FMODE_READ != 0 {
         ops |= Op::Read.bit();
@@ -66,7 +68,11 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
 #[lsm(hook = "file_truncate")]
 pub(crate) fn file_truncate(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
-    let Some(subject) = Subject::current(Op::Write.bit()) else {
+    let Some(subject) = Subject::current(Op::Write.bit() | call::AT) else {
+        return 0;
+    };
+    tell_at(&subject, place_of(file), Hook::Truncate);
+    let Some(subject) = subject.only(Op::Write.bit()) else {
         return 0;
     };
     let inode = inode_of(file);

@@ -7,4 +7,5 @@ mod file;
 mod mount;
 mod path;
 mod socket;
+mod syscall;
 mod task;

@@ -9,6 +9,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, label::HOST, op::Op};
 
 use crate::{
+    call::{self, tell_at},
     decide::{Object, Unknown, decide_dentry, decide_mount},
     elsewhere,
     kernel::{
@@ -48,7 +49,7 @@ impl Mounter {
         if adds && at_home {
             elsewhere::note_mount(identity.workload);
         }
-        let subject = Subject::new(&identity, ALL)?;
+        let subject = Subject::new(&identity, ALL | call::AT)?;
         // Container runtimes mount and unmount there all the time, and who else may is trusted.
         let ops = if subject.workload == HOST && at_home {
             Op::Write.bit()
@@ -60,6 +61,20 @@ impl Mounter {
             subject,
             at_home,
         })
+    }
+
+    /// Tells of the call, which is about a place; `None` when there is nothing else to ask.
+    #[inline(always)]
+    fn tell(self, place: BtfPlace, hook: Hook) -> Option<Self> {
+        tell_at(&self.subject, place, hook);
+        self.asks()
+    }
+
+    /// `None` when there is nothing to ask of a place.
+    #[inline(always)]
+    fn asks(self) -> Option<Self> {
+        let subject = self.subject.only(ALL)?;
+        Some(Self { subject, ..self })
     }
 
     /// Whether names that policies mean are at stake.
@@ -114,13 +129,19 @@ fn place_of(path: Ptr) -> BtfPlace {
 pub(crate) fn sb_mount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(3);
     let binds = flags & MS_BIND != 0;
+    let place = place_of(ctx.arg(1));
     if flags & MS_REMOUNT != 0 || !binds && flags & MS_PROPAGATION != 0 {
+        if let Some(subject) = Subject::current(call::AT) {
+            tell_at(&subject, place, Hook::Mount);
+        }
         return 0;
     }
     let Some(mounter) = Mounter::current(true) else {
         return 0;
     };
-    let place = place_of(ctx.arg(1));
+    let Some(mounter) = mounter.tell(place, Hook::Mount) else {
+        return 0;
+    };
     // What moves is not said; it may be the mount that gives something its name.
     let unknown = if !mounter.is_suspect() {
         Unknown::Never
@@ -138,14 +159,21 @@ pub(crate) fn move_mount(ctx: LsmContext) -> i32 {
     let Some(mounter) = Mounter::current(true) else {
         return 0;
     };
-    let from = place_of(ctx.arg(0));
-    if path::is_attached(from.mnt as u64) {
+    let (from, to) = (place_of(ctx.arg(0)), place_of(ctx.arg(1)));
+    let attached = path::is_attached(from.mnt as u64);
+    if attached {
+        tell_at(&mounter.subject, from, Hook::MoveMount);
+    }
+    let Some(mounter) = mounter.tell(to, Hook::MoveMount) else {
+        return 0;
+    };
+    if attached {
         let refused = mounter.decide(from, Hook::MoveMount, 0);
         if refused != 0 {
             return crate::decide::DENIED;
         }
     }
-    mounter.decide(place_of(ctx.arg(1)), Hook::MoveMount, 0)
+    mounter.decide(to, Hook::MoveMount, 0)
 }
 
 /// `sb_umount(mnt, flags)`: its names go, and what it hides has them.
@@ -158,15 +186,23 @@ pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(1);
     // SAFETY: a member of the hook's argument.
     let dentry = unsafe { load(mnt, VFSMOUNT_MNT_ROOT.load()) };
-    mounter.decide(BtfPlace { mnt, dentry }, Hook::Umount, flags)
+    let place = BtfPlace { mnt, dentry };
+    match mounter.tell(place, Hook::Umount) {
+        Some(mounter) => mounter.decide(place, Hook::Umount, flags),
+        None => 0,
+    }
 }
 
 /// `sb_pivotroot(put_old, new_root)`: every path becomes another.
 #[lsm(hook = "sb_pivotroot")]
 pub(crate) fn sb_pivotroot(ctx: LsmContext) -> i32 {
-    match Mounter::current(true) {
+    let Some(mounter) = Mounter::current(true) else {
+        return 0;
+    };
+    let place = place_of(ctx.arg(1));
+    match mounter.tell(place, Hook::PivotRoot) {
         Some(mounter) if mounter.is_suspect() => {
-            mounter.ask(place_of(ctx.arg(1)), Hook::PivotRoot, 0, Unknown::Always)
+            mounter.ask(place, Hook::PivotRoot, 0, Unknown::Always)
         }
         _ => 0,
     }
@@ -180,7 +216,7 @@ pub(crate) fn sb_statfs(ctx: LsmContext) -> i32 {
     if syscall::is_statfs() {
         return 0;
     }
-    match Mounter::current(false) {
+    match Mounter::current(false).and_then(Mounter::asks) {
         Some(mounter) if mounter.subject.workload != HOST || !mounter.at_home => {
             decide_dentry(&mounter.subject, ctx.arg(0), mounter.ops, Hook::Layer)
         }

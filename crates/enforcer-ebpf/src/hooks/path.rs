@@ -4,6 +4,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
+    call::{self, tell_at},
     decide::{DENIED, Object, decide, decide_beside, state_after},
     kernel::{
         memory::{Ptr, load},
@@ -28,7 +29,11 @@ fn object(mnt: Ptr, dentry: Ptr) -> Object {
 /// Decides a change of `dentry` in the mount `mnt`.
 #[inline(always)]
 fn change(mnt: Ptr, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
-    let Some(subject) = Subject::current(ops) else {
+    let Some(subject) = Subject::current(ops | call::AT) else {
+        return 0;
+    };
+    tell_at(&subject, BtfPlace { mnt, dentry }, hook);
+    let Some(subject) = subject.only(ops) else {
         return 0;
     };
     decide(&subject, &object(mnt, dentry), subject.ops, hook, 0)
@@ -89,7 +94,13 @@ pub(crate) fn path_symlink(ctx: LsmContext) -> i32 {
 /// of `old`.
 #[inline(always)]
 fn rename(old: BtfPlace, new: BtfPlace, hook: Hook) -> i32 {
-    let Some(subject) = Subject::current(Op::Write.bit() | Op::Move.bit()) else {
+    let ops = Op::Write.bit() | Op::Move.bit();
+    let Some(subject) = Subject::current(ops | call::AT) else {
+        return 0;
+    };
+    tell_at(&subject, old, hook);
+    tell_at(&subject, new, hook);
+    let Some(subject) = subject.only(ops) else {
         return 0;
     };
     let after_new = state_after(&subject, new);
@@ -163,5 +174,9 @@ pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
     if Task::current().acts_for_the_kernel() {
         return 0;
     }
-    change(task::root_mount(), dentry, Op::Write.bit(), Hook::Setxattr)
+    let Some(subject) = Subject::current(Op::Write.bit()) else {
+        return 0;
+    };
+    let object = object(task::root_mount(), dentry);
+    decide(&subject, &object, subject.ops, Hook::Setxattr, 0)
 }

@@ -1,6 +1,124 @@
 //! The system call the running task is in, from its user registers.
 
-use super::memory::{read, read_or_zero};
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use karmor_abi::word::{self, Convention};
+
+use super::{
+    memory::{Ptr, load_u32, read, read_or_zero},
+    offsets::{TASK_FLAGS, TASK_THREAD_INFO, THREAD_INFO_STATUS},
+};
+
+/// `PF_IO_WORKER`: a thread that works off io_uring's requests, and is in no system call.
+const PF_IO_WORKER: u32 = 0x10;
+
+/// Where user registers have the number of the system call, and what says that it is one of 32-bit
+/// programs: `TS_COMPAT` in `thread_info.status`.
+#[cfg(bpf_target_arch = "x86_64")]
+const NUMBER: u64 = 120;
+#[cfg(bpf_target_arch = "x86_64")]
+const COMPAT: u32 = 2;
+
+/// The same: `TIF_32BIT` in `thread_info.flags`.
+#[cfg(bpf_target_arch = "aarch64")]
+const NUMBER: u64 = 280;
+#[cfg(bpf_target_arch = "aarch64")]
+const COMPAT: u32 = 1 << 22;
+
+/// A system call.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    convention: Convention,
+    number: u32,
+}
+
+impl Call {
+    /// The running task's, of this number; none of one that no table has.
+    #[inline(always)]
+    pub(crate) fn new(number: u64) -> Option<Self> {
+        // 32-bit programs have 32-bit registers; x32 marks its numbers by a higher bit.
+        let number = number as u32;
+        (number < word::SYSCALLS).then(|| Self {
+            convention: convention(),
+            number,
+        })
+    }
+
+    /// Its word.
+    #[inline(always)]
+    pub(crate) fn word(self) -> [u8; 4] {
+        word::syscall(self.convention, self.number)
+    }
+
+    /// Whether it is `execve` or `execveat`.
+    #[cfg(bpf_target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn is_exec(self) -> bool {
+        match self.convention {
+            Convention::Native => matches!(self.number, 59 | 322),
+            Convention::Compat => matches!(self.number, 11 | 358),
+        }
+    }
+
+    /// Whether it is `open`, `creat`, `openat`, `openat2` or `open_by_handle_at`.
+    #[cfg(bpf_target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn is_open(self) -> bool {
+        match self.convention {
+            Convention::Native => matches!(self.number, 2 | 85 | 257 | 437 | 304),
+            Convention::Compat => matches!(self.number, 5 | 8 | 295 | 437 | 342),
+        }
+    }
+
+    /// As above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    #[inline(always)]
+    pub(crate) fn is_exec(self) -> bool {
+        match self.convention {
+            Convention::Native => matches!(self.number, 221 | 281),
+            Convention::Compat => matches!(self.number, 11 | 387),
+        }
+    }
+
+    /// As above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    #[inline(always)]
+    pub(crate) fn is_open(self) -> bool {
+        match self.convention {
+            Convention::Native => matches!(self.number, 56 | 437 | 265),
+            Convention::Compat => matches!(self.number, 5 | 8 | 322 | 437 | 371),
+        }
+    }
+}
+
+/// By which table the running task makes the system call it is in.
+#[inline(always)]
+fn convention() -> Convention {
+    // SAFETY: the helper returns a BTF pointer, and this is a member of a struct in it.
+    let status = unsafe {
+        let task = bpf_get_current_task_btf() as Ptr;
+        load_u32(task, TASK_THREAD_INFO.load() + THREAD_INFO_STATUS.load())
+    };
+    if status & COMPAT == 0 {
+        Convention::Native
+    } else {
+        Convention::Compat
+    }
+}
+
+/// The system call that the running task is in.
+#[inline(always)]
+pub(crate) fn current() -> Option<Call> {
+    // SAFETY: the helper returns a BTF pointer, and this is its member.
+    let flags = unsafe { load_u32(bpf_get_current_task_btf() as Ptr, TASK_FLAGS.load()) };
+    if flags & PF_IO_WORKER != 0 {
+        // Its registers are a copy of those it was made with.
+        return None;
+    }
+    match read::<u32>(registers() + NUMBER) {
+        Ok(number) => Call::new(u64::from(number)),
+        Err(_) => None,
+    }
+}
 
 /// The `argv` pointer of the `execve` or `execveat` the task is in, or 0.
 #[cfg(bpf_target_arch = "x86_64")]

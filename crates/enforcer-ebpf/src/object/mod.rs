@@ -36,7 +36,12 @@ impl<const WORDS: usize> Words for KernelTable<WORDS> {
 /// A table of any size class. Each has global functions of its own for what takes long.
 pub(crate) trait Table: Words + Copy {
     /// The automaton's state after the walked path, or [`NO_STATE`] when that cannot be read.
-    fn state_of(self, scratch: *mut Scratch) -> u32;
+    #[inline(always)]
+    fn state_of(self, scratch: *mut Scratch) -> u32 {
+        self.state_from(scratch, table::start(&self))
+    }
+    /// The same, from the state before the path on.
+    fn state_from(self, scratch: *mut Scratch, state: u32) -> u32;
     /// The automaton's state after the word in [`Scratch::bytes`].
     fn state_of_word(self, scratch: *mut Scratch) -> u32;
     /// The automaton's state after the word of the name in [`Query`].
@@ -59,8 +64,8 @@ macro_rules! size_classes {
         $(
             impl Table for KernelTable<{ 1 << CLASS_WORDS_LOG2[$class] }> {
                 #[inline(always)]
-                fn state_of(self, scratch: *mut Scratch) -> u32 {
-                    $path(self.0, scratch)
+                fn state_from(self, scratch: *mut Scratch, state: u32) -> u32 {
+                    $path(self.0, scratch, state)
                 }
 
                 #[inline(always)]
@@ -84,11 +89,12 @@ macro_rules! size_classes {
             extern "C" fn $path(
                 table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
                 scratch: *mut Scratch,
+                state: u32,
             ) -> u32 {
                 if table.is_null() || scratch.is_null() {
                     return NO_STATE;
                 }
-                feed_path(KernelTable(table), scratch)
+                feed_path(KernelTable(table), scratch, state)
             }
 
             #[unsafe(no_mangle)]
@@ -254,12 +260,16 @@ pub(crate) fn set_of<T: Table>(table: T, scratch: *mut Scratch) -> Option<u32> {
 }
 
 #[inline(always)]
-fn feed_path<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
+fn feed_path<const WORDS: usize>(
+    table: KernelTable<WORDS>,
+    scratch: *mut Scratch,
+    state: u32,
+) -> u32 {
     // SAFETY: claimed by this task.
     let count = unsafe { (*scratch).walk.count };
     if count == 0 {
         // The root directory: the slash alone.
-        return table::step(&table, table::start(&table), b'/');
+        return table::step(&table, state, b'/');
     }
     // SAFETY: claimed by this task.
     unsafe {
@@ -267,7 +277,7 @@ fn feed_path<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratc
             left: count,
             fed: 0,
             len: 0,
-            state: table::start(&table).into(),
+            state: state.into(),
         };
     }
     let mut feeder = Feeder { table, scratch };

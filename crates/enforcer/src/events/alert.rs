@@ -21,6 +21,9 @@ use crate::{
 /// `PolicyName` of a verdict that no rule but the default posture gave.
 pub const DEFAULT_POSTURE: &str = "DefaultPosture";
 
+/// `Enforcer` of what is only watched.
+const MONITOR: &str = "eBPF Monitor";
+
 /// What the alert says about the hook, in KubeArmor's words where it has them.
 const fn lsm(hook: Hook) -> &'static str {
     match hook {
@@ -51,6 +54,7 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::SocketConnect => "SOCKET_CONNECT",
         Hook::SocketAccept => "SOCKET_ACCEPT",
         Hook::SocketSendmsg | Hook::Query => "SOCKET_SENDMSG",
+        Hook::Syscall => "SYS_ENTER",
     }
 }
 
@@ -136,14 +140,23 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
 
     let exe = clean(event.text(Text::Exe));
     alert.data = format!("lsm={}", lsm(event.hook));
-    if let Some(word) = &event.word {
-        let said = words::say(word);
+    let said = match &event.word {
+        Some(word) => Some(words::say(word)),
+        None if event.op == Op::SyscallAt => {
+            Some(words::say_at(object_name(event), event.header.flags))
+        }
+        None => None,
+    };
+    if let Some(said) = said {
         alert.operation = said.operation.into();
         alert.resource = said.resource;
         alert.source = command_line(&exe, event);
         alert.parent_process_name = clean(event.text(Text::ParentExe));
         alert.process_name = exe;
-        if !said.data.is_empty() {
+        if said.operation == words::SYSCALL {
+            alert.data.clone_from(&said.data);
+            alert.enforcer = MONITOR.into();
+        } else if !said.data.is_empty() {
             alert.data = format!("{} {}", alert.data, said.data);
         }
         alert.event_data.extend(pairs(&said.data));
@@ -237,7 +250,10 @@ fn event_data(
     table: Option<&Compiled>,
     winner: Option<&RuleInfo>,
 ) -> BTreeMap<String, String> {
-    let mut data = BTreeMap::from([("Lsm".to_owned(), lsm(event.hook).to_owned())]);
+    let mut data = BTreeMap::new();
+    if !matches!(event.op, Op::Syscall | Op::SyscallAt) {
+        data.insert("Lsm".to_owned(), lsm(event.hook).to_owned());
+    }
     let others = other_policies(event, table, winner);
     if !others.is_empty() {
         data.insert("MatchedPolicies".into(), others.join(","));

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use karmor_abi::word::{
-    Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-    SOCK_STREAM, UNREADABLE, Word,
+    Convention, Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
+    SOCK_SEQPACKET, SOCK_STREAM, UNREADABLE, Word,
 };
-use karmor_policy::names;
+use karmor_policy::{names, syscall};
 
 use crate::text::clean;
 
@@ -41,6 +41,10 @@ pub(super) fn say(word: &Word<'_>) -> Said {
             let name = domain(reversed);
             ("Network", name.clone(), format!("domain={name}"))
         }
+        Word::Syscall(convention, number) => {
+            let name = call(convention, number);
+            (SYSCALL, name.clone(), format!("syscall={name}"))
+        }
         Word::Preset(op) => {
             let name = names::preset(op).unwrap_or("preset");
             ("Process", name.to_owned(), String::new())
@@ -50,6 +54,30 @@ pub(super) fn say(word: &Word<'_>) -> Said {
         operation,
         resource,
         data,
+    }
+}
+
+/// `Operation` of a system call.
+pub(super) const SYSCALL: &str = "Syscall";
+
+/// Says which system call it is that a path is about, by its word.
+pub(super) fn say_at(path: String, word: u32) -> Said {
+    let data = match Word::parse(&word.to_ne_bytes()) {
+        Some(Word::Syscall(convention, number)) => format!("syscall={}", call(convention, number)),
+        _ => String::new(),
+    };
+    Said {
+        operation: SYSCALL,
+        resource: path,
+        data,
+    }
+}
+
+/// A system call's name as the C library has it.
+fn call(convention: Convention, number: u32) -> String {
+    match syscall::name_of(convention, number) {
+        Some(name) => format!("SYS_{}", name.to_ascii_uppercase()),
+        None => format!("SYS_{number}"),
     }
 }
 

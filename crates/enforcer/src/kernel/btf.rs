@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use btf_rs::{Btf, Type};
+use btf_rs::{Btf, Struct, Type};
 use karmor_abi::offsets::{ABSENT, MEMBERS, MOUNT_LINK, Member, OPTIONAL};
 
 /// Where the kernel shows its BTF.
@@ -92,23 +92,33 @@ fn offset(btf: &Btf, wanted: &Member) -> Result<u32, OffsetError> {
         let Type::Struct(strukt) = strukt else {
             continue;
         };
-        // Members of anonymous structs and unions belong to the struct around them.
-        let mut nested = vec![(strukt, 0)];
-        while let Some((strukt, base)) = nested.pop() {
-            for member in &strukt.members {
-                let at = base + member.bit_offset() / 8;
-                let name = btf.resolve_name(member).unwrap_or_default();
-                if wanted.member.split('|').any(|wanted| wanted == name) {
-                    return Ok(at);
-                }
-                if name.is_empty()
-                    && let Ok(Type::Struct(inner) | Type::Union(inner)) =
-                        btf.resolve_chained_type(member)
-                {
-                    nested.push((inner, at));
-                }
+        for name in wanted.member.split('|') {
+            if let Some(at) = find(btf, &strukt, name) {
+                return Ok(at);
             }
         }
     }
     Err(missing())
+}
+
+/// Where a struct has the member of this name, in bytes.
+fn find(btf: &Btf, strukt: &Struct, wanted: &str) -> Option<u32> {
+    // Members of anonymous structs and unions belong to the struct around them.
+    let mut nested = vec![(strukt.clone(), 0)];
+    while let Some((strukt, base)) = nested.pop() {
+        for member in &strukt.members {
+            let at = base + member.bit_offset() / 8;
+            let name = btf.resolve_name(member).unwrap_or_default();
+            if name == wanted {
+                return Some(at);
+            }
+            if name.is_empty()
+                && let Ok(Type::Struct(inner) | Type::Union(inner)) =
+                    btf.resolve_chained_type(member)
+            {
+                nested.push((inner, at));
+            }
+        }
+    }
+    None
 }

@@ -12,7 +12,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, ProgramError, ProgramInfo,
-        links::FdLink,
+        RawTracePoint, links::FdLink,
     },
 };
 use karmor_abi::names;
@@ -211,6 +211,11 @@ fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> 
             let id = skb.attach(root, CgroupSkbAttachType::Egress, mode)?;
             skb.take_link(id)?.try_into()?
         }
+        Place::Tracepoint => {
+            let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
+            let id = tracepoint.attach(program.hook)?;
+            tracepoint.take_link(id)?.into()
+        }
     })
 }
 
@@ -223,6 +228,10 @@ fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
         Place::Egress => {
             let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
             skb.load().and_then(|()| skb.info())
+        }
+        Place::Tracepoint => {
+            let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
+            tracepoint.load().and_then(|()| tracepoint.info())
         }
     };
     Ok(match loaded {

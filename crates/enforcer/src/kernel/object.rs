@@ -22,14 +22,16 @@ pub(super) enum Place {
     Lsm,
     /// The root of the cgroups: every packet that leaves a socket.
     Egress,
+    /// The tracepoint of the program's name, which sees and cannot refuse.
+    Tracepoint,
 }
 
 /// A program of the object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// Its name, which is that of the hook.
+    /// Its name, which is that of what it is attached to.
     pub(super) hook: &'static str,
-    /// What it is attached to.
+    /// What that is.
     pub(super) place: Place,
     /// When it is attached.
     pub(super) needed: Needed,
@@ -58,6 +60,9 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
 mod ops {
     use karmor_abi::op::Op;
 
+    /// Every hook that sees a path may see what a system call is about.
+    pub(super) const AT: u32 = Op::SyscallAt.bit();
+    pub(super) const SYSCALL: u32 = Op::Syscall.bit();
     pub(super) const EXEC: u32 = Op::Exec.bit();
     pub(super) const MAP: u32 = Op::Map.bit();
     pub(super) const OPEN: u32 = Op::Read.bit() | Op::Write.bit();
@@ -78,32 +83,32 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("task_free"),
     always("bprm_creds_for_exec"),
     always("bprm_committed_creds"),
-    for_ops("bprm_check_security", ops::EXEC),
+    for_ops("bprm_check_security", ops::EXEC | ops::AT),
     for_ops("mmap_file", ops::MAP | ops::WRITE),
-    for_ops("file_open", ops::OPEN),
-    for_ops("path_mknod", ops::WRITE),
-    for_ops("path_mkdir", ops::WRITE),
-    for_ops("path_rmdir", ops::WRITE),
-    for_ops("path_unlink", ops::WRITE),
-    for_ops("path_symlink", ops::WRITE),
-    for_ops("path_link", ops::RENAME),
-    for_ops("path_rename", ops::RENAME),
-    for_ops("path_chmod", ops::WRITE),
-    for_ops("path_chown", ops::WRITE),
-    for_ops("path_truncate", ops::WRITE),
+    for_ops("file_open", ops::OPEN | ops::AT),
+    for_ops("path_mknod", ops::WRITE | ops::AT),
+    for_ops("path_mkdir", ops::WRITE | ops::AT),
+    for_ops("path_rmdir", ops::WRITE | ops::AT),
+    for_ops("path_unlink", ops::WRITE | ops::AT),
+    for_ops("path_symlink", ops::WRITE | ops::AT),
+    for_ops("path_link", ops::RENAME | ops::AT),
+    for_ops("path_rename", ops::RENAME | ops::AT),
+    for_ops("path_chmod", ops::WRITE | ops::AT),
+    for_ops("path_chown", ops::WRITE | ops::AT),
+    for_ops("path_truncate", ops::WRITE | ops::AT),
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
     Program {
         hook: "file_truncate",
         place: Place::Lsm,
-        needed: Needed::ForOps(ops::WRITE),
+        needed: Needed::ForOps(ops::WRITE | ops::AT),
         required: false,
     },
     for_ops("inode_setxattr", ops::WRITE),
     for_ops("capable", ops::CAPABLE),
-    for_ops("sb_mount", ops::ANY),
-    for_ops("move_mount", ops::ANY),
-    for_ops("sb_umount", ops::ANY),
-    for_ops("sb_pivotroot", ops::ANY),
+    for_ops("sb_mount", ops::ANY | ops::AT),
+    for_ops("move_mount", ops::ANY | ops::AT),
+    for_ops("sb_umount", ops::ANY | ops::AT),
+    for_ops("sb_pivotroot", ops::ANY | ops::AT),
     for_ops("sb_statfs", ops::ANY),
     for_ops("socket_create", ops::SOCKET),
     for_ops("socket_bind", ops::SOCKET),
@@ -114,9 +119,11 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     for_ops("inet_conn_request", ops::INGRESS),
     Program {
-        hook: "cgroup_skb_egress",
         place: Place::Egress,
-        needed: Needed::ForOps(ops::QUERY),
-        required: true,
+        ..for_ops("cgroup_skb_egress", ops::QUERY)
+    },
+    Program {
+        place: Place::Tracepoint,
+        ..for_ops("sys_enter", ops::SYSCALL)
     },
 ];

@@ -365,6 +365,7 @@ impl Patterns {
     ) -> Result<(), CompileError> {
         let rule = effective.rules[index as usize].rule();
         let item = Item::Rule(index);
+        let has_nul = |place: &Target| place.path().is_some_and(|path| path.contains('\0'));
         let guards = semantics::may_block(rule);
         let place = self.places[index as usize];
         match &rule.target {
@@ -375,6 +376,9 @@ impl Patterns {
                 if path.contains('\0') =>
             {
                 return Err(nul(path));
+            }
+            Target::SyscallAt { place, .. } if has_nul(place) => {
+                return Err(nul(place.path().unwrap_or_default()));
             }
             Target::Path(path) => {
                 for name in effective.aliases.names(path) {
@@ -420,7 +424,7 @@ impl Patterns {
             // Decided without a path.
             Target::Object(_) => {}
             word => {
-                for tokens in words::patterns(word) {
+                for tokens in words::patterns(word, &effective.aliases) {
                     self.nfa.insert_word(tokens, item);
                 }
             }

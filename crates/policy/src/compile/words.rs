@@ -5,16 +5,19 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use karmor_abi::word::{self, Protocol, nibble, protocol_byte};
 
+use super::directory;
 use crate::{
+    alias::Aliases,
     glob::{ByteSet, Token},
     model::{Endpoint, Family, SocketKind, Target},
+    syscall::Syscall,
 };
 
 /// A byte of a word that may be any.
 const ANY: Token = Token::Class(ByteSet::WORD);
 
 /// The words that `target` names, as patterns; none for a target that paths are matched with.
-pub(super) fn patterns(target: &Target) -> Vec<Vec<Token>> {
+pub(super) fn patterns(target: &Target, aliases: &Aliases) -> Vec<Vec<Token>> {
     match target {
         Target::Path(_)
         | Target::ExecName(_)
@@ -26,13 +29,41 @@ pub(super) fn patterns(target: &Target) -> Vec<Vec<Token>> {
         Target::Socket(kind) => socket(*kind),
         Target::Domain(name) => vec![domain(name)],
         Target::Endpoint(endpoint) => endpoints(endpoint),
+        Target::Syscall(syscall) => calls(*syscall).collect(),
+        Target::SyscallAt { syscall, place } => {
+            let places = places(place, aliases);
+            let at = |call: Vec<Token>| places.iter().map(move |p| [&call[..], &p[..]].concat());
+            calls(*syscall).flat_map(at).collect()
+        }
+    }
+}
+
+/// A system call, by each of its numbers.
+fn calls(syscall: Syscall) -> impl Iterator<Item = Vec<Token>> {
+    let numbers = syscall.numbers().into_iter();
+    numbers.map(|(convention, number)| bytes(&word::syscall(convention, number)))
+}
+
+/// The paths of a place, under all its names.
+fn places(place: &Target, aliases: &Aliases) -> Vec<Vec<Token>> {
+    match place {
+        Target::Path(path) => {
+            let names = aliases.names(path);
+            names.iter().map(|name| bytes(name.as_bytes())).collect()
+        }
+        Target::Directory { path, recursive } => {
+            let names = aliases.names(path);
+            let both = names.iter().map(|name| directory(name, *recursive));
+            both.flat_map(|(own, inside)| [own, inside]).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
 /// Every word of a family; nothing for those about paths and for presets, which no posture is for.
 pub(super) fn all(family: Family) -> Option<Vec<Token>> {
     let domain = match family {
-        Family::Process | Family::File | Family::Presets => return None,
+        Family::Process | Family::File | Family::Syscalls | Family::Presets => return None,
         Family::Network => word::SOCKET,
         Family::Endpoints => word::ENDPOINT,
         Family::Dns => word::DOMAIN,

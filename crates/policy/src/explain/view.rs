@@ -76,12 +76,23 @@ fn target(target: &Target) -> String {
         Target::Endpoint(_) => "endpoint",
         Target::Domain(_) => "domain",
         Target::Capability(_) => "capability",
+        Target::Syscall(_) | Target::SyscallAt { .. } => "system call",
         Target::Preset(_) => "preset",
+    };
+    let is_recursive = |place: &Target| {
+        matches!(
+            place,
+            Target::Directory {
+                recursive: true,
+                ..
+            }
+        )
     };
     let below = match target {
         Target::Directory {
             recursive: true, ..
         } => " (recursive)",
+        Target::SyscallAt { place, .. } if is_recursive(place) => " (recursive)",
         _ => "",
     };
     format!("{what} {target}{below}")
@@ -99,6 +110,7 @@ pub(super) const fn operation(op: Op) -> &'static str {
         Op::Ingress => "accept",
         Op::Query => "query",
         Op::Capable => "capability",
+        Op::Syscall | Op::SyscallAt => "syscall",
         _ => "preset",
     }
 }

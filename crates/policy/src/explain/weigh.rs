@@ -143,6 +143,8 @@ impl Weigher<'_> {
             Target::Endpoint(endpoint) => format!("endpoint {endpoint}"),
             Target::Domain(name) => format!("domain {name} ({} bytes)", name.len()),
             Target::Capability(_) => "capability".to_owned(),
+            Target::Syscall(_) => "system call".to_owned(),
+            Target::SyscallAt { place, .. } => format!("system call at {place}"),
             Target::Preset(_) => "preset".to_owned(),
         };
         if rule.sources.is_empty() {

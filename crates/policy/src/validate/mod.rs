@@ -13,6 +13,7 @@ mod pattern;
 mod recorded;
 mod rules;
 mod selector;
+mod syscalls;
 mod words;
 
 use self::{level::Level, rules::Rules};
@@ -158,7 +159,7 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
     }
     if let Some(section) = sections.syscalls {
         cx.at("syscalls", || {
-            recorded::syscalls(section, &level, rules, cx)
+            syscalls::syscalls(section, &level, rules, cx)
         });
     }
     if let Some(presets) = sections.presets {

@@ -1,49 +1,17 @@
 //! Sections that are checked in full and recorded as not enforced.
 
-use super::{level::Level, path, rules::Rules, words::each};
+use super::{level::Level, rules::Rules, words::each};
 use crate::{
     diagnostic::quote,
     manifest::{
         Spanned,
         context::{Context, Problem},
-        types::{Attributed, Device, DeviceSection, List, SyscallSource, SyscallsSection},
+        types::{Attributed, Device, DeviceSection},
     },
-    names::{DEVICE_CLASSES, SYSCALLS},
+    names::DEVICE_CLASSES,
 };
 
 const WHY: &str = "this version does not watch them";
-
-pub(super) fn syscalls(
-    section: &Spanned<SyscallsSection>,
-    above: &Level,
-    rules: &mut Rules<'_, '_>,
-    cx: &Context<'_>,
-) {
-    let level = above.below(section.attributes(), cx);
-    let before = rules.written();
-    cx.at("matchSyscalls", || {
-        each(section.match_syscalls.as_ref(), cx, |rule| {
-            level.below(rule.attributes(), cx);
-            syscall_names(rule.syscall.as_ref(), rule.span, cx);
-            syscall_sources(rule.from_source.as_ref(), cx);
-            rules.count(1, rule.span)
-        });
-    });
-    cx.at("matchPaths", || {
-        each(section.match_paths.as_ref(), cx, |rule| {
-            level.below(rule.attributes(), cx);
-            match rule.path.as_ref().filter(|path| !path.is_empty()) {
-                Some(path) => cx.at("path", || either(path, cx)),
-                None => cx.report(Problem::error(rule.span, "`path` is missing")),
-            }
-            syscall_names(rule.syscall.as_ref(), rule.span, cx);
-            syscall_sources(rule.from_source.as_ref(), cx);
-            rules.count(1, rule.span)
-        });
-    });
-    rules.expect_rules(before, section.span, "matchSyscalls and matchPaths");
-    record(before, section, "`syscalls` rules are", rules);
-}
 
 pub(super) fn device(
     section: &Spanned<DeviceSection>,
@@ -79,60 +47,6 @@ pub(super) fn apparmor(text: &Spanned<String>, rules: &mut Rules<'_, '_>, _: &Co
 fn record<T>(before: usize, section: &Spanned<T>, what: &str, rules: &mut Rules<'_, '_>) {
     if rules.written() > before {
         rules.not_enforced(section.span, what, WHY);
-    }
-}
-
-fn syscall_names(names: Option<&List<String>>, span: crate::manifest::Span, cx: &Context<'_>) {
-    cx.at("syscall", || {
-        if names.is_none_or(|names| names.is_empty()) {
-            let span = names.map_or(span, |names| names.span);
-            cx.report(Problem::error(span, "the rule names no system call"));
-        }
-        each(names, cx, |name| {
-            if !SYSCALLS.contains(&name.as_str()) {
-                let problem =
-                    Problem::error(name.span, format!("unknown system call {}", quote(name)));
-                cx.report(problem.one_of_many(name, SYSCALLS));
-            }
-            true
-        });
-    });
-}
-
-fn syscall_sources(list: Option<&List<SyscallSource>>, cx: &Context<'_>) {
-    cx.at("fromSource", || {
-        each(list, cx, |source| {
-            let given = |text: &&Spanned<String>| !text.is_empty();
-            let path = source.path.as_ref().filter(given);
-            let dir = source.dir.as_ref().filter(given);
-            match (path, dir) {
-                (None, None) => {
-                    cx.report(Problem::error(
-                        source.span,
-                        "the source names neither `path` nor `dir`",
-                    ));
-                }
-                (Some(path), Some(dir)) => cx.report(
-                    Problem::error(dir.span, "the source has both `path` and `dir`")
-                        .related(path.span, "`path` is here"),
-                ),
-                (Some(path), None) => {
-                    cx.at("path", || path::file(path, cx));
-                }
-                // A slash at the end is optional here.
-                (None, Some(dir)) => cx.at("dir", || either(dir, cx)),
-            }
-            true
-        });
-    });
-}
-
-/// Checks a path that may be a directory's.
-fn either(path: &Spanned<String>, cx: &Context<'_>) {
-    if path.ends_with('/') {
-        path::directory(path, cx);
-    } else {
-        path::file(path, cx);
     }
 }
 

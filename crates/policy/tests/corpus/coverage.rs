@@ -25,6 +25,9 @@ const ATTRIBUTES: [&str; 4] = ["action", "message", "severity", "tags"];
 
 const ACTIONS: [&str; 3] = ["Allow", "Audit", "Block"];
 
+/// What is reported, whatever action is written, and the lists of its rules.
+const REPORTED: (&str, &[&str]) = ("syscalls", &["matchSyscalls", "matchPaths"]);
+
 /// A field, an action, a posture and a kind.
 type Combination = (String, &'static str, Posture, Kind);
 
@@ -116,6 +119,11 @@ fn wanted() -> BTreeSet<Combination> {
                 }
             }
         }
+        for field in reported(schema) {
+            for posture in [Posture::Audit, Posture::Block] {
+                all.insert((field.clone(), "Audit", posture, kind));
+            }
+        }
     }
     all
 }
@@ -142,6 +150,26 @@ fn fields(schema: &str) -> Vec<String> {
     found
 }
 
+/// The fields of what is reported.
+fn reported(schema: &str) -> Vec<String> {
+    let schema: Value = serde_saphyr::from_str(schema).expect("a schema");
+    let (section, lists) = REPORTED;
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let of_section = schema.pointer(&format!("{spec}/{section}/properties"));
+    let of_section = of_section.and_then(Value::as_object).expect("a section");
+    let mut found = Vec::new();
+    for (name, value) in of_section {
+        match lists.contains(&name.as_str()) {
+            true => {
+                let rule = value["items"]["properties"].as_object().expect("a rule");
+                found.extend(rule.keys().map(|field| format!("{section}.{name}.{field}")));
+            }
+            false => found.push(format!("{section}.{name}")),
+        }
+    }
+    found
+}
+
 /// What a case covers: each field that its policy has, with the action that is in force there.
 fn combinations(case: &Case) -> Vec<Combination> {
     let policy: Value = serde_saphyr::from_str(&case.policy).expect("a policy");
@@ -155,6 +183,16 @@ fn combinations(case: &Case) -> Vec<Combination> {
     };
     let of_spec = action(spec).unwrap_or("Block");
     add(spec, "", &ATTRIBUTES, of_spec);
+    let (section, lists) = REPORTED;
+    let inner = &spec[section];
+    add(inner, &format!("{section}."), &ATTRIBUTES, "Audit");
+    for list in lists {
+        for rule in inner[list].as_array().into_iter().flatten() {
+            let names = rule.as_object().expect("a rule").keys();
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            add(rule, &format!("{section}.{list}."), &names, "Audit");
+        }
+    }
     for (section, lists) in SECTIONS {
         let inner = &spec[section];
         let of_section = action(inner).unwrap_or(of_spec);

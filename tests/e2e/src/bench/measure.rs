@@ -45,6 +45,7 @@ impl Args {
                 open_close(depth)?,
             ));
         }
+        operations.push(("getppid".to_owned(), 30_000, Box::new(getppid)));
         operations.push(("pwrite".to_owned(), 3000, pwrite()?));
         operations.push(("exec".to_owned(), 40, Box::new(exec)));
         operations.push(("connect".to_owned(), 3000, connect()?));
@@ -107,6 +108,12 @@ fn pwrite() -> Result<Operation> {
         ensure!(written == 1, "one byte was not written");
         Ok(())
     }))
+}
+
+/// The least that a system call can be.
+fn getppid() -> Result<()> {
+    let _ = rustix::process::getppid();
+    Ok(())
 }
 
 fn exec() -> Result<()> {

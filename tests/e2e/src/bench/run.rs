@@ -27,6 +27,15 @@ pub(crate) struct Args {
     )]
     networks: Option<u32>,
 
+    /// Give it a policy that audits so many system calls; 0 for one of another container
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "enforcer",
+        conflicts_with_all = ["rules", "networks"]
+    )]
+    syscalls: Option<u32>,
+
     /// Only the operations with one of these texts in their name
     names: Vec<String>,
 }
@@ -56,11 +65,13 @@ impl Args {
             true => Some(Enforcer::start(guest.containerd()?, &[])?),
             false => None,
         };
-        let policy = match (self.rules, self.networks) {
-            (Some(rules), _) => Some((rules, policy::manifest as fn(u32) -> String)),
-            (None, Some(networks)) => Some((networks, policy::networks as fn(u32) -> String)),
-            (None, None) => None,
-        };
+        let policies: [(Option<u32>, fn(u32) -> String); 3] = [
+            (self.rules, policy::manifest),
+            (self.networks, policy::networks),
+            (self.syscalls, policy::syscalls),
+        ];
+        let mut policies = policies.into_iter();
+        let policy = policies.find_map(|(count, manifest)| Some((count?, manifest)));
         if let (Some(enforcer), Some((rules, manifest))) = (&enforcer, policy) {
             let manifest = match rules {
                 // The hooks are there, and this container is none of their business.

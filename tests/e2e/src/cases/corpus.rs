@@ -125,7 +125,7 @@ fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
 fn make_files(cases: &[Tried]) -> Result<()> {
     let accesses = cases.iter().flat_map(|case| &case.accesses);
     let paths = accesses.filter_map(|access| match &access.target {
-        Target::Path(path) => Some(path.as_str()),
+        Target::Path(path) | Target::Syscall(_, Some(path)) => Some(path.as_str()),
         _ => None,
     });
     let deep = too_long();
@@ -396,6 +396,10 @@ fn attempt(access: &Access) -> Vec<String> {
             vec!["speak".to_owned(), how, address, protocol]
         }
         Target::Capability(name) => vec!["capability".to_owned(), name.clone()],
+        Target::Syscall(name, path) => {
+            let words = ["call".to_owned(), name.clone()];
+            words.into_iter().chain(path.clone()).collect()
+        }
     };
     if let (Target::Path(_), Operation::Exec) = (&access.target, access.operation) {
         words.push("--".to_owned());
@@ -494,6 +498,12 @@ fn is_about(alert: &Value, access: &Access, action: &str) -> bool {
                 operation("Capabilities")
                     && hooked("CAPABLE")
                     && resource == format!("CAP_{}", name.to_uppercase())
+            }
+            Target::Syscall(name, path) => {
+                let name = format!("SYS_{}", name.to_uppercase());
+                operation("Syscall")
+                    && text("Data") == format!("syscall={name}")
+                    && resource == path.as_ref().unwrap_or(&name)
             }
         }
 }

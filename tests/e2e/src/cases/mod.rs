@@ -16,6 +16,7 @@ mod ring;
 mod runtime;
 mod seeds;
 mod swap;
+mod syscalls;
 mod trial;
 mod verifier;
 
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Case> {
         args::CASES,
         network::CASES,
         dns::CASES,
+        syscalls::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod batch;
+mod calls;
 mod capability;
 mod dns;
 mod memory;
@@ -150,6 +151,17 @@ enum Attempt {
         #[arg(value_enum)]
         capability: capability::Capability,
     },
+    /// Make a system call
+    Call {
+        #[arg(value_enum)]
+        call: calls::Call,
+        path: Option<PathBuf>,
+    },
+    /// Make a system call as a 32-bit program does
+    CallCompat {
+        /// By its number
+        number: u32,
+    },
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -238,6 +250,8 @@ fn attempt(attempt: Attempt) -> Result<()> {
             names,
         } => dns::ask(how, resolver, &names),
         Attempt::Capability { capability } => capability::try_it(capability),
+        Attempt::Call { call, path } => calls::make(call, path.as_deref()),
+        Attempt::CallCompat { number } => calls::make_compat(number),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,

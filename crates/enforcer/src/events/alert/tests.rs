@@ -282,3 +282,59 @@ fn arguments_cannot_forge_a_line() {
     let alert = alert_of(header, texts, None);
     assert_eq!(alert.resource, "/bin/x\\ny a\\nAction: Allow \u{fffd}");
 }
+
+#[test]
+fn a_system_call_is_only_told_of() {
+    use karmor_abi::{
+        event::OBJECT_WORD,
+        word::{self, Convention},
+    };
+    let told = Verdict::new(Action::Audit, Reason::Rule, 9, 1).0;
+    let (convention, number) = (Convention::Native, 39);
+    let word = word::syscall(convention, number);
+    let name = karmor_policy::syscall::name_of(convention, number).unwrap();
+    let name = format!("SYS_{}", name.to_ascii_uppercase());
+    let by_name = Header {
+        verdict: told,
+        hook: Hook::Syscall as u8,
+        op: Op::Syscall as u8,
+        object: OBJECT_WORD,
+        set: 1,
+        ..plain()
+    };
+    let texts: [&[u8]; TEXTS] = [&word, b"/usr/bin/rmdir", b"/bin/sh", b"rmdir\0x\0", b"/"];
+    let check = |header, texts, resource: &str| {
+        let alert = alert_of(header, texts, Some(&container()));
+        assert_eq!(alert.operation, "Syscall");
+        assert_eq!(alert.resource, resource);
+        assert_eq!(alert.data, format!("syscall={name}"));
+        assert_eq!(alert.event_data["Syscall"], name);
+        assert!(!alert.event_data.contains_key("Lsm"));
+        assert_eq!(alert.event_data["MatchedPolicies"], "block-apt");
+        assert_eq!(alert.source, "/usr/bin/rmdir x");
+        assert_eq!(alert.process_name, "/usr/bin/rmdir");
+        assert_eq!(alert.parent_process_name, "/bin/sh");
+        assert_eq!(
+            (alert.action.as_str(), alert.result.as_str()),
+            ("Audit", "Passed")
+        );
+        assert_eq!(alert.enforcer, "eBPF Monitor");
+        assert_eq!(alert.policy_name, "audit-bin");
+    };
+    check(by_name, texts, &name);
+    let by_path = Header {
+        hook: Hook::Rmdir as u8,
+        op: Op::SyscallAt as u8,
+        object: OBJECT_PATH,
+        flags: u32::from_ne_bytes(word),
+        ..by_name
+    };
+    let texts = [
+        b"/home/x".as_slice(),
+        texts[1],
+        texts[2],
+        texts[3],
+        texts[4],
+    ];
+    check(by_path, texts, "/home/x");
+}

@@ -15,6 +15,7 @@ use karmor_policy::{
     model::{Kind, Policy, Posture, Postures, SocketKind},
     names,
     select::WorkloadKind,
+    syscall::Syscall,
 };
 
 use crate::{
@@ -72,6 +73,14 @@ pub(crate) struct Args {
     /// Use this capability
     #[arg(long, value_name = "NAME", group = "access")]
     capability: Option<String>,
+
+    /// Make this system call
+    #[arg(long, value_name = "NAME", group = "access")]
+    syscall: Option<String>,
+
+    /// The path that the system call is about
+    #[arg(long, value_name = "PATH", requires = "syscall")]
+    at: Option<String>,
 
     /// Do what this preset is about
     #[arg(long, value_name = "NAME", group = "access")]
@@ -222,6 +231,15 @@ impl Args {
             let number = names::capability_named(&name.to_ascii_lowercase());
             let number = number.ok_or_else(|| unknown("capability", name))?;
             return Ok((Op::Capable, Asked::Capability(number)));
+        }
+        if let Some(name) = &self.syscall {
+            let syscall = Syscall::named(&name.to_ascii_lowercase());
+            let syscall = syscall.ok_or_else(|| unknown("system call", name))?;
+            let Some(path) = &self.at else {
+                return Ok((Op::Syscall, Asked::Syscall(syscall, None)));
+            };
+            absolute(path)?;
+            return Ok((Op::SyscallAt, Asked::Syscall(syscall, Some(path.clone()))));
         }
         if let Some(name) = &self.preset {
             let op = names::preset_named(name).ok_or_else(|| unknown("preset", name))?;
