@@ -63,11 +63,31 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
+    /// `file_mprotect`
+    Mprotect = 27,
+    /// `inode_follow_link`
+    FollowLink = 28,
+    /// `ptrace_access_check`
+    PtraceAccess = 29,
+    /// `ptrace_traceme`
+    PtraceTraceme = 30,
+    /// `userns_create`
+    UsernsCreate = 31,
+    /// `kernel_read_file`
+    KernelReadFile = 32,
+    /// `kernel_load_data`
+    KernelLoadData = 33,
+    /// `kernel_module_request`
+    KernelModuleRequest = 34,
+    /// `bpf`
+    Bpf = 35,
+    /// `inode_init_security_anon`
+    InitAnon = 36,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 37] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -95,6 +115,16 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
+        Self::Mprotect,
+        Self::FollowLink,
+        Self::PtraceAccess,
+        Self::PtraceTraceme,
+        Self::UsernsCreate,
+        Self::KernelReadFile,
+        Self::KernelLoadData,
+        Self::KernelModuleRequest,
+        Self::Bpf,
+        Self::InitAnon,
     ];
 }
 
@@ -160,7 +190,8 @@ pub struct Header {
     pub uid: u32,
     /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
     pub owner: u32,
-    /// `open` flags for [`Hook::Open`], protection bits for [`Hook::Mmap`], else 0.
+    /// `open` flags for [`Hook::Open`], protection bits for [`Hook::Mmap`] and [`Hook::Mprotect`], the
+    /// command for [`Hook::Bpf`], flags of mounts; else 0.
     pub flags: u32,
     /// [`Hook`].
     pub hook: u8,

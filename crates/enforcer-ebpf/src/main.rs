@@ -34,6 +34,7 @@ mod kernel;
 mod listener;
 mod maps;
 mod object;
+mod preset;
 mod subject;
 
 /// Lets the kernel offer GPL-only helpers, such as `bpf_probe_read_kernel`.

@@ -5,5 +5,6 @@ mod exec;
 mod file;
 mod mount;
 mod path;
+mod preset;
 mod socket;
 mod task;

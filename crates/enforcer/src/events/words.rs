@@ -2,9 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use karmor_abi::word::{
-    Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-    SOCK_STREAM, Word,
+use karmor_abi::{
+    op::Op,
+    word::{
+        Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
+        SOCK_STREAM, Word,
+    },
 };
 use karmor_policy::names;
 
@@ -43,13 +46,45 @@ pub(super) fn say(word: &Word<'_>) -> Said {
         }
         Word::Preset(op) => {
             let name = names::preset(op).unwrap_or("preset");
-            ("Process", name.to_owned(), String::new())
+            let operation = match op {
+                Op::AnonymousMapExec | Op::ProtectEnv | Op::ProtectProc | Op::Mount => "File",
+                _ => "Process",
+            };
+            (operation, name.to_owned(), String::new())
         }
     };
     Said {
         operation,
         resource,
         data,
+    }
+}
+
+/// What the alert says has enforced the policy: presets are known by names of their own.
+pub(super) const fn enforcer(op: Op) -> &'static str {
+    match op {
+        Op::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
+        Op::FilelessExec => "PRESET-FilelessExecutionPreset",
+        Op::ProtectEnv => "PRESET-ProtectEnvPreset",
+        Op::ProtectProc => "PRESET-ProtectProcPreset",
+        Op::ExecSession => "PRESET-ExecPreset",
+        Op::Drift => "PRESET-DriftPreset",
+        Op::Ptrace => "PRESET-PtracePreset",
+        Op::Mount => "PRESET-MountPreset",
+        Op::Namespace => "PRESET-NamespacePreset",
+        Op::KernelModule => "PRESET-KernelModulePreset",
+        Op::Bpf => "PRESET-BpfPreset",
+        Op::IoUring => "PRESET-IoUringPreset",
+        Op::Exec
+        | Op::Map
+        | Op::Read
+        | Op::Write
+        | Op::Move
+        | Op::Socket
+        | Op::Egress
+        | Op::Ingress
+        | Op::Query
+        | Op::Capable => "BPFLSM",
     }
 }
 
