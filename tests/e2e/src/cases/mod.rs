@@ -10,6 +10,7 @@ mod escapes;
 mod network;
 mod postures;
 mod preempt;
+mod presets;
 mod rig;
 mod ring;
 mod runtime;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         &escapes::cases(),
         args::CASES,
         network::CASES,
+        presets::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

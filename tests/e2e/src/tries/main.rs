@@ -8,6 +8,7 @@ mod memory;
 mod mounts;
 mod net;
 mod obey;
+mod preset;
 mod ring;
 mod terminal;
 
@@ -136,6 +137,11 @@ enum Attempt {
         #[arg(value_enum)]
         capability: capability::Capability,
     },
+    /// Do what a preset is about, or nearly
+    Preset {
+        #[arg(value_enum)]
+        feat: preset::Feat,
+    },
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -218,6 +224,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
         Attempt::Capability { capability } => capability::try_it(capability),
+        Attempt::Preset { feat } => preset::try_it(feat),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,
