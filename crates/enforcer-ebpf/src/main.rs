@@ -37,6 +37,7 @@ mod kernel;
 mod listener;
 mod maps;
 mod object;
+mod preset;
 mod sender;
 mod subject;
 

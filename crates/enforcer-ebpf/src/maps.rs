@@ -49,7 +49,7 @@ pub(crate) static CGROUPS: HashMap<u64, u32, 16_384, NO_PREALLOC> = HashMap::new
 pub(crate) static WORKLOADS: Array<Workload, { WORKLOAD_ENTRIES as usize }> = Array::new();
 
 /// Where a workload's files have the names its policies mean. Written by user space, and by hooks
-/// when the workload mounts. 65,536 × 12 bytes.
+/// when the workload mounts. 65,536 × 20 bytes.
 #[btf_map]
 pub(crate) static HOMES: Array<Home, { WORKLOAD_ENTRIES as usize }> = Array::new();
 

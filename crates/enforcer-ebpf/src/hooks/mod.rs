@@ -6,6 +6,7 @@ mod exec;
 mod file;
 mod mount;
 mod path;
+mod preset;
 mod socket;
 mod syscall;
 mod task;

@@ -25,7 +25,7 @@ use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v2";
+const PIN_VERSION: &str = "v3";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {
@@ -89,15 +89,15 @@ impl Loaded {
                 Needed::Always => true,
                 Needed::ForOps(needed) => needed & ops != 0,
             };
-            let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) else {
+            let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) else {
                 continue;
             };
             if !wanted || *attached {
                 continue;
             }
             let link = attach(&mut self.ebpf, program, &self.cgroups)
-                .with_context(|| format!("attach to {}", program.hook))?;
-            self.pins.pin_link(program.hook, link)?;
+                .with_context(|| format!("attach {} to {}", program.name, program.hook))?;
+            self.pins.pin_link(program.name, link)?;
             *attached = true;
         }
         Ok(())
@@ -115,8 +115,8 @@ impl Loaded {
             if needed & ops != 0 {
                 continue;
             }
-            if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) {
-                self.pins.unpin_link(program.hook)?;
+            if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) {
+                self.pins.unpin_link(program.name)?;
                 *attached = false;
             }
         }
@@ -133,8 +133,8 @@ impl Loaded {
         PROGRAMS
             .iter()
             .filter(|program| program.required)
-            .filter_map(|program| match &self.hooks[program.hook] {
-                Load::Refused(error) => Some((program.hook, error.as_str())),
+            .filter_map(|program| match &self.hooks[program.name] {
+                Load::Refused(error) => Some((program.name, error.as_str())),
                 Load::Loaded { .. } => None,
             })
             .collect()
@@ -165,7 +165,7 @@ fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
     let mut ebpf = loader.load(OBJECT).context("load the kernel half")?;
     let mut hooks = Hooks::new();
     for program in PROGRAMS {
-        hooks.insert(program.hook, load(&mut ebpf, program, &kernel_btf)?);
+        hooks.insert(program.name, load(&mut ebpf, program, &kernel_btf)?);
     }
     Ok((ebpf, hooks))
 }
@@ -173,19 +173,19 @@ fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
 fn support(hooks: &Hooks) -> Vec<HookSupport> {
     PROGRAMS
         .iter()
-        .map(|program| match &hooks[program.hook] {
+        .map(|program| match &hooks[program.name] {
             Load::Loaded {
                 verified_instructions,
                 attached,
             } => HookSupport {
-                hook: program.hook.to_owned(),
+                hook: program.name.to_owned(),
                 loads: true,
                 attached: *attached,
                 verified_instructions: *verified_instructions,
                 error: None,
             },
             Load::Refused(error) => HookSupport {
-                hook: program.hook.to_owned(),
+                hook: program.name.to_owned(),
                 loads: false,
                 attached: false,
                 verified_instructions: 0,
@@ -244,8 +244,8 @@ fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
 }
 
 fn named<'a>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(program.hook)
-        .with_context(|| format!("the object has no program {}", program.hook))
+    ebpf.program_mut(program.name)
+        .with_context(|| format!("the object has no program {}", program.name))
 }
 
 /// The error and its causes in one line, with the end of a verifier log rather than all of it.
@@ -350,21 +350,24 @@ impl Pins {
         self.dir.join(name)
     }
 
-    fn link(&self, hook: &str) -> PathBuf {
-        self.dir.join(format!("link_{hook}"))
+    fn link(&self, program: &str) -> PathBuf {
+        self.dir.join(format!("link_{program}"))
     }
 
     /// Pins a link in place of an earlier one: by rename, so that the hook is never without one.
-    fn pin_link(&self, hook: &str, link: FdLink) -> Result<()> {
-        let (fresh, place) = (self.dir.join(format!("fresh_{hook}")), self.link(hook));
+    fn pin_link(&self, program: &str, link: FdLink) -> Result<()> {
+        let (fresh, place) = (
+            self.dir.join(format!("fresh_{program}")),
+            self.link(program),
+        );
         remove(&fresh)?;
         link.pin(&fresh)
-            .with_context(|| format!("pin the link of {hook}"))?;
-        fs::rename(&fresh, &place).with_context(|| format!("pin the link of {hook}"))
+            .with_context(|| format!("pin the link of {program}"))?;
+        fs::rename(&fresh, &place).with_context(|| format!("pin the link of {program}"))
     }
 
-    fn unpin_link(&self, hook: &str) -> Result<()> {
-        remove(&self.link(hook))
+    fn unpin_link(&self, program: &str) -> Result<()> {
+        remove(&self.link(program))
     }
 }
 

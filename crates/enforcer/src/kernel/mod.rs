@@ -29,7 +29,7 @@ use aya::{
 };
 use karmor_abi::{
     counters::Counters,
-    label::{Handle, Home, Mark, MarkKey, Workload},
+    label::{HOST, Handle, Home, Mark, MarkKey, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -39,7 +39,7 @@ use tracing::warn;
 
 use self::{events::Rings, load::Loaded, tables::Tables};
 pub use self::{load::unload, self_test::self_test_child};
-use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, RawEvent};
+use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
@@ -250,22 +250,31 @@ impl Kernel {
         result
     }
 
-    fn write_home(&mut self, workload: u32, namespace: u32) -> Result<()> {
+    fn write_home(&mut self, workload: u32, origin: Origin) -> Result<()> {
         let index = workload % limits::WORKLOADS;
-        let known = self.homes.get(&index, 0).context("read a namespace")?;
-        if known.workload == workload && known.namespace != 0 {
+        let entry = self.workloads.get(&index, 0).context("read a workload")?;
+        if entry.workload != workload && entry.handle != Handle::NONE {
+            // Its place is taken, as registering it will say.
             return Ok(());
         }
-        tracing::debug!(workload, namespace, "a workload's mount namespace");
-        let home = Home {
-            workload,
-            namespace,
-            mounted: if known.workload == workload {
-                known.mounted
-            } else {
-                0
+        let known = self.homes.get(&index, 0).context("read a namespace")?;
+        let known = (known.workload == workload).then_some(known);
+        let home = match known {
+            // The host's is another daemon by now.
+            Some(known) if known.namespace != 0 && workload == HOST => Home {
+                init: origin.init,
+                ..known
+            },
+            Some(known) if known.namespace != 0 => return Ok(()),
+            _ => Home {
+                workload,
+                namespace: origin.namespace,
+                mounted: known.map_or(0, |known| known.mounted),
+                init: origin.init,
+                root: origin.root,
             },
         };
+        tracing::debug!(workload, ?home, "what a workload was started with");
         self.homes.set(index, home, 0).context("write a namespace")
     }
 
@@ -273,8 +282,8 @@ impl Kernel {
     fn seek_other_names(&mut self, workload: u32) -> Result<()> {
         let home = Home {
             workload,
-            namespace: 0,
             mounted: 1,
+            ..Home::default()
         };
         self.homes
             .set(workload % limits::WORKLOADS, home, 0)
@@ -319,9 +328,9 @@ impl Backend for Kernel {
             .map_err(&failed)
     }
 
-    fn set_home(&mut self, workload: u32, namespace: u32) -> Result<(), BackendError> {
-        self.write_home(workload, namespace)
-            .map_err(kernel_error("noting a workload's mount namespace"))
+    fn set_origin(&mut self, workload: u32, origin: Origin) -> Result<(), BackendError> {
+        self.write_home(workload, origin)
+            .map_err(kernel_error("noting what a workload was started with"))
     }
 
     fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {

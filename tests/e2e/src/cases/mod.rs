@@ -11,6 +11,7 @@ mod escapes;
 mod network;
 mod postures;
 mod preempt;
+mod presets;
 mod rig;
 mod ring;
 mod runtime;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Case> {
         network::CASES,
         dns::CASES,
         syscalls::CASES,
+        presets::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

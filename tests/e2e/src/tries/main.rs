@@ -10,6 +10,7 @@ mod memory;
 mod mounts;
 mod net;
 mod obey;
+mod preset;
 mod ring;
 mod terminal;
 
@@ -162,6 +163,11 @@ enum Attempt {
         /// By its number
         number: u32,
     },
+    /// Do what a preset is about, or nearly
+    Preset {
+        #[arg(value_enum)]
+        feat: preset::Feat,
+    },
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -252,6 +258,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Capability { capability } => capability::try_it(capability),
         Attempt::Call { call, path } => calls::make(call, path.as_deref()),
         Attempt::CallCompat { number } => calls::make_compat(number),
+        Attempt::Preset { feat } => preset::try_it(feat),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,
