@@ -63,11 +63,19 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
+    /// `task_kill`
+    Kill = 27,
+    /// `ptrace_access_check`
+    Ptrace = 28,
+    /// `bpf_map`: a descriptor for a map
+    BpfMap = 29,
+    /// `bpf_prog`: a descriptor for a program
+    BpfProg = 30,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -95,6 +103,10 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
+        Self::Kill,
+        Self::Ptrace,
+        Self::BpfMap,
+        Self::BpfProg,
     ];
 }
 

@@ -29,6 +29,11 @@ pub const PENDING: &str = "PENDING";
 pub const HOMES: &str = "HOMES";
 /// `SK_STORAGE`: who listens on a socket.
 pub const LISTENERS: &str = "LISTENERS";
+/// `ARRAY` of one [`crate::guard::Guard`].
+pub const GUARD: &str = "GUARD";
+/// `HASH`: [`crate::guard::Own`] → how many levels of a directory are its own with it, up to
+/// [`crate::guard::DEPTH`].
+pub const OWN: &str = "OWN";
 /// `ARRAY` of path scratch, claimed by hooks.
 pub const SCRATCH: &str = "SCRATCH";
 /// `ARRAY` of event scratch, claimed by hooks.

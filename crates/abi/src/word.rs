@@ -9,13 +9,14 @@
 //! preset      5 operation
 //! argument    6 bytes
 //! mismatch    7 rule
+//! guarded     8 what, of events alone: no rule is asked
 //! ```
 //!
 //! The first byte tells the domains apart, as `/` tells a path. No byte of a word is 0, which the
 //! table keeps for itself: small numbers are written one higher, and what may be any number in
 //! half-bytes ([`nibble`]), the high one first.
 
-use crate::op::Op;
+use crate::{guard::Guarded, op::Op};
 
 /// First byte of a capability's word.
 pub const CAPABILITY: u8 = 1;
@@ -31,6 +32,9 @@ pub const PRESET: u8 = 5;
 pub const ARGUMENT: u8 = 6;
 /// First byte of a mismatch's word: what a rule does when an argument is missing from its list.
 pub const MISMATCH: u8 = 7;
+
+/// First byte of the word of what is the enforcer's own.
+pub const GUARDED: u8 = 8;
 
 /// Longest word of an endpoint: two bytes, 32 half-bytes of address, protocol, 4 of port.
 pub const ENDPOINT_BYTES: usize = 2 + 32 + 1 + 4;
@@ -64,6 +68,13 @@ pub const fn preset(op: Op) -> [u8; 2] {
 #[inline(always)]
 pub const fn mismatch(bit: u32) -> [u8; 2] {
     [MISMATCH, (bit & 63) as u8 + 1]
+}
+
+/// The word of what is the enforcer's own.
+#[must_use]
+#[inline(always)]
+pub const fn guarded(what: Guarded) -> [u8; 2] {
+    [GUARDED, what as u8]
 }
 
 /// Protocol of a socket, as far as rules tell them apart.
@@ -274,6 +285,8 @@ pub enum Word<'a> {
     Domain(&'a [u8]),
     /// A preset's operation.
     Preset(Op),
+    /// The enforcer's own.
+    Guarded(Guarded),
 }
 
 impl<'a> Word<'a> {
@@ -294,6 +307,10 @@ impl<'a> Word<'a> {
             [PRESET, op] => Op::from_number(op)
                 .filter(|op| Op::PRESETS.contains(op))
                 .map(Self::Preset),
+            [GUARDED, what] => {
+                let mut all = Guarded::ALL.into_iter();
+                all.find(|&own| own as u8 == what).map(Self::Guarded)
+            }
             _ => None,
         }
     }

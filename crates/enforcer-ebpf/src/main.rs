@@ -29,6 +29,7 @@ mod decide;
 mod decide_word;
 mod elsewhere;
 mod emit;
+mod guard;
 mod hooks;
 mod kernel;
 mod listener;

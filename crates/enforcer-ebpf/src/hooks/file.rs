@@ -4,7 +4,8 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
-    decide::{Object, decide},
+    decide::{DENIED, Object, decide},
+    guard::refuse_change,
     kernel::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
@@ -25,6 +26,12 @@ const O_TRUNC: u32 = 0o1000;
 #[lsm(hook = "file_open")]
 pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
+    // SAFETY: a member of the hook's argument.
+    if unsafe { load_u32(file, FILE_F_MODE.load()) } & FMODE_WRITE != 0
+        && refuse_change(place_of(file).dentry, Hook::Open) != 0
+    {
+        return DENIED;
+    }
     let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
         return 0;
     };

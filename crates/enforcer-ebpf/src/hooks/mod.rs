@@ -3,6 +3,7 @@
 mod capability;
 mod exec;
 mod file;
+mod guard;
 mod mount;
 mod path;
 mod socket;

@@ -9,8 +9,9 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, label::HOST, op::Op};
 
 use crate::{
-    decide::{Object, Unknown, decide_dentry, decide_mount},
+    decide::{DENIED, Object, Unknown, decide_dentry, decide_mount},
     elsewhere,
+    guard::refuse_change,
     kernel::{
         memory::{Ptr, load},
         offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT, VFSMOUNT_MNT_ROOT},
@@ -142,7 +143,7 @@ pub(crate) fn move_mount(ctx: LsmContext) -> i32 {
     if path::is_attached(from.mnt as u64) {
         let refused = mounter.decide(from, Hook::MoveMount, 0);
         if refused != 0 {
-            return crate::decide::DENIED;
+            return DENIED;
         }
     }
     mounter.decide(place_of(ctx.arg(1)), Hook::MoveMount, 0)
@@ -151,13 +152,16 @@ pub(crate) fn move_mount(ctx: LsmContext) -> i32 {
 /// `sb_umount(mnt, flags)`: its names go, and what it hides has them.
 #[lsm(hook = "sb_umount")]
 pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
-    let Some(mounter) = Mounter::current(false) else {
-        return 0;
-    };
     let mnt: Ptr = ctx.arg(0);
     let flags: u64 = ctx.arg(1);
     // SAFETY: a member of the hook's argument.
     let dentry = unsafe { load(mnt, VFSMOUNT_MNT_ROOT.load()) };
+    if refuse_change(dentry, Hook::Umount) != 0 {
+        return DENIED;
+    }
+    let Some(mounter) = Mounter::current(false) else {
+        return 0;
+    };
     mounter.decide(BtfPlace { mnt, dentry }, Hook::Umount, flags)
 }
 

@@ -21,6 +21,9 @@ use crate::{
 /// `PolicyName` of a verdict that no rule but the default posture gave.
 pub const DEFAULT_POSTURE: &str = "DefaultPosture";
 
+/// `PolicyName` of a refusal that protects the daemon itself.
+pub const SELF_PROTECTION: &str = "SelfProtection";
+
 /// What the alert says about the hook, in KubeArmor's words where it has them.
 const fn lsm(hook: Hook) -> &'static str {
     match hook {
@@ -51,6 +54,10 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::SocketConnect => "SOCKET_CONNECT",
         Hook::SocketAccept => "SOCKET_ACCEPT",
         Hook::SocketSendmsg => "SOCKET_SENDMSG",
+        Hook::Kill => "TASK_KILL",
+        Hook::Ptrace => "PTRACE_ACCESS_CHECK",
+        Hook::BpfMap => "BPF_MAP",
+        Hook::BpfProg => "BPF_PROG",
     }
 }
 
@@ -100,6 +107,7 @@ pub fn alert(
     match rule {
         Some(rule) => metadata(&mut alert, rule),
         None if verdict.reason() == Reason::Rule => {}
+        None if verdict.reason() == Reason::Guard => alert.policy_name = SELF_PROTECTION.into(),
         None => alert.policy_name = DEFAULT_POSTURE.into(),
     }
     alert
@@ -261,6 +269,7 @@ fn event_data(
         Reason::Move => {
             Some("the new name would take a protected object out of a rule's reach".to_owned())
         }
+        Reason::Guard => Some("karmor protects itself, whatever policies say".to_owned()),
         Reason::Fault => {
             Some("the access could not be decided and was refused for safety".to_owned())
         }

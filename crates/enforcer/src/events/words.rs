@@ -2,9 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use karmor_abi::word::{
-    Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-    SOCK_STREAM, Word,
+use karmor_abi::{
+    guard::Guarded,
+    word::{
+        Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
+        SOCK_STREAM, Word,
+    },
 };
 use karmor_policy::names;
 
@@ -44,6 +47,15 @@ pub(super) fn say(word: &Word<'_>) -> Said {
         Word::Preset(op) => {
             let name = names::preset(op).unwrap_or("preset");
             ("Process", name.to_owned(), String::new())
+        }
+        Word::Guarded(what) => {
+            let (operation, name) = match what {
+                Guarded::Process => ("Process", "karmor-enforcer"),
+                Guarded::Map => ("Syscall", "a map of karmor-enforcer"),
+                Guarded::Program => ("Syscall", "a program of karmor-enforcer"),
+                Guarded::File => ("File", "files of karmor-enforcer"),
+            };
+            (operation, name.to_owned(), String::new())
         }
     };
     Said {

@@ -42,6 +42,9 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
     }
 }
 
+/// Stands among the operations for the daemon's own protection, which no table asks for.
+pub(super) const GUARD: u32 = 1 << 31;
+
 mod ops {
     use karmor_abi::op::Op;
 
@@ -55,6 +58,7 @@ mod ops {
     pub(super) const SOCKET: u32 = Op::Socket.bit();
     pub(super) const EGRESS: u32 = Op::Egress.bit();
     pub(super) const INGRESS: u32 = Op::Ingress.bit();
+    pub(super) const GUARD: u32 = super::GUARD;
 }
 
 /// Every program, labels first: a decision without a label falls back to the cgroup, so the order
@@ -66,7 +70,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("bprm_committed_creds"),
     for_ops("bprm_check_security", ops::EXEC),
     for_ops("mmap_file", ops::MAP | ops::WRITE),
-    for_ops("file_open", ops::OPEN),
+    for_ops("file_open", ops::OPEN | ops::GUARD),
     for_ops("path_mknod", ops::WRITE),
     for_ops("path_mkdir", ops::WRITE),
     for_ops("path_rmdir", ops::WRITE),
@@ -87,7 +91,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("capable", ops::CAPABLE),
     for_ops("sb_mount", ops::ANY),
     for_ops("move_mount", ops::ANY),
-    for_ops("sb_umount", ops::ANY),
+    for_ops("sb_umount", ops::ANY | ops::GUARD),
     for_ops("sb_pivotroot", ops::ANY),
     for_ops("sb_statfs", ops::ANY),
     for_ops("socket_create", ops::SOCKET),
@@ -98,4 +102,16 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
     for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS),
     for_ops("inet_conn_request", ops::INGRESS),
+    for_ops("task_kill", ops::GUARD),
+    for_ops("ptrace_access_check", ops::GUARD),
+    for_ops("bpf_map", ops::GUARD),
+    for_ops("bpf_prog", ops::GUARD),
+    for_ops("inode_create", ops::GUARD),
+    for_ops("inode_link", ops::GUARD),
+    for_ops("inode_unlink", ops::GUARD),
+    for_ops("inode_symlink", ops::GUARD),
+    for_ops("inode_mkdir", ops::GUARD),
+    for_ops("inode_rmdir", ops::GUARD),
+    for_ops("inode_mknod", ops::GUARD),
+    for_ops("inode_rename", ops::GUARD),
 ];

@@ -7,6 +7,7 @@ mod corpus;
 mod crash;
 mod differential;
 mod escapes;
+mod guard;
 mod network;
 mod postures;
 mod preempt;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Case> {
         swap::CASES,
         preempt::CASES,
         runtime::CASES,
+        guard::CASES,
         trial::CASES,
         postures::CASES,
         ring::CASES,

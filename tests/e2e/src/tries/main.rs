@@ -8,6 +8,7 @@ mod memory;
 mod mounts;
 mod net;
 mod obey;
+mod objects;
 mod ring;
 mod terminal;
 
@@ -136,6 +137,12 @@ enum Attempt {
         #[arg(value_enum)]
         capability: capability::Capability,
     },
+    /// Open a pinned BPF map
+    OpenPin { pin: PathBuf },
+    /// Open every BPF map there is
+    OpenMaps,
+    /// Open every BPF program there is
+    OpenPrograms,
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -218,6 +225,9 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
         Attempt::Capability { capability } => capability::try_it(capability),
+        Attempt::OpenPin { pin } => objects::open_pin(&pin),
+        Attempt::OpenMaps => objects::open_maps(),
+        Attempt::OpenPrograms => objects::open_programs(),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,
