@@ -87,11 +87,17 @@ pub enum Hook {
     Bpf = 37,
     /// `inode_init_security_anon`
     InitAnon = 38,
+    /// `task_kill`
+    Kill = 39,
+    /// `bpf_map`: a descriptor for a map
+    BpfMap = 40,
+    /// `bpf_prog`: a descriptor for a program
+    BpfProg = 41,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -131,6 +137,9 @@ impl Hook {
         Self::KernelModuleRequest,
         Self::Bpf,
         Self::InitAnon,
+        Self::Kill,
+        Self::BpfMap,
+        Self::BpfProg,
     ];
 }
 

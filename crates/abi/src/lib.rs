@@ -18,6 +18,7 @@
 
 pub mod counters;
 pub mod event;
+pub mod guard;
 pub mod label;
 pub mod limits;
 pub mod names;

@@ -31,6 +31,11 @@ pub const HOMES: &str = "HOMES";
 pub const LISTENERS: &str = "LISTENERS";
 /// `SK_STORAGE`: who last sent over a socket to where names are asked for.
 pub const SENDERS: &str = "SENDERS";
+/// `ARRAY` of one [`crate::guard::Guard`].
+pub const GUARD: &str = "GUARD";
+/// `HASH`: [`crate::guard::Own`] → how many levels of a directory are its own with it, up to
+/// [`crate::guard::DEPTH`].
+pub const OWN: &str = "OWN";
 /// `ARRAY` of path scratch, claimed by hooks.
 pub const SCRATCH: &str = "SCRATCH";
 /// `ARRAY` of event scratch, claimed by hooks.

@@ -57,6 +57,8 @@ macro_rules! for_each_member {
             TASK_FS = "task_struct"."fs";
             TASK_REAL_PARENT = "task_struct"."real_parent";
             TASK_TGID = "task_struct"."tgid";
+            TASK_GROUP_LEADER = "task_struct"."group_leader";
+            TASK_START_BOOTTIME = "task_struct"."start_boottime";
             TASK_SIGNAL = "task_struct"."signal";
             TASK_NSPROXY = "task_struct"."nsproxy";
             TASK_FLAGS = "task_struct"."flags";
@@ -114,6 +116,9 @@ macro_rules! for_each_member {
             SKB_END = "sk_buff"."end";
             SKB_DATA_LEN = "sk_buff"."data_len";
             SHARED_INFO_FLAGS = "skb_shared_info"."flags";
+            BPF_MAP_ID = "bpf_map"."id";
+            BPF_PROG_AUX = "bpf_prog"."aux";
+            BPF_PROG_AUX_ID = "bpf_prog_aux"."id";
         }
     };
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     counters::Counters,
+    guard::{Guard, Own},
     label::{Home, Label, Mark, MarkKey, Workload},
     pending::Pending,
 };
@@ -21,3 +22,7 @@ unsafe impl aya::Pod for Mark {}
 unsafe impl aya::Pod for Counters {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Pending {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Guard {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Own {}

@@ -28,6 +28,8 @@ pub enum Reason {
     Move = 4,
     /// The kernel half could not decide and chose safety (see [`crate::counters::Fault`]).
     Fault = 5,
+    /// It was about the enforcer itself ([`crate::guard`]).
+    Guard = 6,
 }
 
 /// A decided cell.
@@ -46,6 +48,9 @@ impl Verdict {
 
     /// Refused because the kernel half could not decide.
     pub const FAULT: Self = Self::new(Action::Block, Reason::Fault, 0, NO_RULE);
+
+    /// Refused because it was about the enforcer itself.
+    pub const GUARD: Self = Self::new(Action::Block, Reason::Guard, 0, NO_RULE);
 
     /// Packs a verdict. `rank` orders verdicts by how specific the deciding rule is.
     #[must_use]
@@ -78,6 +83,7 @@ impl Verdict {
             2 => Reason::Posture,
             3 => Reason::Object,
             4 => Reason::Move,
+            6 => Reason::Guard,
             _ => Reason::Fault,
         }
     }

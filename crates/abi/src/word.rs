@@ -10,13 +10,14 @@
 //! argument    6 bytes
 //! mismatch    7 rule
 //! call        8 convention number path
+//! guarded     9 what, of events alone: no rule is asked
 //! ```
 //!
 //! The first byte tells the domains apart, as `/` tells a path. No byte of a word is 0, which the
 //! table keeps for itself: small numbers are written one higher, and what may be any number in
 //! half-bytes ([`nibble`]), the high one first.
 
-use crate::op::Op;
+use crate::{guard::Guarded, op::Op};
 
 /// First byte of a capability's word.
 pub const CAPABILITY: u8 = 1;
@@ -35,6 +36,8 @@ pub const MISMATCH: u8 = 7;
 
 /// First byte of a system call's word.
 pub const SYSCALL: u8 = 8;
+/// First byte of the word of what is the enforcer's own.
+pub const GUARDED: u8 = 9;
 
 /// Longest word of an endpoint: two bytes, 32 half-bytes of address, protocol, 4 of port.
 pub const ENDPOINT_BYTES: usize = 2 + 32 + 1 + 4;
@@ -96,6 +99,13 @@ pub const fn syscall(convention: Convention, number: u32) -> [u8; 4] {
 #[inline(always)]
 pub const fn mismatch(bit: u32) -> [u8; 2] {
     [MISMATCH, (bit & 63) as u8 + 1]
+}
+
+/// The word of what is the enforcer's own.
+#[must_use]
+#[inline(always)]
+pub const fn guarded(what: Guarded) -> [u8; 2] {
+    [GUARDED, what as u8]
 }
 
 /// Protocol of a socket, as far as rules tell them apart.
@@ -308,6 +318,8 @@ pub enum Word<'a> {
     Preset(Op),
     /// A system call's number.
     Syscall(Convention, u32),
+    /// The enforcer's own.
+    Guarded(Guarded),
 }
 
 impl<'a> Word<'a> {
@@ -338,6 +350,10 @@ impl<'a> Word<'a> {
             [PRESET, op] => Op::from_number(op)
                 .filter(|op| Op::PRESETS.contains(op))
                 .map(Self::Preset),
+            [GUARDED, what] => {
+                let mut all = Guarded::ALL.into_iter();
+                all.find(|&own| own as u8 == what).map(Self::Guarded)
+            }
             _ => None,
         }
     }

@@ -32,6 +32,7 @@ mod decide_word;
 mod dns;
 mod elsewhere;
 mod emit;
+mod guard;
 mod hooks;
 mod kernel;
 mod listener;

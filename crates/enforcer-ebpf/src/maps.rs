@@ -7,6 +7,7 @@ use aya_ebpf::{
 use karmor_abi::{
     counters::Counters,
     event,
+    guard::{Guard, Own},
     label::{Handle, Home, Label, Mark, MarkKey, Workload},
     limits::{
         COMM_BYTES, PATH_BYTES, PATH_COMPONENTS, TABLES_PER_CLASS, TTY_BYTES,
@@ -92,6 +93,15 @@ pub(crate) static TABLES_4M: ArrayOfMaps<
 /// Marks of protected files that have other names. Written by user space.
 #[btf_map]
 pub(crate) static MARKS: HashMap<MarkKey, Mark, 65_536, NO_PREALLOC> = HashMap::new();
+
+/// The daemon that runs. Written by user space.
+#[btf_map]
+pub(crate) static GUARD: Array<Guard, 1> = Array::new();
+
+/// What is the daemon's own: inodes that user space names, and its maps and programs, which hooks
+/// add as they come to be. About 64 bytes an entry.
+#[btf_map]
+pub(crate) static OWN: HashMap<Own, u32, 131_072, NO_PREALLOC> = HashMap::new();
 
 /// Who listens on a socket: where a connection comes in, nobody asks that could be looked at.
 #[repr(C)]

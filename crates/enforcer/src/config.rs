@@ -59,6 +59,18 @@ pub enum PostureSetting {
     Allow,
 }
 
+/// From whom the daemon protects itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SelfProtection {
+    /// From nobody
+    Off,
+    /// From processes in containers, whatever their privileges
+    #[default]
+    Containers,
+    /// From processes of the host too, but for the first one and karmor's own
+    Host,
+}
+
 /// What happens to an access that no rule matches, in containers and on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DefaultPostures {
@@ -226,6 +238,10 @@ settings! {
     /// Unix socket for policies and alerts, for root [default: /run/karmor/karmor.sock]
     #[arg(env = "KARMOR_SOCKET", value_name = "PATH")]
     "socket" socket: PathBuf;
+    /// From whom the daemon, its programs, maps, sockets and files are protected; to take host back,
+    /// see docs/self-protection.md [default: containers]
+    #[arg(env = "KARMOR_SELF_PROTECTION", value_name = "WHOM", ignore_case = true)]
+    "self-protection" self_protection: SelfProtection;
     /// Start even though nothing can or shall be enforced; every status says so
     #[arg(env = "KARMOR_OBSERVE", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = BoolishValueParser::new())]
     "observe" observe: bool;
@@ -296,6 +312,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Unix socket.
     pub socket: PathBuf,
+    /// From whom the daemon protects itself.
+    pub self_protection: SelfProtection,
     /// Enforcing nothing is accepted; why, as a sentence fragment.
     pub observe: Option<String>,
     /// Where all of this is from.
@@ -424,6 +442,7 @@ impl Config {
             socket: settings
                 .socket
                 .unwrap_or_else(|| karmor_proto::SOCKET.into()),
+            self_protection: settings.self_protection.unwrap_or_default(),
             observe,
             origin: Origin::default(),
         })

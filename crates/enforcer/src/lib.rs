@@ -14,6 +14,7 @@
 
 pub mod args;
 pub mod backend;
+pub mod break_glass;
 pub mod config;
 pub mod engine;
 pub mod events;

@@ -6,12 +6,14 @@ use anyhow::Context;
 use karmor_enforcer::{
     args::{self, Args, Command},
     backend::{Backend, Capabilities, memory::Memory},
+    break_glass,
     config::{self, Config, ConfigError, Origin, Settings},
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, OwnFile, Protection},
     node, run,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 /// What to say to whoever wants the daemon all the same.
@@ -145,11 +147,23 @@ fn able(config: &Config, mut node: Capabilities) -> Result<Capabilities, NotEnfo
 }
 
 /// The backend this node is able to have.
-fn backend(config: &Config, node: Capabilities) -> anyhow::Result<Box<dyn Backend>> {
+fn backend(config: &Config, mut node: Capabilities) -> anyhow::Result<Box<dyn Backend>> {
+    if let Some(why) = break_glass::pulled(&config.state_dir) {
+        // At boot only: who could disable what is in force by putting a file there need not go
+        // round a policy.
+        if kernel::is_loaded(&config.bpf_fs_path) {
+            warn!(
+                why,
+                "enforcement stays on until the next boot, or `karmor-enforcer unload`"
+            );
+        } else {
+            node.observe_only.get_or_insert(why);
+        }
+    }
     if node.observe_only.is_some() {
         return Ok(Box::new(Memory::new(node)));
     }
-    let mut kernel = Kernel::new(&config.bpf_fs_path, Path::new(CGROUPS))
+    let mut kernel = Kernel::new(&config.bpf_fs_path, Path::new(CGROUPS), &protection(config))
         .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
     let program = std::env::current_exe().context("cannot find the own program")?;
     kernel
@@ -160,6 +174,25 @@ fn backend(config: &Config, node: Capabilities) -> anyhow::Result<Box<dyn Backen
             ))
         })?;
     Ok(Box::new(kernel))
+}
+
+/// What is the daemon's own: its state, its socket, the policies and settings it reads, and itself.
+fn protection(config: &Config) -> Protection {
+    let own = |path: &Path, depth| OwnFile {
+        path: path.to_owned(),
+        depth,
+    };
+    let mut files = vec![
+        own(&config.state_dir, 2),
+        own(&config.policy_dir, 1),
+        own(&config.socket, 0),
+        own(Path::new("/proc/self/exe"), 0),
+    ];
+    files.extend(config.origin.file.as_deref().map(|file| own(file, 0)));
+    Protection {
+        from: config.self_protection,
+        files,
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the subcommand's output")]

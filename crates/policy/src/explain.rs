@@ -301,7 +301,8 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
     };
     let verdict = reference::decide(effective, &access);
     let decided_by = match verdict.reason() {
-        Reason::None | Reason::Fault => DecidedBy::Nothing,
+        // Of the enforcer itself no policy says anything.
+        Reason::None | Reason::Fault | Reason::Guard => DecidedBy::Nothing,
         Reason::Rule => DecidedBy::Rule,
         Reason::Posture => DecidedBy::Posture,
         Reason::Object => DecidedBy::Object,

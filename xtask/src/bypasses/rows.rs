@@ -207,6 +207,17 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["preempt_full_makes_no_wrong_verdict"],
     },
     Row {
+        technique: "Killing, stopping or tracing the daemon from a privileged container, opening its maps \
+                    or programs, removing or moving its pins, unmounting them, writing to its files",
+        protects: "the enforcer's own is known by process, id and inode, and refused to containers",
+        cases: &["enforcer_is_out_of_reach_of_containers"],
+    },
+    Row {
+        technique: "The same as root on the host, with `--self-protection=host`",
+        protects: "only the service manager and the enforcer's own program may",
+        cases: &["enforcer_is_out_of_reach_of_the_host_on_demand"],
+    },
+    Row {
         technique: "Killing the daemon",
         protects: "programs, links and maps are pinned",
         cases: &[

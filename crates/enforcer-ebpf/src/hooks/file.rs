@@ -5,7 +5,8 @@ use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{Object, decide},
+    decide::{DENIED, Object, decide},
+    guard::refuse_change,
     kernel::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
@@ -26,6 +27,12 @@ const O_TRUNC: u32 = 0o1000;
 #[lsm(hook = "file_open")]
 pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
+    // SAFETY: a member of the hook's argument.
+    if unsafe { load_u32(file, FILE_F_MODE.load()) } & FMODE_WRITE != 0
+        && refuse_change(place_of(file).dentry, Hook::Open) != 0
+    {
+        return DENIED;
+    }
     let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit() | call::AT) else {
         return 0;
     };

@@ -4,6 +4,7 @@ mod capability;
 mod egress;
 mod exec;
 mod file;
+mod guard;
 mod mount;
 mod path;
 mod preset;

@@ -10,8 +10,9 @@ use karmor_abi::{event::Hook, label::HOST, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{Object, Unknown, decide_dentry, decide_mount},
+    decide::{DENIED, Object, Unknown, decide_dentry, decide_mount},
     elsewhere,
+    guard::refuse_change,
     kernel::{
         memory::{Ptr, load},
         offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT, VFSMOUNT_MNT_ROOT},
@@ -170,7 +171,7 @@ pub(crate) fn move_mount(ctx: LsmContext) -> i32 {
     if attached {
         let refused = mounter.decide(from, Hook::MoveMount, 0);
         if refused != 0 {
-            return crate::decide::DENIED;
+            return DENIED;
         }
     }
     mounter.decide(to, Hook::MoveMount, 0)
@@ -179,13 +180,16 @@ pub(crate) fn move_mount(ctx: LsmContext) -> i32 {
 /// `sb_umount(mnt, flags)`: its names go, and what it hides has them.
 #[lsm(hook = "sb_umount")]
 pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
-    let Some(mounter) = Mounter::current(false) else {
-        return 0;
-    };
     let mnt: Ptr = ctx.arg(0);
     let flags: u64 = ctx.arg(1);
     // SAFETY: a member of the hook's argument.
     let dentry = unsafe { load(mnt, VFSMOUNT_MNT_ROOT.load()) };
+    if refuse_change(dentry, Hook::Umount) != 0 {
+        return DENIED;
+    }
+    let Some(mounter) = Mounter::current(false) else {
+        return 0;
+    };
     let place = BtfPlace { mnt, dentry };
     match mounter.tell(place, Hook::Umount) {
         Some(mounter) => mounter.decide(place, Hook::Umount, flags),

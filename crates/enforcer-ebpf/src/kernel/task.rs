@@ -10,9 +10,10 @@ use karmor_abi::offsets::ABSENT;
 use super::{
     memory::{Ptr, load, read, read_or_zero},
     offsets::{
-        FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS, PID_TASKS,
-        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_IO_URING, TASK_MM, TASK_PID_LINKS,
-        TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL, TASK_TGID, TTY_NAME,
+        FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
+        PID_TASKS, SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER,
+        TASK_IO_URING, TASK_MM, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL,
+        TASK_START_BOOTTIME, TASK_TGID, TTY_NAME,
     },
     path::Place,
 };
@@ -56,6 +57,18 @@ impl Task {
             Ok(tgid) => tgid,
             Err(_) => 0,
         }
+    }
+
+    /// The first thread of its process.
+    #[inline(always)]
+    pub(crate) fn group_leader(self) -> Self {
+        Self(self.member(TASK_GROUP_LEADER.load()))
+    }
+
+    /// When it was started, in nanoseconds since boot.
+    #[inline(always)]
+    pub(crate) fn started_ns(self) -> u64 {
+        self.member(TASK_START_BOOTTIME.load())
     }
 
     /// Address of its image's `struct file`, or 0.

@@ -7,7 +7,7 @@ use karmor_policy::encoding;
 use serde_json::Value;
 use serde_saphyr::{Error, Location, Spanned};
 
-use super::{ConfigError, FUTURE_KEYS, Hint, KEYS, PostureSetting, Settings};
+use super::{ConfigError, FUTURE_KEYS, Hint, KEYS, PostureSetting, SelfProtection, Settings};
 use crate::{args::notice, text};
 
 /// Reads a settings file. Also returns notices about names that mean nothing yet.
@@ -156,6 +156,19 @@ impl FromFile for PostureSetting {
     const ALLOWED: &'static str = "audit, block or allow";
 
     fn from_file(value: &Value) -> Option<Self> {
+        let ignore_case = true;
+        Self::from_str(value.as_str()?, ignore_case).ok()
+    }
+}
+
+impl FromFile for SelfProtection {
+    const ALLOWED: &'static str = "off, containers or host";
+
+    fn from_file(value: &Value) -> Option<Self> {
+        // YAML takes `off` for a word of its own in some versions.
+        if value.as_bool() == Some(false) {
+            return Some(Self::Off);
+        }
         let ignore_case = true;
         Self::from_str(value.as_str()?, ignore_case).ok()
     }

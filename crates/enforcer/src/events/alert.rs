@@ -24,6 +24,9 @@ pub const DEFAULT_POSTURE: &str = "DefaultPosture";
 /// `Enforcer` of what is only watched.
 const MONITOR: &str = "eBPF Monitor";
 
+/// `PolicyName` of a refusal that protects the daemon itself.
+pub const SELF_PROTECTION: &str = "SelfProtection";
+
 /// What the alert says about the hook, in KubeArmor's words where it has them.
 const fn lsm(hook: Hook) -> &'static str {
     match hook {
@@ -65,6 +68,9 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::KernelModuleRequest => "KERNEL_MODULE_REQUEST",
         Hook::Bpf => "BPF",
         Hook::InitAnon => "INODE_INIT_SECURITY_ANON",
+        Hook::Kill => "TASK_KILL",
+        Hook::BpfMap => "BPF_MAP",
+        Hook::BpfProg => "BPF_PROG",
     }
 }
 
@@ -114,6 +120,7 @@ pub fn alert(
     match rule {
         Some(rule) => metadata(&mut alert, rule),
         None if verdict.reason() == Reason::Rule => {}
+        None if verdict.reason() == Reason::Guard => alert.policy_name = SELF_PROTECTION.into(),
         None => alert.policy_name = DEFAULT_POSTURE.into(),
     }
     alert
@@ -317,6 +324,7 @@ fn event_data(
         Reason::Move => {
             Some("the new name would take a protected object out of a rule's reach".to_owned())
         }
+        Reason::Guard => Some("karmor protects itself, whatever policies say".to_owned()),
         Reason::Fault => {
             Some("the access could not be decided and was refused for safety".to_owned())
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use karmor_abi::{
+    guard::Guarded,
     op::Op,
     word::{
         Convention, Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
@@ -53,6 +54,15 @@ pub(super) fn say(word: &Word<'_>) -> Said {
             let operation = match op {
                 Op::AnonymousMapExec | Op::ProtectEnv | Op::ProtectProc | Op::Mount => "File",
                 _ => "Process",
+            };
+            (operation, name.to_owned(), String::new())
+        }
+        Word::Guarded(what) => {
+            let (operation, name) = match what {
+                Guarded::Process => ("Process", "karmor-enforcer"),
+                Guarded::Map => ("Syscall", "a map of karmor-enforcer"),
+                Guarded::Program => ("Syscall", "a program of karmor-enforcer"),
+                Guarded::File => ("File", "files of karmor-enforcer"),
             };
             (operation, name.to_owned(), String::new())
         }

@@ -19,7 +19,7 @@ use karmor_abi::names;
 
 use super::{
     btf,
-    object::{Needed, OBJECT, PROGRAMS, Place, Program},
+    object::{GUARD, Needed, OBJECT, PROGRAMS, Place, Program},
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
@@ -34,6 +34,8 @@ pub(super) struct Loaded {
     hooks: Hooks,
     /// Mount point of the cgroups.
     cgroups: PathBuf,
+    /// [`GUARD`] while the daemon is protected, else 0.
+    guard: u32,
     /// Two daemons would take each other's policies away.
     _alone: OwnedFd,
 }
@@ -50,19 +52,26 @@ enum Load {
 impl Loaded {
     /// Loads maps and programs; attaches nothing.
     ///
+    /// `ready` is given the object when there are its maps, but no programs yet.
+    ///
     /// # Errors
     /// When the object as a whole cannot be loaded: no BTF, no permission, a map refused. A
     /// program that is refused is noted, not an error.
-    pub(super) fn new(bpffs: &Path, cgroups: &Path) -> Result<Self> {
+    pub(super) fn new(
+        bpffs: &Path,
+        cgroups: &Path,
+        ready: impl FnOnce(&mut Ebpf) -> Result<()>,
+    ) -> Result<Self> {
         let pins = Pins::create(bpffs)?;
         let alone = lock_directory(&bpffs.join(names::PIN_DIR))?;
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
-        let (ebpf, hooks) = load_object(&paths)?;
+        let (ebpf, hooks) = load_object(&paths, ready)?;
         Ok(Self {
             ebpf,
             pins,
             hooks,
             cgroups: cgroups.to_owned(),
+            guard: 0,
             _alone: alone,
         })
     }
@@ -72,7 +81,7 @@ impl Loaded {
     /// # Errors
     /// As for [`Loaded::new`].
     pub(super) fn rehearse() -> Result<Vec<HookSupport>> {
-        Ok(support(&load_object(&[])?.1))
+        Ok(support(&load_object(&[], |_| Ok(()))?.1))
     }
 
     /// Attaches every program that a policy on `ops` needs, replacing the links an earlier daemon
@@ -81,13 +90,10 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses one.
     pub(super) fn attach(&mut self, ops: u32) -> Result<()> {
-        if ops == 0 {
-            return Ok(());
-        }
         for program in PROGRAMS {
             let wanted = match program.needed {
-                Needed::Always => true,
-                Needed::ForOps(needed) => needed & ops != 0,
+                Needed::Always => ops != 0,
+                Needed::ForOps(needed) => needed & (ops | self.guard) != 0,
             };
             let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) else {
                 continue;
@@ -112,7 +118,7 @@ impl Loaded {
             let Needed::ForOps(needed) = program.needed else {
                 continue;
             };
-            if needed & ops != 0 {
+            if needed & (ops | self.guard) != 0 {
                 continue;
             }
             if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) {
@@ -121,6 +127,32 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// Attaches what protects the daemon itself, from now on and whatever policies need; or no longer.
+    ///
+    /// # Errors
+    /// As for [`Loaded::attach`] and [`Loaded::detach_unneeded`].
+    pub(super) fn protect(&mut self, is_wanted: bool) -> Result<()> {
+        if is_wanted {
+            self.guard = GUARD;
+            self.attach(0)
+        } else {
+            self.guard = 0;
+            Ok(())
+        }
+    }
+
+    /// Ids of the programs in the kernel.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub(super) fn program_ids(&self) -> Result<Vec<u32>> {
+        let programs = self.ebpf.programs().map(|(_, program)| program);
+        programs
+            .filter(|program| program.fd().is_ok())
+            .map(|program| Ok(program.info()?.id()))
+            .collect()
     }
 
     /// What each program's load showed.
@@ -144,7 +176,10 @@ impl Loaded {
 type Hooks = BTreeMap<&'static str, Load>;
 
 /// Loads the object, with maps pinned at `paths` or taken from there.
-fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
+fn load_object(
+    paths: &[(&'static str, PathBuf)],
+    ready: impl FnOnce(&mut Ebpf) -> Result<()>,
+) -> Result<(Ebpf, Hooks)> {
     if OBJECT.is_empty() {
         bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
     }
@@ -163,6 +198,7 @@ fn load_object(paths: &[(&'static str, PathBuf)]) -> Result<(Ebpf, Hooks)> {
         loader.map_pin_path(name, path.as_path());
     }
     let mut ebpf = loader.load(OBJECT).context("load the kernel half")?;
+    ready(&mut ebpf)?;
     let mut hooks = Hooks::new();
     for program in PROGRAMS {
         hooks.insert(program.name, load(&mut ebpf, program, &kernel_btf)?);
@@ -275,6 +311,8 @@ const MAPS: &[&str] = &[
     names::CGROUPS,
     names::WORKLOADS,
     names::HOMES,
+    names::GUARD,
+    names::OWN,
     names::REGISTRY,
     names::TABLES[0],
     names::TABLES[1],
@@ -345,6 +383,17 @@ impl Pins {
         Ok(Self { dir })
     }
 
+    /// The BPF file system's root, and the directory in it that holds everything of ours.
+    pub(super) fn directories(&self) -> (&Path, &Path) {
+        let ours = self.dir.parent().unwrap_or(&self.dir);
+        (ours.parent().unwrap_or(ours), ours)
+    }
+
+    /// Where every map is pinned.
+    pub(super) fn maps(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        MAPS.iter().map(|name| self.map(name))
+    }
+
     /// Where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -378,6 +427,18 @@ fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether an earlier daemon left programs attached, of any version.
+#[must_use]
+pub fn is_loaded(bpffs: &Path) -> bool {
+    let entries = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let versions = entries(&bpffs.join(names::PIN_DIR));
+    let mut pins = versions.iter().flat_map(|version| entries(version));
+    pins.any(|pin| pin.to_string_lossy().contains("/link_"))
 }
 
 /// Removes everything pinned, by any version: enforcement ends here.

@@ -5,10 +5,12 @@
 //! object  the embedded programs           load   maps, programs, links, pins
 //! btf     offsets for them                tables compiled tables, shared and freed
 //! events  the rings                       self_test  the proof at start
+//! guard   the daemon's own protection
 //! ```
 
 mod btf;
 mod events;
+mod guard;
 mod load;
 mod object;
 mod self_test;
@@ -37,13 +39,18 @@ use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use self::{events::Rings, load::Loaded, tables::Tables};
-pub use self::{load::unload, self_test::self_test_child};
+use self::{events::Rings, guard::Owned, load::Loaded, tables::Tables};
+pub use self::{
+    guard::{OwnFile, Protection},
+    load::{is_loaded, unload},
+    self_test::self_test_child,
+};
 use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
     loaded: Loaded,
+    owned: Owned,
     tables: Tables,
     rings: Option<Rings>,
     /// Dropped with the first policies, which give names to what an earlier daemon left: until
@@ -67,19 +74,24 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there; `cgroups`
     /// is where the cgroups are mounted.
-    /// Attaches nothing: what is attached stays, and policies attach what they need.
+    /// Attaches nothing but what protects the daemon itself: what is attached stays, and policies
+    /// attach what they need.
     ///
     /// # Errors
     /// When this node cannot enforce; the message says why.
-    pub fn new(bpffs: &Path, cgroups: &Path) -> Result<Self> {
+    pub fn new(bpffs: &Path, cgroups: &Path, protection: &Protection) -> Result<Self> {
         sys::share_heaps();
-        let mut loaded = Loaded::new(bpffs, cgroups)?;
+        let ready = |ebpf: &mut Ebpf| guard::announce(ebpf, protection);
+        let mut loaded = Loaded::new(bpffs, cgroups, ready)?;
         if let [(hook, why), ..] = loaded.missing().as_slice() {
             bail!("the kernel refuses the program for {hook}: {why}");
         }
+        // Before there are tables: each is noted as it comes to be.
+        let owned = Owned::protect(&mut loaded, protection)?;
         let Loaded { ebpf, pins, .. } = &mut loaded;
         let tables = Tables::new(ebpf, pins)?;
         let mut kernel = Self {
+            owned,
             tables,
             rings: Some(Rings::new(ebpf)?),
             named: None,
@@ -369,6 +381,12 @@ impl Backend for Kernel {
             warn!(
                 error = format!("{error:#}"),
                 "a program that no policy needs stays attached"
+            );
+        }
+        if let Err(error) = self.owned.forget(&self.tables.freed()) {
+            warn!(
+                error = format!("{error:#}"),
+                "a table that is gone stays noted as protected"
             );
         }
         self.named = None;

@@ -69,6 +69,8 @@ const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Progra
         required: true,
     }
 }
+/// Stands among the operations for the daemon's own protection, which no table asks for.
+pub(super) const GUARD: u32 = 1 << 31;
 
 mod ops {
     use karmor_abi::op::Op;
@@ -98,6 +100,7 @@ mod ops {
     pub(super) const MODULE: u32 = Op::KernelModule.bit();
     pub(super) const BPF: u32 = Op::Bpf.bit();
     pub(super) const IO_URING: u32 = Op::IoUring.bit();
+    pub(super) const GUARD: u32 = super::GUARD;
 }
 
 /// Every program, labels first: a decision without a label falls back to the cgroup, so the order
@@ -109,7 +112,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("bprm_committed_creds"),
     for_ops("bprm_check_security", ops::EXEC | ops::AT),
     for_ops("mmap_file", ops::MAP | ops::WRITE),
-    for_ops("file_open", ops::OPEN | ops::AT),
+    for_ops("file_open", ops::OPEN | ops::AT | ops::GUARD),
     for_ops("path_mknod", ops::WRITE | ops::AT),
     for_ops("path_mkdir", ops::WRITE | ops::AT),
     for_ops("path_rmdir", ops::WRITE | ops::AT),
@@ -132,7 +135,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("capable", ops::CAPABLE),
     for_ops("sb_mount", ops::ANY | ops::AT),
     for_ops("move_mount", ops::ANY | ops::AT),
-    for_ops("sb_umount", ops::ANY | ops::AT),
+    for_ops("sb_umount", ops::ANY | ops::AT | ops::GUARD),
     for_ops("sb_pivotroot", ops::ANY | ops::AT),
     for_ops("sb_statfs", ops::ANY),
     for_ops("socket_create", ops::SOCKET),
@@ -188,4 +191,16 @@ pub(super) const PROGRAMS: &[Program] = &[
     ),
     for_presets("preset_bpf", "bpf", ops::BPF),
     for_presets("preset_anon", "inode_init_security_anon", ops::IO_URING),
+    for_ops("task_kill", ops::GUARD),
+    for_ops("ptrace_access_check", ops::GUARD),
+    for_ops("bpf_map", ops::GUARD),
+    for_ops("bpf_prog", ops::GUARD),
+    for_ops("inode_create", ops::GUARD),
+    for_ops("inode_link", ops::GUARD),
+    for_ops("inode_unlink", ops::GUARD),
+    for_ops("inode_symlink", ops::GUARD),
+    for_ops("inode_mkdir", ops::GUARD),
+    for_ops("inode_rmdir", ops::GUARD),
+    for_ops("inode_mknod", ops::GUARD),
+    for_ops("inode_rename", ops::GUARD),
 ];

@@ -1,5 +1,5 @@
-//! Element commands of `bpf(2)` that aya has no function for: emptying a slot of an array of maps,
-//! and reading a value too large for the stack. And giving memory back.
+//! Commands of `bpf(2)` that aya has no function for: emptying a slot of an array of maps, reading a
+//! value too large for the stack, and asking whether there is something of an id. And giving memory back.
 
 use std::{
     io,
@@ -44,6 +44,44 @@ fn element(
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// `BPF_PROG_GET_NEXT_ID`.
+const PROG_GET_NEXT_ID: libc::c_long = 11;
+/// `BPF_MAP_GET_NEXT_ID`.
+const MAP_GET_NEXT_ID: libc::c_long = 12;
+
+/// The part of `union bpf_attr` that walks over ids.
+#[repr(C)]
+struct IdAttr {
+    start: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// Whether there is a map of this id. It is not opened for that.
+pub(super) fn map_exists(id: u32) -> bool {
+    exists(MAP_GET_NEXT_ID, id)
+}
+
+/// Whether there is a program of this id.
+pub(super) fn program_exists(id: u32) -> bool {
+    exists(PROG_GET_NEXT_ID, id)
+}
+
+fn exists(command: libc::c_long, id: u32) -> bool {
+    let Some(start) = id.checked_sub(1) else {
+        return false;
+    };
+    let mut attr = IdAttr {
+        start,
+        next: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel writes `next`, within the size that is passed along.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of_val(&attr)) };
+    result == 0 && attr.next == id
 }
 
 /// Empties a slot of an array of maps.

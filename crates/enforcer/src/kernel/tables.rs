@@ -92,6 +92,8 @@ pub(super) struct Tables {
     retired: Vec<u32>,
     /// Freed tables that [`Directory`] still knows, oldest first.
     remembered: Vec<u32>,
+    /// Ids of the maps of tables that are gone.
+    freed: Vec<u32>,
     directory: Directory,
 }
 
@@ -110,6 +112,7 @@ impl Tables {
             entries: HashMap::new(),
             retired: Vec::new(),
             remembered: Vec::new(),
+            freed: Vec::new(),
             directory: Directory::default(),
         };
         tables.adopt()?;
@@ -283,6 +286,11 @@ impl Tables {
             .context("every table slot of this size is in use")
     }
 
+    /// Ids of the maps of tables that are gone since this was asked last.
+    pub(super) fn freed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.freed)
+    }
+
     /// A workload starts to use a table.
     pub(super) fn acquire(&mut self, handle: Handle) {
         if let Some(entry) = self.entries.get_mut(&handle.uid()) {
@@ -306,10 +314,13 @@ impl Tables {
             return Ok(());
         };
         let (class, slot) = (entry.handle.class() as usize, entry.handle.slot());
-        if let Err(error) = self.classes[class].clear(slot) {
-            // Its slot is not free; after the next grace period it may be.
-            self.retired.push(uid);
-            return Err(error);
+        match self.classes[class].clear(slot) {
+            Ok(map) => self.freed.extend(map),
+            Err(error) => {
+                // Its slot is not free; after the next grace period it may be.
+                self.retired.push(uid);
+                return Err(error);
+            }
         }
         self.entries.remove(&uid);
         self.remembered.push(uid);
@@ -395,7 +406,8 @@ fn hash(words: &[u64]) -> u64 {
 trait Class: Send {
     fn set(&mut self, slot: u32, words: &[u64]) -> Result<()>;
     fn get(&self, slot: u32) -> Result<Option<Vec<u64>>>;
-    fn clear(&mut self, slot: u32) -> Result<()>;
+    /// Empties a slot; the id of the map that was there.
+    fn clear(&mut self, slot: u32) -> Result<Option<u32>>;
 }
 
 struct Store<const WORDS: usize>(ArrayOfMaps<MapData, Array<MapData, [u64; WORDS]>>, MapData);
@@ -441,13 +453,16 @@ impl<const WORDS: usize> Class for Store<WORDS> {
         Ok(Some(words))
     }
 
-    fn clear(&mut self, slot: u32) -> Result<()> {
-        match sys::clear_slot(self.1.fd().as_fd(), slot) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).context("free a table")
-            }
-            _ => Ok(()),
-        }
+    fn clear(&mut self, slot: u32) -> Result<Option<u32>> {
+        let found = |result: io::Result<u32>| match result {
+            Ok(id) => Ok(Some(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let map = self.1.fd().as_fd();
+        let id = found(sys::map_in_slot(map, slot)).context("look up a table")?;
+        found(sys::clear_slot(map, slot).map(|()| slot)).context("free a table")?;
+        Ok(id)
     }
 }
 
@@ -495,6 +510,7 @@ mod tests {
                 entries: HashMap::new(),
                 retired: Vec::new(),
                 remembered: Vec::new(),
+                freed: Vec::new(),
                 directory: Directory::default(),
             };
             tables.adopt().unwrap();
@@ -567,13 +583,13 @@ mod tests {
             Ok(self.content().slots.get(&slot).cloned())
         }
 
-        fn clear(&mut self, slot: u32) -> Result<()> {
+        fn clear(&mut self, slot: u32) -> Result<Option<u32>> {
             let mut content = self.content();
             if content.refuses == Some(Refuses::Clear) {
                 bail!("refused");
             }
             content.slots.remove(&slot);
-            Ok(())
+            Ok(None)
         }
     }
 

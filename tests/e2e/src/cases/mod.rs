@@ -8,6 +8,7 @@ mod crash;
 mod differential;
 mod dns;
 mod escapes;
+mod guard;
 mod network;
 mod postures;
 mod preempt;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<Case> {
         swap::CASES,
         preempt::CASES,
         runtime::CASES,
+        guard::CASES,
         trial::CASES,
         postures::CASES,
         ring::CASES,

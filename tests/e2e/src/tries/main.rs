@@ -10,6 +10,7 @@ mod memory;
 mod mounts;
 mod net;
 mod obey;
+mod objects;
 mod preset;
 mod ring;
 mod terminal;
@@ -168,6 +169,12 @@ enum Attempt {
         #[arg(value_enum)]
         feat: preset::Feat,
     },
+    /// Open a pinned BPF map
+    OpenPin { pin: PathBuf },
+    /// Open every BPF map there is
+    OpenMaps,
+    /// Open every BPF program there is
+    OpenPrograms,
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -259,6 +266,9 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Call { call, path } => calls::make(call, path.as_deref()),
         Attempt::CallCompat { number } => calls::make_compat(number),
         Attempt::Preset { feat } => preset::try_it(feat),
+        Attempt::OpenPin { pin } => objects::open_pin(&pin),
+        Attempt::OpenMaps => objects::open_maps(),
+        Attempt::OpenPrograms => objects::open_programs(),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,

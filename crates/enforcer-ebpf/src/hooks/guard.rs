@@ -1,0 +1,134 @@
+//! What could be done to the enforcer itself: signals, tracing, its maps and programs, its pins,
+//! sockets and files.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use karmor_abi::{
+    event::Hook,
+    guard::{Guarded, Own},
+};
+
+use crate::{
+    guard::{acts, is_daemon, note, owns, refuse, refuse_change},
+    kernel::{
+        memory::{Ptr, load, load_u32},
+        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID},
+        task::Task,
+    },
+};
+
+/// `task_kill(task, info, signal, cred)`: signal 0 only asks whether there is a process.
+#[lsm(hook = "task_kill")]
+pub(crate) fn task_kill(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    let signal: u64 = ctx.arg(2);
+    if signal as u32 == 0 || !is_daemon(Task(task as u64)) {
+        return 0;
+    }
+    refuse(Guarded::Process, Hook::Kill)
+}
+
+/// `PTRACE_MODE_ATTACH`: to change it, and not just to look.
+const PTRACE_MODE_ATTACH: u32 = 2;
+
+/// `ptrace_access_check(task, mode)`: tracing, and the memory and descriptors of another process.
+/// Who collects facts about processes may go on.
+#[lsm(hook = "ptrace_access_check")]
+pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    let mode: u64 = ctx.arg(1);
+    if mode as u32 & PTRACE_MODE_ATTACH == 0 || !is_daemon(Task(task as u64)) {
+        return 0;
+    }
+    refuse(Guarded::Process, Hook::PtraceAccess)
+}
+
+/// `bpf_map(map, mode)`: whoever makes a map, opens a pinned one or one by its id.
+#[lsm(hook = "bpf_map")]
+pub(crate) fn bpf_map(ctx: LsmContext) -> i32 {
+    let map: Ptr = ctx.arg(0);
+    // SAFETY: a member of the hook's argument.
+    let own = Own::map(unsafe { load_u32(map, BPF_MAP_ID.load()) });
+    if acts() {
+        note(own);
+        return 0;
+    }
+    if owns(own) {
+        refuse(Guarded::Map, Hook::BpfMap)
+    } else {
+        0
+    }
+}
+
+/// `bpf_prog(program)`: likewise. A program's functions can be replaced by who has a descriptor.
+#[lsm(hook = "bpf_prog")]
+pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
+    let program: Ptr = ctx.arg(0);
+    // SAFETY: members of the hook's argument.
+    let own = Own::program(unsafe {
+        load_u32(load(program, BPF_PROG_AUX.load()), BPF_PROG_AUX_ID.load())
+    });
+    if acts() {
+        note(own);
+        return 0;
+    }
+    if owns(own) {
+        refuse(Guarded::Program, Hook::BpfProg)
+    } else {
+        0
+    }
+}
+
+/// `inode_unlink(directory, dentry)`.
+#[lsm(hook = "inode_unlink")]
+pub(crate) fn inode_unlink(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Unlink)
+}
+
+/// `inode_rmdir(directory, dentry)`.
+#[lsm(hook = "inode_rmdir")]
+pub(crate) fn inode_rmdir(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Rmdir)
+}
+
+/// `inode_create(directory, dentry, mode)`.
+#[lsm(hook = "inode_create")]
+pub(crate) fn inode_create(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Mknod)
+}
+
+/// `inode_mkdir(directory, dentry, mode)`.
+#[lsm(hook = "inode_mkdir")]
+pub(crate) fn inode_mkdir(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Mkdir)
+}
+
+/// `inode_mknod(directory, dentry, mode, device)`.
+#[lsm(hook = "inode_mknod")]
+pub(crate) fn inode_mknod(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Mknod)
+}
+
+/// `inode_symlink(directory, dentry, target)`.
+#[lsm(hook = "inode_symlink")]
+pub(crate) fn inode_symlink(ctx: LsmContext) -> i32 {
+    refuse_change(ctx.arg(1), Hook::Symlink)
+}
+
+/// `inode_link(dentry, directory, new)`: another name for it, or one of it for another.
+#[lsm(hook = "inode_link")]
+pub(crate) fn inode_link(ctx: LsmContext) -> i32 {
+    match refuse_change(ctx.arg(0), Hook::Link) {
+        0 => refuse_change(ctx.arg(2), Hook::Link),
+        refused => refused,
+    }
+}
+
+/// `inode_rename(directory, dentry, new_directory, new_dentry)`: where from, what, where to, and what
+/// was there.
+#[lsm(hook = "inode_rename")]
+pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
+    match refuse_change(ctx.arg(1), Hook::Rename) {
+        0 => refuse_change(ctx.arg(3), Hook::Rename),
+        refused => refused,
+    }
+}

@@ -1,0 +1,170 @@
+//! The enforcer itself: nobody in a container ends it, looks into it, or takes away what is its own,
+//! whatever privileges the container has; on demand, nobody on the host either.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Case, escapes::with_tools};
+use crate::support::{Container, Enforcer, Guest, KernelVersion, Output, run};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "enforcer_is_out_of_reach_of_containers",
+        since: KernelVersion::new(6, 1),
+        run: containers,
+    },
+    Case {
+        name: "enforcer_is_out_of_reach_of_the_host_on_demand",
+        since: KernelVersion::new(6, 1),
+        run: host,
+    },
+];
+
+/// What a container may have at most: everything of the host's.
+const OPTIONS: &[&str] = &[
+    "--privileged",
+    "--with-ns=pid:/proc/1/ns/pid",
+    "--mount=type=bind,src=/sys/fs/bpf,dst=/host/bpf,options=rbind:rw",
+    "--mount=type=bind,src=/var/lib/karmor,dst=/host/state,options=rbind:rw",
+    "--mount=type=bind,src=/run/karmor,dst=/host/run,options=rbind:rw",
+    "--mount=type=bind,src=/usr/local/bin,dst=/host/bin,options=rbind:rw",
+];
+
+/// What is done to the enforcer, as lines of bash that change nothing if they succeed, and what the
+/// alert calls what they are about. `$pid` is the enforcer, `$host` where the host's files are.
+const HARM: &[(&str, &str)] = &[
+    ("kill -CONT $pid", "karmor-enforcer"),
+    (": < /proc/$pid/mem", "karmor-enforcer"),
+    (
+        "$tries open-pin $bpf/karmor/v2/WORKLOADS",
+        "a map of karmor-enforcer",
+    ),
+    ("$tries open-maps", "a map of karmor-enforcer"),
+    ("$tries open-programs", "a program of karmor-enforcer"),
+    (
+        "mv $bpf/karmor/v2/MARKS $bpf/karmor/v2/M && mv $bpf/karmor/v2/M $bpf/karmor/v2/MARKS",
+        FILES,
+    ),
+    ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),
+    ("touch $state/policies/new && rm $state/policies/new", FILES),
+    ("mkdir $state/new && rmdir $state/new", FILES),
+    ("ln -s / $state/new && rm $state/new", FILES),
+    ("ln $bin/karmor-enforcer $bin/e && rm $bin/e", FILES),
+    (
+        "mv $bin/karmor-enforcer $bin/e && mv $bin/e $bin/karmor-enforcer",
+        FILES,
+    ),
+    (
+        "mv $run/karmor.sock $run/s && mv $run/s $run/karmor.sock",
+        FILES,
+    ),
+    (": >> $state/workloads.json", FILES),
+];
+
+const FILES: &str = "files of karmor-enforcer";
+
+/// What nearly the same is done to others, and harms nobody.
+const HARMLESS: &[&str] = &[
+    "kill -0 $pid",
+    "sleep 60 & kill -CONT $! && kill $!",
+    ": < /proc/$$/mem",
+    "cat /proc/$pid/environ > /dev/null",
+    "mkdir $bpf/other && mv $bpf/other $bpf/another && rmdir $bpf/another",
+    "touch $bin/new && mv $bin/new $bin/newer && rm $bin/newer",
+    "cat $state/workloads.json > /dev/null",
+];
+
+fn containers(guest: &Guest) -> Result<()> {
+    // What is refused for another reason would prove nothing.
+    guest.watched(&["--self-protection=off"], |watched| {
+        let container = with_tools(guest, OPTIONS, "harmful")?;
+        let pid = watched.enforcer.pid();
+        for (line, _) in HARM {
+            in_container(&container, pid, line)?
+                .success()
+                .context("without protection")?;
+        }
+        Ok(())
+    })?;
+    guest.watched(&[], |watched| {
+        let container = with_tools(guest, OPTIONS, "harmful")?;
+        watched.enforcer.knows(container.name())?;
+        let pid = watched.enforcer.pid();
+        for line in HARMLESS {
+            in_container(&container, pid, line)?
+                .success()
+                .context("harmless")?;
+        }
+        let mut seen = watched.alerts.count();
+        let more = [
+            ("kill -9 $pid", "karmor-enforcer"),
+            ("kill -STOP $pid", "karmor-enforcer"),
+            ("rm -r $bpf/karmor", FILES),
+            (
+                "/opt/tools/busybox nsenter -t 1 -m umount /sys/fs/bpf",
+                FILES,
+            ),
+        ];
+        for (line, resource) in HARM.iter().chain(&more) {
+            let output = in_container(&container, pid, line)?;
+            ensure!(output.code != 0 && output.denied(), "not refused: {output}");
+            let alert = watched
+                .alerts
+                .expect_after(seen, line, |alert| alert["Resource"] == *resource)?;
+            is_about_protection(&alert, "MatchedPolicy")?;
+            ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
+            seen = watched.alerts.count();
+        }
+        // It is there, and does what it did.
+        run("karmor", ["vm", "policy", "list"])?.success()?;
+        Ok(())
+    })
+}
+
+fn host(guest: &Guest) -> Result<()> {
+    guest.without_enforcer();
+    let enforcer = Enforcer::start(guest.containerd()?, &["--self-protection=host"])?;
+    let pid = enforcer.pid();
+    // The one way to end it that asks nobody.
+    let cgroup = Path::new("/sys/fs/cgroup/karmor-e2e-host");
+    fs::create_dir_all(cgroup).context("cannot make a cgroup")?;
+    let alerts = crate::support::Alerts::watch(&[])?;
+    for (line, resource) in HARM {
+        let output = on_host(pid, line)?;
+        ensure!(output.code != 0 && output.denied(), "not refused: {output}");
+        let alert = alerts.expect(line, |alert| alert["Resource"] == *resource)?;
+        is_about_protection(&alert, "MatchedHostPolicy")?;
+    }
+    for line in HARMLESS {
+        on_host(pid, line)?.success().context("harmless")?;
+    }
+    fs::write(cgroup.join("cgroup.procs"), pid.to_string()).context("cannot move the enforcer")?;
+    fs::write(cgroup.join("cgroup.kill"), "1").context("cannot end the enforcer")?;
+    drop(enforcer);
+    Ok(())
+}
+
+fn is_about_protection(alert: &Value, kind: &str) -> Result<()> {
+    ensure!(
+        alert["PolicyName"] == "SelfProtection"
+            && alert["Type"] == kind
+            && alert["Action"] == "Block"
+            && alert["Result"] == "Permission denied",
+        "{alert:#}"
+    );
+    Ok(())
+}
+
+fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Output> {
+    let places = "tries=/opt/tools/karmor-tries; bpf=/host/bpf; state=/host/state; run=/host/run; \
+                  bin=/host/bin";
+    container.shell(&format!("pid={pid}; {places}; {line}"))
+}
+
+fn on_host(pid: u32, line: &str) -> Result<Output> {
+    let places = "tries=karmor-tries; bpf=/sys/fs/bpf; state=/var/lib/karmor; run=/run/karmor; \
+                  bin=/usr/local/bin";
+    run("sh", ["-c", &format!("pid={pid}; {places}; {line}")])
+}

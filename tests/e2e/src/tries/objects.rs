@@ -1,0 +1,62 @@
+//! Descriptors for BPF maps and programs.
+
+use std::{ffi::CString, io, os::unix::ffi::OsStrExt as _, path::Path};
+
+use anyhow::{Context as _, Result};
+
+/// Commands of `bpf`.
+const OBJ_GET: libc::c_long = 7;
+const PROG_GET_NEXT_ID: libc::c_long = 11;
+const MAP_GET_NEXT_ID: libc::c_long = 12;
+const PROG_GET_FD_BY_ID: libc::c_long = 13;
+const MAP_GET_FD_BY_ID: libc::c_long = 14;
+
+/// What `bpf` is told: three numbers about ids, or the address of a path.
+fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> io::Result<i64> {
+    // SAFETY: the kernel reads and writes within the size that is passed along, and whatever it is
+    // pointed to lives until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Opens a pinned map.
+pub(crate) fn open_pin(path: &Path) -> Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).context("a path has no NUL")?;
+    let address = path.as_ptr().addr() as u64;
+    let [low, high] = [address as u32, (address >> 32) as u32];
+    bpf(OBJ_GET, &mut [low, high, 0, 0]).context("cannot open the pin")?;
+    Ok(())
+}
+
+/// Opens every map there is.
+pub(crate) fn open_maps() -> Result<()> {
+    open_all(MAP_GET_NEXT_ID, MAP_GET_FD_BY_ID)
+}
+
+/// Opens every program there is.
+pub(crate) fn open_programs() -> Result<()> {
+    open_all(PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID)
+}
+
+fn open_all(next: libc::c_long, open: libc::c_long) -> Result<()> {
+    let mut id = 0;
+    loop {
+        let mut attr = [id, 0, 0, 0];
+        match bpf(next, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            result => result.context("cannot see what there is")?,
+        };
+        id = attr[1];
+        match bpf(open, &mut [id, 0, 0, 0]) {
+            // Gone meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            result => {
+                result.with_context(|| format!("cannot open {id}"))?;
+            }
+        }
+    }
+}
