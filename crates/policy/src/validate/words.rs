@@ -112,9 +112,6 @@ pub(super) fn capabilities(
     rules.expect_rules(before, section.span, "matchCapabilities");
 }
 
-/// Why a part is recorded as not enforced.
-const UNWATCHED: &str = "this version does not watch them";
-
 /// Presets: each says itself whether it blocks; the rest is the policy's.
 pub(super) fn presets(
     presets: &List<Preset>,

@@ -1,13 +1,13 @@
 //! The enforcer itself: nobody in a container ends it, looks into it, or takes away what is its own,
 //! whatever privileges the container has; on demand, nobody on the host either.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, escapes::with_tools};
-use crate::support::{Container, Enforcer, Guest, KernelVersion, Output, run};
+use crate::support::{Alerts, Container, DELIVERY, Enforcer, Guest, KernelVersion, Output, run};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -110,12 +110,11 @@ fn containers(guest: &Guest) -> Result<()> {
         for (line, resource) in HARM.iter().chain(&more) {
             let output = in_container(&container, pid, line)?;
             ensure!(output.code != 0 && output.denied(), "not refused: {output}");
-            let alert = watched
-                .alerts
-                .expect_after(seen, line, |alert| alert["Resource"] == *resource)?;
+            let about = |alert: &Value| alert["Resource"] == *resource;
+            let (past, alert) = watched.alerts.expect_after(seen, DELIVERY, line, about)?;
             is_about_protection(&alert, "MatchedPolicy")?;
             ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
-            seen = watched.alerts.count();
+            seen = past;
         }
         // It is there, and does what it did.
         run("karmor", ["vm", "policy", "list"])?.success()?;
@@ -130,7 +129,7 @@ fn host(guest: &Guest) -> Result<()> {
     // The one way to end it that asks nobody.
     let cgroup = Path::new("/sys/fs/cgroup/karmor-e2e-host");
     fs::create_dir_all(cgroup).context("cannot make a cgroup")?;
-    let alerts = crate::support::Alerts::watch(&[])?;
+    let alerts = Alerts::watch(&[])?;
     for (line, resource) in HARM {
         let output = on_host(pid, line)?;
         ensure!(output.code != 0 && output.denied(), "not refused: {output}");
