@@ -130,10 +130,13 @@ fn host(guest: &Guest) -> Result<()> {
     let cgroup = Path::new("/sys/fs/cgroup/karmor-e2e-host");
     fs::create_dir_all(cgroup).context("cannot make a cgroup")?;
     let alerts = Alerts::watch(&[])?;
+    let mut seen = 0;
     for (line, resource) in HARM {
         let output = on_host(pid, line)?;
         ensure!(output.code != 0 && output.denied(), "not refused: {output}");
-        let alert = alerts.expect(line, |alert| alert["Resource"] == *resource)?;
+        let about = |alert: &Value| alert["Resource"] == *resource;
+        let (past, alert) = alerts.expect_after(seen, DELIVERY, line, about)?;
+        seen = past;
         is_about_protection(&alert, "MatchedHostPolicy")?;
     }
     for line in HARMLESS {
