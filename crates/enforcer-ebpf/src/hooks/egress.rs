@@ -233,6 +233,7 @@ fn copy(skb: *mut __sk_buff, payload: &Payload, stream: bool, scratch: *mut Scra
         }
         // What a datagram asks for comes first, and small ones are in one piece.
         len = match len.checked_sub(outside) {
+            Some(0) => return false,
             Some(len) if len < MESSAGE_BYTES as u32 => len,
             Some(_) => MESSAGE_BYTES as u32 - 1,
             None => return false,
@@ -243,10 +244,7 @@ fn copy(skb: *mut __sk_buff, payload: &Payload, stream: bool, scratch: *mut Scra
     // The verifier follows what comes out of a map better than the compiler's way of comparing.
     // SAFETY: claimed by this task; at least 1 and below the length of the message.
     let error = unsafe {
-        let len = (*query).end_read() & (MESSAGE_BYTES as u64 - 1);
-        if len == 0 {
-            return false;
-        }
+        let len = ((*query).end_read().wrapping_sub(1) & (MESSAGE_BYTES as u64 - 1)) + 1;
         bpf_skb_load_bytes(
             skb.cast(),
             payload.at,
