@@ -224,13 +224,9 @@ pub(crate) fn preset_mprotect(ctx: LsmContext) -> i32 {
         return ALLOWED;
     };
     // SAFETY: the hook's argument and its members.
-    let (file, flags, anonymous) = unsafe {
-        (
-            load(vma, VMA_FILE.load()),
-            load_u64(vma, VMA_FLAGS.load()),
-            load_u64(vma, VMA_ANON.load()),
-        )
-    };
+    let (file, flags) = unsafe { (load(vma, VMA_FILE.load()), load_u64(vma, VMA_FLAGS.load())) };
+    // As a number: the verifier lets nobody calculate with pointers, and the compiler would.
+    let anonymous = read_or_zero(vma as u64 + u64::from(VMA_ANON.load()));
     if file.is_null() {
         let notice = Notice {
             flags: prot as u32,

@@ -229,9 +229,7 @@ pub(crate) fn about() -> About {
 
 #[cfg(bpf_target_arch = "x86_64")]
 mod numbers {
-    /// `struct pt_regs`: offsets are ABI. The system call's number.
-    pub(super) const NUMBER: u64 = 120;
-    /// Its first argument.
+    /// The system call's first argument in `struct pt_regs`.
     pub(super) const FIRST: u64 = 112;
     /// The bit of the x32 ABI's numbers.
     pub(super) const X32: u32 = 1 << 30;
@@ -243,9 +241,7 @@ mod numbers {
 
 #[cfg(bpf_target_arch = "aarch64")]
 mod numbers {
-    /// `struct pt_regs`: 31 registers, sp, pc, pstate, orig_x0, then the system call's number.
-    pub(super) const NUMBER: u64 = 280;
-    /// Its first argument: `orig_x0`.
+    /// The system call's first argument in `struct pt_regs`: `orig_x0`.
     pub(super) const FIRST: u64 = 272;
     /// There is no such bit.
     pub(super) const X32: u32 = 0;
@@ -255,4 +251,4 @@ mod numbers {
     pub(super) const NAMESPACES: [u32; 5] = [97, 268, 337, 375, 120];
 }
 
-use numbers::{CLONE, FIRST, NAMESPACES, NUMBER, X32};
+use numbers::{CLONE, FIRST, NAMESPACES, X32};

@@ -294,7 +294,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
     let lines: Vec<_> = text
         .lines()
-        .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.trim().is_empty() && !is_about_the_verifier(line))
         .collect();
     match lines.as_slice() {
         [first, .., reason, before_last, last] if lines.len() > 5 => {
@@ -302,6 +302,13 @@ fn describe(error: &dyn std::error::Error) -> String {
         }
         _ => lines.join(" / "),
     }
+}
+
+/// Whether a line of the verifier's log tells of its own work, as the last ones do, and not of the
+/// program.
+fn is_about_the_verifier(line: &str) -> bool {
+    const STARTS: [&str; 4] = ["verification time ", "stack depth ", "processed ", "Func#"];
+    STARTS.iter().any(|start| line.starts_with(start))
 }
 
 /// Maps that are pinned: all that hold state.

@@ -55,6 +55,7 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
     Program {
         name: hook,
         hook,
+        place: Place::Lsm,
         needed: Needed::ForOps(ops),
         required: true,
     }

@@ -611,7 +611,7 @@ fn host(guest: &Guest) -> Result<()> {
                     output.success()?;
                 }
                 let alert = policy.expect(enforcer, |alert| {
-                    text(alert, "Enforcer") == enforcer && text(alert, "ProcessName") != ""
+                    text(alert, "Enforcer") == enforcer && !text(alert, "ProcessName").is_empty()
                 })?;
                 ensure!(
                     text(&alert, "Action") == action
