@@ -65,12 +65,13 @@ impl Args {
             true => Some(Enforcer::start(guest.containerd()?, &[])?),
             false => None,
         };
-        let policies: [(Option<u32>, fn(u32) -> String); 3] = [
-            (self.rules, policy::manifest),
+        type Manifest = fn(u32) -> String;
+        let mut policies = [
+            (self.rules, policy::manifest as Manifest),
             (self.networks, policy::networks),
             (self.syscalls, policy::syscalls),
-        ];
-        let mut policies = policies.into_iter();
+        ]
+        .into_iter();
         let policy = policies.find_map(|(count, manifest)| Some((count?, manifest)));
         if let (Some(enforcer), Some((rules, manifest))) = (&enforcer, policy) {
             let manifest = match rules {

@@ -38,13 +38,13 @@ const HARM: &[(&str, &str)] = &[
     ("kill -CONT $pid", "karmor-enforcer"),
     (": < /proc/$pid/mem", "karmor-enforcer"),
     (
-        "$tries open-pin $bpf/karmor/v2/WORKLOADS",
+        "$tries open-pin $bpf/karmor/v3/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
     (
-        "mv $bpf/karmor/v2/MARKS $bpf/karmor/v2/M && mv $bpf/karmor/v2/M $bpf/karmor/v2/MARKS",
+        "mv $bpf/karmor/v3/MARKS $bpf/karmor/v3/M && mv $bpf/karmor/v3/M $bpf/karmor/v3/MARKS",
         FILES,
     ),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),

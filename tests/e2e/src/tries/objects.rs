@@ -26,9 +26,10 @@ fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> io::Result<i64> {
 /// Opens a pinned map.
 pub(crate) fn open_pin(path: &Path) -> Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).context("a path has no NUL")?;
-    let address = path.as_ptr().addr() as u64;
-    let [low, high] = [address as u32, (address >> 32) as u32];
-    bpf(OBJ_GET, &mut [low, high, 0, 0]).context("cannot open the pin")?;
+    // The attribute begins with the address.
+    let [a, b, c, d, e, f, g, h] = path.as_ptr().addr().to_ne_bytes();
+    let halves = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
+    bpf(OBJ_GET, &mut [halves[0], halves[1], 0, 0]).context("cannot open the pin")?;
     Ok(())
 }
 

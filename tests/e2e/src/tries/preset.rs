@@ -208,6 +208,7 @@ fn with_child(work: impl FnOnce(libc::pid_t) -> Result<()>) -> Result<()> {
     let child = match unsafe { libc::fork() } {
         // SAFETY: waits for a signal.
         0 => loop {
+            // SAFETY: waits for a signal and touches nothing.
             unsafe { libc::pause() };
         },
         child => child,
