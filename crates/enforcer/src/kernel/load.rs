@@ -40,8 +40,13 @@ pub(super) struct Loaded {
     _alone: OwnedFd,
 }
 
+/// Why a program is not loaded that could be.
+const UNNEEDED: &str = "not tried: it is loaded when the first policy needs it";
+
 /// What loading one program showed.
 enum Load {
+    /// Not tried: no policy has needed it so far.
+    Unneeded,
     Loaded {
         verified_instructions: u32,
         attached: bool,
@@ -65,7 +70,7 @@ impl Loaded {
         let pins = Pins::create(bpffs)?;
         let alone = lock_directory(&bpffs.join(names::PIN_DIR))?;
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
-        let (ebpf, hooks) = load_object(&paths, ready)?;
+        let (ebpf, hooks) = load_object(&paths, ready, |program| program.at_start)?;
         Ok(Self {
             ebpf,
             pins,
@@ -81,7 +86,7 @@ impl Loaded {
     /// # Errors
     /// As for [`Loaded::new`].
     pub(super) fn rehearse() -> Result<Vec<HookSupport>> {
-        Ok(support(&load_object(&[], |_| Ok(()))?.1))
+        Ok(support(&load_object(&[], |_| Ok(()), |_| true)?.1))
     }
 
     /// Attaches every program that a policy on `ops` needs, replacing the links an earlier daemon
@@ -95,10 +100,22 @@ impl Loaded {
                 Needed::Always => ops != 0,
                 Needed::ForOps(needed) => needed & (ops | self.guard) != 0,
             };
-            let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) else {
+            if !wanted {
                 continue;
+            }
+            if matches!(self.hooks[program.name], Load::Unneeded) {
+                let kernel_btf = kernel_btf()?;
+                let load = load(&mut self.ebpf, program, &kernel_btf)?;
+                self.hooks.insert(program.name, load);
+            }
+            let attached = match self.hooks.get_mut(program.name) {
+                Some(Load::Loaded { attached, .. }) => attached,
+                Some(Load::Refused(why)) if program.required => {
+                    bail!("the kernel refuses the program {}: {why}", program.name)
+                }
+                _ => continue,
             };
-            if !wanted || *attached {
+            if *attached {
                 continue;
             }
             let link = attach(&mut self.ebpf, program, &self.cgroups)
@@ -127,6 +144,16 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// Detaches what an earlier daemon had attached and nothing has needed since.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub(super) fn detach_unloaded(&self) -> Result<()> {
+        let unloaded = |program: &&Program| matches!(self.hooks[program.name], Load::Unneeded);
+        let mut programs = PROGRAMS.iter().filter(unloaded);
+        programs.try_for_each(|program| self.pins.unpin_link(program.name))
     }
 
     /// Attaches what protects the daemon itself, from now on and whatever policies need; or no longer.
@@ -167,7 +194,7 @@ impl Loaded {
             .filter(|program| program.required)
             .filter_map(|program| match &self.hooks[program.name] {
                 Load::Refused(error) => Some((program.name, error.as_str())),
-                Load::Loaded { .. } => None,
+                Load::Loaded { .. } | Load::Unneeded => None,
             })
             .collect()
     }
@@ -179,12 +206,13 @@ type Hooks = BTreeMap<&'static str, Load>;
 fn load_object(
     paths: &[(&'static str, PathBuf)],
     ready: impl FnOnce(&mut Ebpf) -> Result<()>,
+    is_wanted: impl Fn(&Program) -> bool,
 ) -> Result<(Ebpf, Hooks)> {
     if OBJECT.is_empty() {
         bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
     }
     let offsets = btf::offsets()?;
-    let kernel_btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+    let kernel_btf = kernel_btf()?;
     let sizes = sizes();
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel_btf));
@@ -201,9 +229,18 @@ fn load_object(
     ready(&mut ebpf)?;
     let mut hooks = Hooks::new();
     for program in PROGRAMS {
-        hooks.insert(program.name, load(&mut ebpf, program, &kernel_btf)?);
+        let load = if is_wanted(program) {
+            load(&mut ebpf, program, &kernel_btf)?
+        } else {
+            Load::Unneeded
+        };
+        hooks.insert(program.name, load);
     }
     Ok((ebpf, hooks))
+}
+
+fn kernel_btf() -> Result<Btf> {
+    Btf::from_sys_fs().context("read the kernel's BTF")
 }
 
 fn support(hooks: &Hooks) -> Vec<HookSupport> {
@@ -226,6 +263,13 @@ fn support(hooks: &Hooks) -> Vec<HookSupport> {
                 attached: false,
                 verified_instructions: 0,
                 error: Some(error.clone()),
+            },
+            Load::Unneeded => HookSupport {
+                hook: program.name.to_owned(),
+                loads: false,
+                attached: false,
+                verified_instructions: 0,
+                error: Some(UNNEEDED.to_owned()),
             },
         })
         .collect()

@@ -143,7 +143,8 @@ impl Kernel {
             let key = key.context("read the marks")?;
             self.marked.entry(key.workload).or_default().insert(key);
         }
-        self.loaded.attach(self.tables.ops())
+        self.loaded.attach(self.tables.ops())?;
+        self.loaded.detach_unloaded()
     }
 
     fn next(&mut self, counter: u32) -> Result<u32> {

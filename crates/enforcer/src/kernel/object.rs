@@ -35,6 +35,10 @@ pub(super) struct Program {
     pub(super) hook: &'static str,
     /// What that is.
     pub(super) place: Place,
+    /// It is loaded when the daemon starts, which ends there if the kernel refuses it. The others are
+    /// loaded when the first policy needs them, which is refused in that case: a kernel takes a while
+    /// for each.
+    pub(super) at_start: bool,
     /// When it is attached.
     pub(super) needed: Needed,
     /// The hook exists on every supported kernel; without it nothing is enforced.
@@ -46,6 +50,7 @@ const fn always(hook: &'static str) -> Program {
         name: hook,
         hook,
         place: Place::Lsm,
+        at_start: true,
         needed: Needed::Always,
         required: true,
     }
@@ -56,6 +61,7 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
         name: hook,
         hook,
         place: Place::Lsm,
+        at_start: true,
         needed: Needed::ForOps(ops),
         required: true,
     }
@@ -66,6 +72,7 @@ const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Progra
         name,
         hook,
         place: Place::Lsm,
+        at_start: false,
         needed: Needed::ForOps(ops),
         required: true,
     }
@@ -129,6 +136,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         name: "file_truncate",
         hook: "file_truncate",
         place: Place::Lsm,
+        at_start: true,
         needed: Needed::ForOps(ops::WRITE | ops::AT),
         required: false,
     },
@@ -149,10 +157,12 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("inet_conn_request", ops::INGRESS),
     Program {
         place: Place::Egress,
+        at_start: false,
         ..for_ops("cgroup_skb_egress", ops::QUERY)
     },
     Program {
         place: Place::Tracepoint,
+        at_start: false,
         ..for_ops("sys_enter", ops::SYSCALL)
     },
     for_presets(
@@ -180,6 +190,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         name: "preset_userns",
         hook: "userns_create",
         place: Place::Lsm,
+        at_start: false,
         needed: Needed::ForOps(ops::NAMESPACE),
         required: false,
     },
