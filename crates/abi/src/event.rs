@@ -63,41 +63,21 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
-    /// A packet that asks for a name, on its way out.
-    Query = 27,
     /// The tracepoint `sys_enter`
-    Syscall = 28,
-    /// `file_mprotect`
-    Mprotect = 29,
-    /// `inode_follow_link`
-    FollowLink = 30,
-    /// `ptrace_access_check`
-    PtraceAccess = 31,
-    /// `ptrace_traceme`
-    PtraceTraceme = 32,
-    /// `userns_create`
-    UsernsCreate = 33,
-    /// `kernel_read_file`
-    KernelReadFile = 34,
-    /// `kernel_load_data`
-    KernelLoadData = 35,
-    /// `kernel_module_request`
-    KernelModuleRequest = 36,
-    /// `bpf`
-    Bpf = 37,
-    /// `inode_init_security_anon`
-    InitAnon = 38,
+    Syscall = 27,
     /// `task_kill`
-    Kill = 39,
+    Kill = 28,
+    /// `ptrace_access_check`
+    Ptrace = 29,
     /// `bpf_map`: a descriptor for a map
-    BpfMap = 40,
+    BpfMap = 30,
     /// `bpf_prog`: a descriptor for a program
-    BpfProg = 41,
+    BpfProg = 31,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 32] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -125,19 +105,9 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
-        Self::Query,
         Self::Syscall,
-        Self::Mprotect,
-        Self::FollowLink,
-        Self::PtraceAccess,
-        Self::PtraceTraceme,
-        Self::UsernsCreate,
-        Self::KernelReadFile,
-        Self::KernelLoadData,
-        Self::KernelModuleRequest,
-        Self::Bpf,
-        Self::InitAnon,
         Self::Kill,
+        Self::Ptrace,
         Self::BpfMap,
         Self::BpfProg,
     ];
@@ -205,9 +175,8 @@ pub struct Header {
     pub uid: u32,
     /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
     pub owner: u32,
-    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open`
-    /// flags for [`Hook::Open`], protection bits for [`Hook::Mmap`] and [`Hook::Mprotect`], the command
-    /// for [`Hook::Bpf`], flags of mounts; or 0.
+    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open` flags for [`Hook::Open`], protection bits for
+    /// [`Hook::Mmap`], or 0.
     pub flags: u32,
     /// [`Hook`].
     pub hook: u8,

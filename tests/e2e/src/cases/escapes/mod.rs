@@ -121,7 +121,7 @@ pub(super) fn ordinary(guest: &Guest) -> Result<Container<'_>> {
 }
 
 /// One whose root may nearly everything.
-pub(super) fn privileged(guest: &Guest) -> Result<Container<'_>> {
+fn privileged(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &["--privileged"], "escape-privileged")
 }
 
