@@ -63,21 +63,41 @@ pub enum Hook {
     SocketAccept = 25,
     /// `socket_sendmsg`
     SocketSendmsg = 26,
+    /// A packet that asks for a name, on its way out.
+    Query = 27,
     /// The tracepoint `sys_enter`
-    Syscall = 27,
-    /// `task_kill`
-    Kill = 28,
+    Syscall = 28,
+    /// `file_mprotect`
+    Mprotect = 29,
+    /// `inode_follow_link`
+    FollowLink = 30,
     /// `ptrace_access_check`
-    Ptrace = 29,
+    PtraceAccess = 31,
+    /// `ptrace_traceme`
+    PtraceTraceme = 32,
+    /// `userns_create`
+    UsernsCreate = 33,
+    /// `kernel_read_file`
+    KernelReadFile = 34,
+    /// `kernel_load_data`
+    KernelLoadData = 35,
+    /// `kernel_module_request`
+    KernelModuleRequest = 36,
+    /// `bpf`
+    Bpf = 37,
+    /// `inode_init_security_anon`
+    InitAnon = 38,
+    /// `task_kill`
+    Kill = 39,
     /// `bpf_map`: a descriptor for a map
-    BpfMap = 30,
+    BpfMap = 40,
     /// `bpf_prog`: a descriptor for a program
-    BpfProg = 31,
+    BpfProg = 41,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 42] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -105,9 +125,19 @@ impl Hook {
         Self::SocketConnect,
         Self::SocketAccept,
         Self::SocketSendmsg,
+        Self::Query,
         Self::Syscall,
+        Self::Mprotect,
+        Self::FollowLink,
+        Self::PtraceAccess,
+        Self::PtraceTraceme,
+        Self::UsernsCreate,
+        Self::KernelReadFile,
+        Self::KernelLoadData,
+        Self::KernelModuleRequest,
+        Self::Bpf,
+        Self::InitAnon,
         Self::Kill,
-        Self::Ptrace,
         Self::BpfMap,
         Self::BpfProg,
     ];
@@ -175,8 +205,9 @@ pub struct Header {
     pub uid: u32,
     /// Owner of the object, in the initial user namespace; `u32::MAX` when there is none.
     pub owner: u32,
-    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open` flags for [`Hook::Open`], protection bits for
-    /// [`Hook::Mmap`], or 0.
+    /// The system call's word ([`crate::word::syscall`]) for [`crate::op::Op::SyscallAt`]; else `open`
+    /// flags for [`Hook::Open`], protection bits for [`Hook::Mmap`] and [`Hook::Mprotect`], the command
+    /// for [`Hook::Bpf`], flags of mounts; or 0.
     pub flags: u32,
     /// [`Hook`].
     pub hook: u8,

@@ -29,7 +29,8 @@ pub struct Label {
     /// Zero; keeps the next field aligned.
     pub reserved: u32,
     /// Number of the exec session that brought the task into its container from outside
-    /// (`kubectl exec`), or 0 for the container's own processes.
+    /// (`kubectl exec`), or 0 for the container's own processes: its first, and what descends from
+    /// that.
     pub exec_id: u64,
 }
 
@@ -107,7 +108,8 @@ pub struct Workload {
     pub reserved: u32,
 }
 
-/// Where a workload's files have the names that its policies mean. 12 bytes.
+/// Where a workload's files have the names that its policies mean, and what it was started with. 20
+/// bytes.
 ///
 /// User space writes the entry when it learns of the workload; from then on hooks set
 /// [`Home::mounted`], and nobody takes that back.
@@ -122,6 +124,12 @@ pub struct Home {
     /// Not zero once the workload has mounted something there: its objects may have other names
     /// since.
     pub mounted: u32,
+    /// Its first process, in the initial pid namespace; 0 when that is not known. Of the host, the
+    /// enforcer: presets of the host do not keep it from its work.
+    pub init: u32,
+    /// `super_block.s_dev` of the root it was started with ([`MarkKey::device`]); 0 when that is not
+    /// known.
+    pub root: u32,
 }
 
 /// A file of a workload, whatever name it is reached by. 16 bytes.
@@ -154,6 +162,6 @@ pub struct Mark {
 const _: () = {
     assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
-    assert!(size_of::<Home>() == 12 && align_of::<Home>() == 4);
+    assert!(size_of::<Home>() == 20 && align_of::<Home>() == 4);
     assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);
 };

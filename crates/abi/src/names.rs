@@ -29,6 +29,8 @@ pub const PENDING: &str = "PENDING";
 pub const HOMES: &str = "HOMES";
 /// `SK_STORAGE`: who listens on a socket.
 pub const LISTENERS: &str = "LISTENERS";
+/// `SK_STORAGE`: who last sent over a socket to where names are asked for.
+pub const SENDERS: &str = "SENDERS";
 /// `ARRAY` of one [`crate::guard::Guard`].
 pub const GUARD: &str = "GUARD";
 /// `HASH`: [`crate::guard::Own`] → how many levels of a directory are its own with it, up to

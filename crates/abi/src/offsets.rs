@@ -46,6 +46,7 @@ macro_rules! for_each_member {
             INODE_I_INO = "inode"."i_ino";
             INODE_I_SB = "inode"."i_sb";
             INODE_I_MODE = "inode"."i_mode";
+            INODE_I_NLINK = "inode"."i_nlink";
             SUPER_BLOCK_S_MOUNTS = "super_block"."s_mounts";
             SUPER_BLOCK_S_MAGIC = "super_block"."s_magic";
             SUPER_BLOCK_S_ROOT = "super_block"."s_root";
@@ -66,6 +67,7 @@ macro_rules! for_each_member {
             TASK_IO_URING = "task_struct"."io_uring";
             TASK_THREAD_INFO = "task_struct"."thread_info";
             THREAD_INFO_STATUS = "thread_info"."status|flags";
+            TASK_PID_LINKS = "task_struct"."pid_links";
             NSPROXY_MNT_NS = "nsproxy"."mnt_ns";
             MM_EXE_FILE = "mm_struct"."exe_file";
             MM_ARG_START = "mm_struct"."arg_start";
@@ -77,6 +79,13 @@ macro_rules! for_each_member {
             TTY_NAME = "tty_struct"."name";
             PID_LEVEL = "pid"."level";
             PID_NUMBERS = "pid"."numbers";
+            PID_TASKS = "pid"."tasks";
+            PROC_INODE_PID = "proc_inode"."pid";
+            PROC_INODE_VFS = "proc_inode"."vfs_inode";
+            QSTR_NAME = "qstr"."name";
+            VMA_FILE = "vm_area_struct"."vm_file";
+            VMA_FLAGS = "vm_area_struct"."vm_flags";
+            VMA_ANON = "vm_area_struct"."anon_vma";
             BPRM_FILE = "linux_binprm"."file";
             BPRM_P = "linux_binprm"."p";
             BPRM_ARGC = "linux_binprm"."argc";
@@ -89,6 +98,7 @@ macro_rules! for_each_member {
             SOCK_CGRP_DATA = "sock"."sk_cgrp_data";
             SKC_FAMILY = "sock_common"."skc_family";
             SKC_NUM = "sock_common"."skc_num";
+            SKC_DPORT = "sock_common"."skc_dport";
             SKC_DADDR = "sock_common"."skc_daddr";
             SKC_RCV_SADDR = "sock_common"."skc_rcv_saddr";
             SKC_V6_DADDR = "sock_common"."skc_v6_daddr";
@@ -102,6 +112,10 @@ macro_rules! for_each_member {
             CGROUP_KN = "cgroup"."kn";
             CSS_PARENT = "cgroup_subsys_state"."parent";
             KERNFS_NODE_ID = "kernfs_node"."id";
+            SKB_HEAD = "sk_buff"."head";
+            SKB_END = "sk_buff"."end";
+            SKB_DATA_LEN = "sk_buff"."data_len";
+            SHARED_INFO_FLAGS = "skb_shared_info"."flags";
             BPF_MAP_ID = "bpf_map"."id";
             BPF_PROG_AUX = "bpf_prog"."aux";
             BPF_PROG_AUX_ID = "bpf_prog_aux"."id";
@@ -123,6 +137,9 @@ for_each_member!(list);
 /// Global that says how far into a `struct mount` the pointer to the next mount of a super block
 /// leads: to the link within it up to 6.17 (`mnt_instance`), to its beginning since.
 pub const MOUNT_LINK: &str = "MOUNT_LINK";
+/// Global that says how many bytes a `struct inode` has. In an overlay's own inode, it is followed by
+/// the dentry of what was written, if anything was.
+pub const INODE_BYTES: &str = "INODE_BYTES";
 /// Globals of members that a kernel may be built without.
 pub const OPTIONAL: &[&str] = &["TASK_IO_URING"];
 

@@ -200,6 +200,32 @@ pub fn verdict<T: Words>(table: &T, set: Set, op: Op, source: u32, asker: Asker)
     verdict_at(table, row(table, set, source, asker), op)
 }
 
+/// Source classes that [`strictest`] looks at.
+pub const SOURCES_LOOKED_AT: u32 = 16;
+
+/// The strictest verdict about `op` on an object in `set`, whichever executable asks. Refused where
+/// there are more of them than can be looked at.
+#[inline(always)]
+pub fn strictest<T: Words>(table: &T, set: Set, op: Op) -> Verdict {
+    let asker = Asker::default();
+    if set.flags() & SET_BY_SOURCE == 0 {
+        return verdict(table, set, op, 0, asker);
+    }
+    let sources = hi(table.word(5));
+    if sources > SOURCES_LOOKED_AT {
+        return Verdict::FAULT;
+    }
+    let mut strictest = Verdict::ALLOW;
+    let mut source = 0;
+    while source < SOURCES_LOOKED_AT {
+        if source < sources {
+            strictest = strictest.stricter(verdict(table, set, op, source, asker));
+        }
+        source += 1;
+    }
+    strictest
+}
+
 /// The verdict about `op` in a row.
 #[inline(always)]
 pub fn verdict_at<T: Words>(table: &T, row: u32, op: Op) -> Verdict {

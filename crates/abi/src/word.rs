@@ -45,6 +45,9 @@ pub const ENDPOINT_BYTES: usize = 2 + 32 + 1 + 4;
 /// Longest word of a domain: a name of 255 bytes as sent has 253 as text, and a dot goes behind.
 pub const DOMAIN_BYTES: usize = 1 + 253 + 1;
 
+/// The word of a query that cannot be read. No name begins with a dot.
+pub const UNREADABLE: [u8; 3] = [DOMAIN, b'.', b'.'];
+
 /// Half a byte, as a byte that is not 0.
 #[must_use]
 #[inline(always)]

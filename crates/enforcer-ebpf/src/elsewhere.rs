@@ -48,7 +48,7 @@ const REFUSED: u64 = 2;
 const UNREADABLE: u64 = 3;
 
 /// `PROC_SUPER_MAGIC`: of a file system that is made anew for each mount, and shows the same.
-const PROC: u64 = 0x9fa0;
+pub(crate) const PROC: u64 = 0x9fa0;
 
 /// Type bits of `i_mode`, and a character device's.
 const S_IFMT: u16 = 0o170_000;
@@ -60,6 +60,21 @@ fn home_of(workload: u32) -> Option<*mut Home> {
     let home = HOMES.get_ptr_mut(workload & (WORKLOADS - 1))?;
     // SAFETY: a live map value.
     (unsafe { (*home).workload } == workload).then_some(home)
+}
+
+/// A workload's first process, or of the host the enforcer, by its number in the initial pid
+/// namespace; 0 when that is not known.
+#[inline(always)]
+pub(crate) fn init_of(workload: u32) -> u32 {
+    // SAFETY: a live map value.
+    home_of(workload).map_or(0, |home| unsafe { (*home).init })
+}
+
+/// Device of the root that a workload was started with; 0 when that is not known.
+#[inline(always)]
+pub(crate) fn root_of(workload: u32) -> u32 {
+    // SAFETY: a live map value.
+    home_of(workload).map_or(0, |home| unsafe { (*home).root })
 }
 
 /// Whether the running task is in its workload's own mount namespace.

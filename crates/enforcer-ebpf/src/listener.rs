@@ -34,10 +34,10 @@ use crate::{
 };
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`.
-const CREATE: u64 = 1;
+pub(crate) const CREATE: u64 = 1;
 
 /// Deepest cgroup level that is searched for a container, as for a task.
-const CGROUP_LEVELS: u32 = 16;
+pub(crate) const CGROUP_LEVELS: u32 = 16;
 
 #[inline(always)]
 fn stored(socket: &Socket, flags: u64) -> *mut Listener {
@@ -66,16 +66,36 @@ pub(crate) fn remember(socket: &Socket, identity: &Identity) -> bool {
     if listener.is_null() {
         return false;
     }
+    note(listener, identity)
+}
+
+/// Notes the running task. `false` when there is no room.
+#[inline(always)]
+pub(crate) fn note(listener: *mut Listener, identity: &Identity) -> bool {
     let Some(scratch) = path::claim() else {
         return false;
     };
-    let noted = note(listener, identity, scratch);
+    let mut exec_id = 0;
+    if !identity.label.is_null() {
+        // SAFETY: not null, and only this task writes its label.
+        exec_id = unsafe { (*identity.label).exec_id };
+    }
+    let noted = note_task(listener, scratch, identity.workload, exec_id);
     path::release(scratch);
-    noted
+    noted != 0
 }
 
-#[inline(always)]
-fn note(listener: *mut Listener, identity: &Identity, scratch: *mut Scratch) -> bool {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_task(
+    listener: *mut Listener,
+    scratch: *mut Scratch,
+    workload: u32,
+    exec_id: u64,
+) -> i32 {
+    if listener.is_null() || scratch.is_null() {
+        return 0;
+    }
     let task = Task::current();
     let parent = task.real_parent();
     let (pid, ppid) = task.namespace_pids(parent);
@@ -84,11 +104,8 @@ fn note(listener: *mut Listener, identity: &Identity, scratch: *mut Scratch) -> 
     unsafe {
         let version = (&raw const (*listener).version).read_volatile() | 1;
         (&raw mut (*listener).version).write_volatile(version);
-        (*listener).exec_id = 0;
-        if !identity.label.is_null() {
-            (*listener).exec_id = (*identity.label).exec_id;
-        }
-        (*listener).workload = identity.workload;
+        (*listener).exec_id = exec_id;
+        (*listener).workload = workload;
         (*listener).host_pid = task.tgid();
         (*listener).host_ppid = parent.tgid();
         (*listener).pid = pid;
@@ -98,15 +115,15 @@ fn note(listener: *mut Listener, identity: &Identity, scratch: *mut Scratch) -> 
         (*listener).tty = task.tty();
         let Some(len) = emit::copy_exe(scratch, &raw mut (*listener).exe) else {
             // The version stays odd: a source cannot be told, and nothing is decided by one.
-            return false;
+            return 0;
         };
         (*listener).exe_len = len;
         (&raw mut (*listener).version).write_volatile(version.wrapping_add(1));
     }
-    true
+    1
 }
 
-/// Who hears of a connection.
+/// Who hears of a connection, or has sent a packet.
 pub(crate) struct Hearer {
     /// Null when it is not known.
     listener: *const Listener,
@@ -128,6 +145,12 @@ impl Hearer {
             // It listened before it was known as a container's, or before anybody looked.
             workload = workload_of_socket(socket);
         }
+        Self::new(listener, workload, ops)
+    }
+
+    /// Who is noted, if anybody is, of a workload that has a policy on one of `ops`.
+    #[inline(always)]
+    pub(crate) fn new(listener: *const Listener, workload: u32, ops: u32) -> Option<Self> {
         let identity = Identity {
             label: core::ptr::null_mut(),
             workload,
@@ -138,6 +161,26 @@ impl Hearer {
             workload,
             handle: subject.handle,
         })
+    }
+
+    /// Who is noted, if anybody is, of a workload with this table.
+    #[inline(always)]
+    pub(crate) const fn with_table(
+        listener: *const Listener,
+        workload: u32,
+        handle: Handle,
+    ) -> Self {
+        Self {
+            listener,
+            workload,
+            handle,
+        }
+    }
+
+    /// The workload.
+    #[inline(always)]
+    pub(crate) const fn workload(&self) -> u32 {
+        self.workload
     }
 }
 

@@ -1,4 +1,5 @@
-//! The kernel half: one LSM program a hook, and one at the tracepoint of system calls.
+//! The kernel half: one LSM program a hook, one for packets that leave, and one at the tracepoint of
+//! system calls.
 //!
 //! ```text
 //! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
@@ -28,6 +29,7 @@ mod arguments;
 mod call;
 mod decide;
 mod decide_word;
+mod dns;
 mod elsewhere;
 mod emit;
 mod guard;
@@ -36,6 +38,8 @@ mod kernel;
 mod listener;
 mod maps;
 mod object;
+mod preset;
+mod sender;
 mod subject;
 
 /// Lets the kernel offer GPL-only helpers, such as `bpf_probe_read_kernel`.

@@ -50,7 +50,7 @@ pub(crate) static CGROUPS: HashMap<u64, u32, 16_384, NO_PREALLOC> = HashMap::new
 pub(crate) static WORKLOADS: Array<Workload, { WORKLOAD_ENTRIES as usize }> = Array::new();
 
 /// Where a workload's files have the names its policies mean. Written by user space, and by hooks
-/// when the workload mounts. 65,536 × 12 bytes.
+/// when the workload mounts. 65,536 × 20 bytes.
 #[btf_map]
 pub(crate) static HOMES: Array<Home, { WORKLOAD_ENTRIES as usize }> = Array::new();
 
@@ -135,6 +135,24 @@ pub(crate) struct Listener {
 /// Listeners, in their sockets and with them gone. Written in `socket_listen`; 8 KiB a socket.
 #[btf_map]
 pub(crate) static LISTENERS: SkStorage<Listener> = SkStorage::new();
+
+/// Who last sent over a socket to where names are asked for: a packet may leave in the name of
+/// whichever task it interrupted.
+#[repr(C)]
+pub(crate) struct Sender {
+    /// Who.
+    pub(crate) who: Listener,
+    /// Address of its image's `struct file`.
+    pub(crate) image: u64,
+    /// The port that it named, or that the socket is connected to.
+    pub(crate) port: u32,
+    /// Not zero when others with another image have sent before: what leaves later may be theirs.
+    pub(crate) shared: u32,
+}
+
+/// Senders, in their sockets and with them gone. Written in `socket_sendmsg`; 8 KiB a socket.
+#[btf_map]
+pub(crate) static SENDERS: SkStorage<Sender> = SkStorage::new();
 
 /// One component of a path under decision.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use karmor_abi::{
 };
 
 use crate::{
+    elsewhere,
     kernel::task::Task,
     maps::{CGROUPS, LABELS, REGISTRY, WORKLOADS},
 };
@@ -94,6 +95,7 @@ impl Identity {
             let label = Label {
                 workload,
                 epoch,
+                exec_id: session_in(workload),
                 ..Label::EMPTY
             };
             // Without room the task stays unlabelled; it is resolved again at its next access.
@@ -109,7 +111,7 @@ impl Identity {
                 if workload != HOST {
                     (*label).workload = workload;
                     (*label).table = 0;
-                    (*label).exec_id = bpf_ktime_get_boot_ns();
+                    (*label).exec_id = session_in(workload);
                 }
             }
             Self {
@@ -118,6 +120,35 @@ impl Identity {
             }
         }
     }
+}
+
+/// Ancestors among which a workload's first process is looked for. Only who was there before labels
+/// were is further from it: labels are inherited.
+const ANCESTORS: u32 = 64;
+
+/// Number of the exec session that the running task is in, which has just been found in a workload: 0
+/// for the workload's first process and what descends from it, and on the host. Where the first
+/// process is not known, whoever is found there has come from outside.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn session_in(workload: u32) -> u64 {
+    if workload == HOST {
+        return 0;
+    }
+    let init = elsewhere::init_of(workload);
+    let mut task = Task::current();
+    let mut tgid = task.tgid();
+    let mut level = 0;
+    while level < ANCESTORS && init != 0 && tgid > 1 {
+        if tgid == init {
+            return 0;
+        }
+        task = task.real_parent();
+        tgid = task.tgid();
+        level += 1;
+    }
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// The workload whose cgroup the running task is in, or below.

@@ -28,12 +28,13 @@ pub trait Backend: Send {
     /// When the kernel refuses; nothing changed then.
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError>;
 
-    /// Says in which mount namespace, by the number of its inode, a workload's files have the names
-    /// that its policies mean. Only the first word counts: a workload can move to another one.
+    /// Says what a workload was started with. Of its mount namespace and root only the first word
+    /// counts: a workload can move to others. It is said before [`Backend::add_workload`]: who comes
+    /// in from outside is told by it.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn set_home(&mut self, workload: u32, namespace: u32) -> Result<(), BackendError>;
+    fn set_origin(&mut self, workload: u32, origin: Origin) -> Result<(), BackendError>;
 
     /// Forgets a workload, which has these cgroups. Tasks that still carry its label keep it,
     /// without policy.
@@ -74,6 +75,17 @@ pub trait Backend: Send {
     /// # Errors
     /// When the kernel refuses.
     fn counters(&self) -> Result<Vec<Counters>, BackendError>;
+}
+
+/// What a workload was started with. 0 stands for what cannot be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Number of the mount namespace in which its files have the names that its policies mean.
+    pub namespace: u32,
+    /// Its first process, as the host numbers it; of the host, this daemon.
+    pub init: u32,
+    /// Device of its root, as the kernel numbers it.
+    pub root: u32,
 }
 
 /// A file, whatever its name.

@@ -366,12 +366,12 @@ impl Index {
         cgroup_id: Option<u64>,
     ) -> Result<(), IndexError> {
         let workload = identity.name(&self.rules.node).to_owned();
-        let registration = match cgroup_id {
-            Some(cgroup_id) => backend.add_workload(number, cgroup_id),
-            None => Ok(()),
-        };
-        let home = identity.mount_namespace();
-        let registration = registration.and_then(|()| backend.set_home(number, home));
+        let registration = backend
+            .set_origin(number, identity.origin())
+            .and_then(|()| match cgroup_id {
+                Some(cgroup_id) => backend.add_workload(number, cgroup_id),
+                None => Ok(()),
+            });
         let registration = registration.map_err(|source| IndexError::Backend {
             workload,
             source: Arc::new(source),

@@ -163,7 +163,7 @@ fn backend(config: &Config, mut node: Capabilities) -> anyhow::Result<Box<dyn Ba
     if node.observe_only.is_some() {
         return Ok(Box::new(Memory::new(node)));
     }
-    let mut kernel = Kernel::new(&config.bpf_fs_path, &protection(config))
+    let mut kernel = Kernel::new(&config.bpf_fs_path, Path::new(CGROUPS), &protection(config))
         .with_context(|| NotEnforceable(format!("nothing can be enforced here; {ANYWAY}")))?;
     let program = std::env::current_exe().context("cannot find the own program")?;
     kernel

@@ -89,6 +89,7 @@ fn word_of(object: AccessObject<'_>, op: Op) -> Vec<u8> {
         AccessObject::Capability(number) => word::capability(number).to_vec(),
         AccessObject::Socket(kind, protocol) => word::socket(kind, protocol).to_vec(),
         AccessObject::Preset => word::preset(op).to_vec(),
+        AccessObject::UnreadableQuery => word::UNREADABLE.to_vec(),
         AccessObject::Syscall(syscall) => call(syscall),
         AccessObject::SyscallAt(syscall, path) => [&call(syscall), path].concat(),
         AccessObject::Domain(name) => {

@@ -62,6 +62,8 @@ pub enum AccessObject<'a> {
     },
     /// A name that is asked for, without a dot at its end, in lower case.
     Domain(&'a [u8]),
+    /// A query that cannot be read.
+    UnreadableQuery,
     /// A capability's number.
     Capability(u8),
     /// A system call.
@@ -181,6 +183,7 @@ fn decide_for(effective: &Effective, access: &Access<'_>, source: Option<&[u8]>)
     }
     let verdict = match access.object {
         AccessObject::Class(object) => unruled_object(effective, access.op, object),
+        AccessObject::UnreadableQuery => unknown_name(effective, access.op),
         _ => posture(effective, access.op),
     };
     let throughout = is_spared && effective.spares_throughout();
@@ -352,8 +355,8 @@ fn can(rule: &Rule, op: Op, action: Action) -> bool {
         .any(|(owner, terminal)| rule_effect(rule, op, Asker { owner, terminal }) == Some(action))
 }
 
-/// Whether a rule about paths can do this to somebody.
-fn any_path_rule(effective: &Effective, op: Op, action: Action) -> bool {
+/// Whether a rule that names no class can do this to somebody.
+fn any_rule(effective: &Effective, op: Op, action: Action) -> bool {
     effective
         .rules()
         .any(|rule| !matches!(rule.target, Target::Object(_)) && can(rule, op, action))
@@ -363,11 +366,16 @@ fn unruled_object(effective: &Effective, op: Op, object: Object) -> Verdict {
     if object == Object::Anonymous && op != Op::Exec {
         return posture(effective, op);
     }
-    if any_path_rule(effective, op, Action::Block) {
+    unknown_name(effective, op)
+}
+
+/// What holds for what may be anything that a rule names.
+fn unknown_name(effective: &Effective, op: Op) -> Verdict {
+    if any_rule(effective, op, Action::Block) {
         return Verdict::new(Action::Block, Reason::Object, 0, NO_RULE);
     }
     let posture = posture(effective, op);
-    if posture.action() == Action::Allow && any_path_rule(effective, op, Action::Audit) {
+    if posture.action() == Action::Allow && any_rule(effective, op, Action::Audit) {
         return Verdict::new(Action::Audit, Reason::Object, 0, NO_RULE);
     }
     posture
@@ -404,7 +412,7 @@ fn decide_move(effective: &Effective, access: &Access<'_>, is_spared: bool) -> V
     if unplaced
         && [Op::Exec, Op::Read, Op::Write]
             .iter()
-            .any(|&op| any_path_rule(effective, op, Action::Block))
+            .any(|&op| any_rule(effective, op, Action::Block))
     {
         let throughout = is_spared && effective.spares_throughout();
         let action = spared(Action::Block, throughout);

@@ -484,6 +484,7 @@ fn asked() -> impl Strategy<Value = (Op, ObjectSeed)> {
         2 => name.prop_map(move |name| other((Op::Query, AccessObject::Domain(name.as_bytes())))),
         1 => select(&[0u8, 1, 13, 40][..])
             .prop_map(move |number| other((Op::Capable, AccessObject::Capability(number)))),
+        1 => Just(other((Op::Query, AccessObject::UnreadableQuery))),
         1 => select(&Op::PRESETS[..5]).prop_map(move |op| other((op, AccessObject::Preset))),
         1 => syscall().prop_map(move |call| other((Op::Syscall, AccessObject::Syscall(call)))),
         3 => (syscall(), select(CALLED_AT)).prop_map(move |(call, path)| {

@@ -626,3 +626,21 @@ fn contradictions_and_repetitions_are_warned_of() {
         assert_eq!(warnings(different), [""; 0], "{different}");
     }
 }
+
+#[test]
+fn presets_that_a_host_cannot_have_are_told_of() {
+    let spec = "nodeSelector: {matchLabels: {kubernetes.io/hostname: a}}, \
+                presets: [{name: filelessExec}, {name: exec}, {name: drift}, {name: bpf}]";
+    let told = warnings("KubeArmorHostPolicy", spec);
+    assert_eq!(
+        told,
+        [
+            "`exec` is not enforced",
+            "`drift` is not enforced",
+            "`bpf` is not enforced"
+        ]
+    );
+    let spec = "presets: [{name: exec}, {name: drift}, {name: bpf, action: Audit}]";
+    let policy = accepted(spec);
+    assert_eq!((policy.rules.len(), policy.not_enforced.len()), (3, 0));
+}

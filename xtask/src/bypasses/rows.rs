@@ -129,6 +129,41 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_memfd", "escape_by_shared_memory"],
     },
     Row {
+        technique: "A deleted file, a memfd, a file in a tmpfs, `ld.so` of one, under `filelessExec`",
+        protects: "the file is asked for its links and its file system, not for its name",
+        cases: &["preset_fileless_exec"],
+    },
+    Row {
+        technique: "`mprotect`, memfds, `/dev/zero` and written mappings under `anonymousMapExec`",
+        protects: "`mprotect` is asked like `mmap`, and whether something was written",
+        cases: &["preset_anonymous_map_exec"],
+    },
+    Row {
+        technique: "`/proc/PID/task/TID/environ`, `/proc/PID/root` under `protectEnv` and `protectProc`",
+        protects: "processes are told by what the kernel knows them by, and links are asked when they are followed",
+        cases: &["preset_protect_env", "preset_protect_proc"],
+    },
+    Row {
+        technique: "`kubectl exec` without a terminal, or from before the policy, under `exec`",
+        protects: "a session is told by who started it; its label sticks",
+        cases: &["preset_exec"],
+    },
+    Row {
+        technique: "A program that was written, lies on a volume or is only mapped, under `drift`",
+        protects: "the overlay is asked which layer a file is in",
+        cases: &["preset_drift"],
+    },
+    Row {
+        technique: "`process_vm_readv`, `/proc/PID/mem`, asking to be traced, under `ptrace`",
+        protects: "all pass the kernel's own check of attaching",
+        cases: &["preset_ptrace"],
+    },
+    Row {
+        technique: "The newer system calls for mounts and namespaces under `mount` and `namespace`",
+        protects: "the capability that they need is refused",
+        cases: &["preset_mount", "preset_namespace"],
+    },
+    Row {
         technique: "Writing by `O_TRUNC`, `ftruncate`, a shared mapping",
         protects: "each is decided as a write",
         cases: &[
@@ -149,6 +184,12 @@ pub(super) const STOPPED: &[Row] = &[
         technique: "Mapped addresses, `0.0.0.0`, MPTCP, TCP Fast Open, `sendmmsg`, no family, io_uring",
         protects: "the address is that which the kernel takes it for, however it is named",
         cases: &["escape_by_another_way_to_an_address"],
+    },
+    Row {
+        technique: "Names in upper case, over TCP, IPv6, other resolvers, unconnected sockets, in parts, by reference, \
+             by `sendfile`, behind extension headers, several at once",
+        protects: "the packet that leaves is what is decided; one that cannot be read is refused",
+        cases: &["dns_queries_are_refused_however_they_are_sent"],
     },
     Row {
         technique: "Sockets made before the policy",

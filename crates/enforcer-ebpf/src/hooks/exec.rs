@@ -1,7 +1,7 @@
 //! `bprm_creds_for_exec`, `bprm_check_security`, `bprm_committed_creds`, `mmap_file`: what becomes
 //! code.
 
-use aya_ebpf::{macros::lsm, programs::LsmContext};
+use aya_ebpf::{EbpfContext as _, macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     call::{self, tell_at},
     decide::{Object, decide, decide_exec, source_of},
     kernel::{
-        memory::{Ptr, load, load_u32},
+        memory::{Ptr, load, load_u32, read},
         offsets::{BPRM_ARGC, BPRM_FILE, BPRM_P, FILE_F_MODE},
         path,
         task::Task,
@@ -95,16 +95,29 @@ pub(crate) fn bprm_committed_creds(ctx: LsmContext) -> i32 {
     0
 }
 
+/// The file that `mmap_file` is about; `None` for anonymous memory. Some kernels (6.12) tell the
+/// verifier that it is never null, and it takes a comparison with null for one that is never true: so
+/// the argument is looked at as a number, too.
+#[inline(always)]
+pub(super) fn mapped_file(ctx: &LsmContext) -> Option<Ptr> {
+    let address = read::<u64>(ctx.as_ptr() as u64);
+    let file: Ptr = ctx.arg(0);
+    match address {
+        Ok(0) | Err(_) => None,
+        Ok(_) if file.is_null() => None,
+        Ok(_) => Some(file),
+    }
+}
+
 /// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec, and a shared
 /// mapping of a file that is open for writing writes without a write.
 #[lsm(hook = "mmap_file")]
 pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
-    let file: Ptr = ctx.arg(0);
     let prot: u64 = ctx.arg(2);
     let flags: u64 = ctx.arg(3);
-    if file.is_null() {
+    let Some(file) = mapped_file(&ctx) else {
         return 0;
-    }
+    };
     let mut ops = 0;
     if prot & PROT_EXEC != 0 {
         ops |= Op::Map.bit();

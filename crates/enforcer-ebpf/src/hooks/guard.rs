@@ -39,7 +39,7 @@ pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
     if mode as u32 & PTRACE_MODE_ATTACH == 0 || !is_daemon(Task(task as u64)) {
         return 0;
     }
-    refuse(Guarded::Process, Hook::Ptrace)
+    refuse(Guarded::Process, Hook::PtraceAccess)
 }
 
 /// `bpf_map(map, mode)`: whoever makes a map, opens a pinned one or one by its id.

@@ -23,6 +23,7 @@ use crate::{
     },
     listener::{self, Hearer},
     maps::{Answer, Scratch},
+    sender,
     subject::{Identity, Subject},
 };
 
@@ -131,15 +132,29 @@ pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {
 /// `socket_sendmsg(sock, msg, size)`: every way of sending, also `write`.
 #[lsm(hook = "socket_sendmsg")]
 pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
-    let Some(subject) = Subject::current(Op::Socket.bit() | Op::Egress.bit()) else {
-        return ALLOWED;
-    };
     // SAFETY: the hook's argument.
     let Some(socket) = (unsafe { Socket::of(ctx.arg(0)) }) else {
         return ALLOWED;
     };
+    let identity = Identity::current(false);
     // SAFETY: the hook's argument.
     let (address, len, flags) = unsafe { socket::message(ctx.arg(1)) };
+    if socket.is_inet() {
+        let port = socket.port_towards(address, len);
+        let asks =
+            sender::is_held_to_names(identity.workload) != 0 && socket.may_ask_for_names(port);
+        // What leaves is decided in the name of who is noted.
+        if (asks || sender::is_known(&socket))
+            && !sender::remember(&socket, &identity, port)
+            && asks
+        {
+            count_fault(Fault::NoLabel);
+            return DENIED;
+        }
+    }
+    let Some(subject) = Subject::new(&identity, Op::Socket.bit() | Op::Egress.bit()) else {
+        return ALLOWED;
+    };
     let mut name = Name {
         address,
         len,

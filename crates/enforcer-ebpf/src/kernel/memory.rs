@@ -28,6 +28,16 @@ pub(crate) unsafe fn load_u32(base: Ptr, offset: u32) -> u32 {
     unsafe { *(base.add(offset as usize).cast::<u32>()) }
 }
 
+/// Loads a 64-bit member likewise.
+///
+/// # Safety
+/// As for [`load`], with an 8-byte member.
+#[inline(always)]
+pub(crate) unsafe fn load_u64(base: Ptr, offset: u32) -> u64 {
+    // SAFETY: see above.
+    unsafe { *(base.add(offset as usize).cast::<u64>()) }
+}
+
 /// Loads a 16-bit member likewise.
 ///
 /// # Safety

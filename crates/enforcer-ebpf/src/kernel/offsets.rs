@@ -24,3 +24,7 @@ karmor_abi::for_each_member!(globals);
 /// See [`karmor_abi::offsets::MOUNT_LINK`].
 #[unsafe(no_mangle)]
 pub(crate) static MOUNT_LINK: Global<u32> = Global::new(UNFILLED);
+
+/// See [`karmor_abi::offsets::INODE_BYTES`].
+#[unsafe(no_mangle)]
+pub(crate) static INODE_BYTES: Global<u32> = Global::new(UNFILLED);

@@ -39,7 +39,7 @@ const ANONYMOUS_NAMESPACE: u32 = 0xEFFF_FFF7;
 
 /// `MNT_INTERNAL`: a mount that the kernel made for itself, such as the one of memfds. The private
 /// copies of its layers' mounts that a stacked file system keeps lack it.
-const MNT_INTERNAL: u32 = 0x4000;
+pub(crate) const MNT_INTERNAL: u32 = 0x4000;
 
 /// What a walk notes as the object when it lies beneath a stacked file system.
 pub(crate) const BENEATH: u64 = 0xfe;

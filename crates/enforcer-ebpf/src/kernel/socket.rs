@@ -1,15 +1,16 @@
 //! What a socket is, and which address a system call names.
 
-use karmor_abi::word::Protocol;
+use karmor_abi::word::{Protocol, SOCK_RAW};
 
 use super::{
     memory::{Ptr, load, load_u16, load_u32, read},
     offsets::{
-        MSGHDR_FLAGS, MSGHDR_NAME, MSGHDR_NAMELEN, REQUEST_COMMON, SKC_DADDR, SKC_FAMILY, SKC_NUM,
-        SKC_RCV_SADDR, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SOCK_COMMON, SOCK_PROTOCOL, SOCK_TYPE,
-        SOCKET_FILE, SOCKET_SK, SOCKET_TYPE,
+        MSGHDR_FLAGS, MSGHDR_NAME, MSGHDR_NAMELEN, REQUEST_COMMON, SKC_DADDR, SKC_DPORT,
+        SKC_FAMILY, SKC_NUM, SKC_RCV_SADDR, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SOCK_COMMON,
+        SOCK_PROTOCOL, SOCK_TYPE, SOCKET_FILE, SOCKET_SK, SOCKET_TYPE,
     },
 };
+use crate::sender::RESOLVER;
 
 /// `AF_UNSPEC`.
 pub(crate) const AF_UNSPEC: u16 = 0;
@@ -95,6 +96,32 @@ impl Socket {
     #[inline(always)]
     pub(crate) fn is_inet(&self) -> bool {
         matches!(self.family, AF_INET | AF_INET6)
+    }
+
+    /// The port that a message goes to whose name is at `address`, if it has one, or 0.
+    #[inline(always)]
+    pub(crate) fn port_towards(&self, address: u64, len: u32) -> u16 {
+        if !self.is_inet() {
+            return 0;
+        }
+        if address != 0
+            && len >= SOCKADDR_IN_BYTES
+            && let Ok([_family, port]) = read::<[u16; 2]>(address)
+        {
+            return u16::from_be(port);
+        }
+        // SAFETY: a member of a BTF pointer.
+        u16::from_be(unsafe { load_u16(self.sk, SOCK_COMMON.load() + SKC_DPORT.load()) })
+    }
+
+    /// Whether what is sent to that port may ask for names. A raw socket says itself where what it
+    /// sends goes, and a connected one may say so beside the data in vain.
+    #[inline(always)]
+    pub(crate) fn may_ask_for_names(&self, port: u16) -> bool {
+        // SAFETY: a member of a BTF pointer.
+        let connected = || unsafe { load_u16(self.sk, SOCK_COMMON.load() + SKC_DPORT.load()) };
+        self.is_inet()
+            && (port == RESOLVER || self.kind == SOCK_RAW || connected() == RESOLVER.to_be())
     }
 
     /// The port it is bound to.

@@ -1,4 +1,7 @@
 //! The system call the running task is in, from its user registers.
+//!
+//! Numbers of a kernel's several tables (32-bit programs have their own) are not told apart: none that
+//! is named here does, in another table, what would be taken for it.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use karmor_abi::word::{self, Convention};
@@ -190,3 +193,62 @@ pub(crate) fn is_statfs() -> bool {
         Ok(43 | 44 | 263 | 99 | 100 | 266 | 267 | 367)
     )
 }
+
+/// What a system call that uses `CAP_SYS_ADMIN` is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// What is mounted, and no other hook sees it.
+    Mounts,
+    /// A namespace: one is made or entered.
+    Namespaces,
+    /// Something else.
+    Other,
+}
+
+/// `CLONE_NEWTIME`, `CLONE_NEWNS`, `CLONE_NEWCGROUP`, `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`,
+/// `CLONE_NEWPID`, `CLONE_NEWNET`.
+const CLONE_NEW: u64 = 0x7e02_0080;
+
+/// What the system call that the running task is in is about.
+#[inline(always)]
+pub(crate) fn about() -> About {
+    let Ok(number) = read::<u32>(registers() + NUMBER) else {
+        return About::Other;
+    };
+    match number & !X32 {
+        // open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr, open_tree_attr; the rest has
+        // hooks of its own.
+        428 | 430..=433 | 442 | 467 => About::Mounts,
+        // clone3: its flags are in memory, which may have changed since.
+        435 => About::Namespaces,
+        number if NAMESPACES.contains(&number) => About::Namespaces,
+        CLONE if read_or_zero(registers() + FIRST) & CLONE_NEW != 0 => About::Namespaces,
+        _ => About::Other,
+    }
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+mod numbers {
+    /// The system call's first argument in `struct pt_regs`.
+    pub(super) const FIRST: u64 = 112;
+    /// The bit of the x32 ABI's numbers.
+    pub(super) const X32: u32 = 1 << 30;
+    /// clone.
+    pub(super) const CLONE: u32 = 56;
+    /// unshare, setns; for 32-bit programs unshare, setns and clone.
+    pub(super) const NAMESPACES: [u32; 5] = [272, 308, 310, 346, 120];
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+mod numbers {
+    /// The system call's first argument in `struct pt_regs`: `orig_x0`.
+    pub(super) const FIRST: u64 = 272;
+    /// There is no such bit.
+    pub(super) const X32: u32 = 0;
+    /// clone.
+    pub(super) const CLONE: u32 = 220;
+    /// unshare, setns; for 32-bit programs unshare, setns and clone.
+    pub(super) const NAMESPACES: [u32; 5] = [97, 268, 337, 375, 120];
+}
+
+use numbers::{CLONE, FIRST, NAMESPACES, X32};

@@ -11,9 +11,9 @@ use super::{
     memory::{Ptr, load, read, read_or_zero},
     offsets::{
         FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
-        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_IO_URING,
-        TASK_MM, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
-        TTY_NAME,
+        PID_TASKS, SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER,
+        TASK_IO_URING, TASK_MM, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL,
+        TASK_START_BOOTTIME, TASK_TGID, TTY_NAME,
     },
     path::Place,
 };
@@ -116,11 +116,26 @@ impl Task {
         self.member(TASK_MM.load())
     }
 
+    /// Address of what the threads of a process share.
+    #[inline(always)]
+    pub(crate) fn signal(self) -> u64 {
+        self.member(TASK_SIGNAL.load())
+    }
+
+    /// The task that a `struct pid` stands for, once it has been made and while it has not ended.
+    #[inline(always)]
+    pub(crate) fn of_pid(pid: u64) -> Option<Self> {
+        // Of the kinds of pids, a task's own comes first.
+        match read_or_zero(pid + u64::from(PID_TASKS.load())) {
+            0 => None,
+            link => Some(Self(link - u64::from(TASK_PID_LINKS.load()))),
+        }
+    }
+
     /// Address of the `struct pid` of its thread group.
     #[inline(always)]
-    fn pid(self) -> u64 {
-        let signal = self.member(TASK_SIGNAL.load());
-        read_or_zero(signal + u64::from(SIGNAL_PIDS.load()) + PIDTYPE_TGID)
+    pub(crate) fn pid(self) -> u64 {
+        read_or_zero(self.signal() + u64::from(SIGNAL_PIDS.load()) + PIDTYPE_TGID)
     }
 
     /// Process ids of the task and its parent as the task's own pid namespace numbers them; 0 for

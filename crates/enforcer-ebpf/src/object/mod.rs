@@ -15,6 +15,7 @@ use karmor_abi::{
 
 use crate::{
     decide::consider,
+    dns::{Query, TEXT_BYTES},
     maps::{Feed, NO_STATE, Scratch, TABLES_1M, TABLES_4M, TABLES_32K, TABLES_256K},
 };
 
@@ -43,6 +44,8 @@ pub(crate) trait Table: Words + Copy {
     fn state_from(self, scratch: *mut Scratch, state: u32) -> u32;
     /// The automaton's state after the word in [`Scratch::bytes`].
     fn state_of_word(self, scratch: *mut Scratch) -> u32;
+    /// The automaton's state after the word of the name in [`Query`].
+    fn state_of_name(self, scratch: *mut Scratch) -> u32;
     /// Takes the verdicts of the operations asked about, where they are stricter than the answer so
     /// far.
     fn consider(self, scratch: *mut Scratch, set: u32);
@@ -57,7 +60,7 @@ pub(crate) trait Visitor {
 }
 
 macro_rules! size_classes {
-    ($($class:literal: $map:ident, $path:ident, $word:ident, $consider:ident;)*) => {
+    ($($class:literal: $map:ident, $path:ident, $word:ident, $name:ident, $consider:ident;)*) => {
         $(
             impl Table for KernelTable<{ 1 << CLASS_WORDS_LOG2[$class] }> {
                 #[inline(always)]
@@ -68,6 +71,11 @@ macro_rules! size_classes {
                 #[inline(always)]
                 fn state_of_word(self, scratch: *mut Scratch) -> u32 {
                     $word(self.0, scratch)
+                }
+
+                #[inline(always)]
+                fn state_of_name(self, scratch: *mut Scratch) -> u32 {
+                    $name(self.0, scratch)
                 }
 
                 #[inline(always)]
@@ -103,6 +111,18 @@ macro_rules! size_classes {
 
             #[unsafe(no_mangle)]
             #[inline(never)]
+            extern "C" fn $name(
+                table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
+                scratch: *mut Scratch,
+            ) -> u32 {
+                if table.is_null() || scratch.is_null() {
+                    return NO_STATE;
+                }
+                feed_name(KernelTable(table), scratch)
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
             extern "C" fn $consider(
                 table: *const [u64; 1 << CLASS_WORDS_LOG2[$class]],
                 scratch: *mut Scratch,
@@ -132,10 +152,10 @@ macro_rules! size_classes {
 }
 
 size_classes! {
-    0: TABLES_32K, path_32k, word_32k, consider_32k;
-    1: TABLES_256K, path_256k, word_256k, consider_256k;
-    2: TABLES_1M, path_1m, word_1m, consider_1m;
-    3: TABLES_4M, path_4m, word_4m, consider_4m;
+    0: TABLES_32K, path_32k, word_32k, name_32k, consider_32k;
+    1: TABLES_256K, path_256k, word_256k, name_256k, consider_256k;
+    2: TABLES_1M, path_1m, word_1m, name_1m, consider_1m;
+    3: TABLES_4M, path_4m, word_4m, name_4m, consider_4m;
 }
 
 /// Bytes of a component fed in one go. The verifier follows every one of them, in every size class;
@@ -291,4 +311,50 @@ fn feed_word<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratc
         index += 1;
     }
     state
+}
+
+#[inline(always)]
+fn feed_name<const WORDS: usize>(table: KernelTable<WORDS>, scratch: *mut Scratch) -> u32 {
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*scratch).feed = Feed {
+            left: 0,
+            fed: (*Query::of(scratch)).word_start(),
+            len: TEXT_BYTES as u64,
+            state: table::start(&table).into(),
+        };
+    }
+    let mut feeder = Feeder { table, scratch };
+    let step: unsafe extern "C" fn(u64, *mut Feeder<WORDS>) -> i64 = feed_byte::<WORDS>;
+    // SAFETY: the callback gets `feeder`, which outlives the call; see `kernel::path::walk`.
+    unsafe {
+        bpf_loop(
+            TEXT_BYTES as u32,
+            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Feeder<WORDS>) -> i64, *mut c_void>(
+                step,
+            ),
+            (&raw mut feeder).cast(),
+            0,
+        );
+        (*scratch).feed.state as u32
+    }
+}
+
+/// Feeds the next byte of a name.
+unsafe extern "C" fn feed_byte<const WORDS: usize>(_index: u64, feeder: *mut Feeder<WORDS>) -> i64 {
+    // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame; the
+    // slot is claimed by this task, and the index masked below the length.
+    unsafe {
+        let (table, scratch) = ((*feeder).table, (*feeder).scratch);
+        let feed = &mut (*scratch).feed;
+        if feed.fed >= feed.len {
+            return 1;
+        }
+        let text: *const u8 = (&raw const (*Query::of(scratch)).text).cast();
+        let byte = *text.add(feed.fed as usize & (TEXT_BYTES - 1));
+        feed.fed += 1;
+        let state = table::step(&table, feed.state as u32, byte);
+        feed.state = u64::from(state);
+        i64::from(state & ABSORBING != 0)
+    }
 }

@@ -17,7 +17,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 
-use super::{Backend, BackendError, Capabilities, MarkedFile, RawEvent};
+use super::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
 
 /// Room for events that nobody has taken yet.
 const EVENTS: usize = 1024;
@@ -237,7 +237,7 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn set_home(&mut self, _workload: u32, _namespace: u32) -> Result<(), BackendError> {
+    fn set_origin(&mut self, _workload: u32, _origin: Origin) -> Result<(), BackendError> {
         Ok(())
     }
 

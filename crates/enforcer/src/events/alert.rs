@@ -56,10 +56,19 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::SocketListen => "SOCKET_LISTEN",
         Hook::SocketConnect => "SOCKET_CONNECT",
         Hook::SocketAccept => "SOCKET_ACCEPT",
-        Hook::SocketSendmsg => "SOCKET_SENDMSG",
+        Hook::SocketSendmsg | Hook::Query => "SOCKET_SENDMSG",
         Hook::Syscall => "SYS_ENTER",
+        Hook::Mprotect => "FILE_MPROTECT",
+        Hook::FollowLink => "INODE_FOLLOW_LINK",
+        Hook::PtraceAccess => "PTRACE_ACCESS_CHECK",
+        Hook::PtraceTraceme => "PTRACE_TRACEME",
+        Hook::UsernsCreate => "USERNS_CREATE",
+        Hook::KernelReadFile => "KERNEL_READ_FILE",
+        Hook::KernelLoadData => "KERNEL_LOAD_DATA",
+        Hook::KernelModuleRequest => "KERNEL_MODULE_REQUEST",
+        Hook::Bpf => "BPF",
+        Hook::InitAnon => "INODE_INIT_SECURITY_ANON",
         Hook::Kill => "TASK_KILL",
-        Hook::Ptrace => "PTRACE_ACCESS_CHECK",
         Hook::BpfMap => "BPF_MAP",
         Hook::BpfProg => "BPF_PROG",
     }
@@ -95,7 +104,7 @@ pub fn alert(
         node_id: node.node_id.clone(),
         kube_armor_version: env!("CARGO_PKG_VERSION").into(),
         r#type: "MatchedPolicy".into(),
-        enforcer: "BPFLSM".into(),
+        enforcer: words::enforcer(event.op).into(),
         action: if blocked { "Block" } else { "Audit" }.into(),
         result: if blocked {
             "Permission denied"
@@ -149,7 +158,13 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
     let exe = clean(event.text(Text::Exe));
     alert.data = format!("lsm={}", lsm(event.hook));
     let said = match &event.word {
-        Some(word) => Some(words::say(word)),
+        Some(word) => {
+            let mut said = words::say(word);
+            if let Some(protection) = protection(event) {
+                said.data = protection;
+            }
+            Some(said)
+        }
         None if event.op == Op::SyscallAt => {
             Some(words::say_at(object_name(event), event.header.flags))
         }
@@ -182,6 +197,16 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
     } else {
         event.op
     };
+    if let Some(protection) = protection(event) {
+        alert.data = format!("{} {protection}", alert.data);
+        alert.event_data.extend(pairs(&protection));
+    }
+    // A program that is only mapped has no arguments of its own.
+    let op = match op {
+        Op::FilelessExec | Op::Drift | Op::ExecSession if event.hook == Hook::Exec => Op::Exec,
+        Op::FilelessExec | Op::Drift | Op::Ptrace => Op::Map,
+        other => other,
+    };
     match op {
         Op::Exec => {
             alert.operation = "Process".into();
@@ -205,6 +230,17 @@ fn process(alert: &mut Alert, event: &Event<'_>) {
             alert.process_name = exe;
         }
     }
+}
+
+/// The protection that memory would have.
+fn protection(event: &Event<'_>) -> Option<String> {
+    const BITS: [(u32, &str); 3] = [(1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC")];
+    if event.op != Op::AnonymousMapExec {
+        return None;
+    }
+    let set = BITS.iter().filter(|(bit, _)| event.header.flags & bit != 0);
+    let names: Vec<&str> = set.map(|&(_, name)| name).collect();
+    Some(format!("prot={}", names.join("|")))
 }
 
 /// The `key=value` pairs of a text, each key with a capital letter, as KubeArmor has them.
@@ -272,6 +308,9 @@ fn event_data(
         Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
         Reason::Object if matches!(event.hook, Hook::Mount | Hook::PivotRoot | Hook::Umount) => {
             Some("what would get other names cannot be told, and rules are about names".to_owned())
+        }
+        Reason::Object if event.hook == Hook::Query => {
+            Some("what is asked for cannot be read, and queries are restricted".to_owned())
         }
         Reason::Object => {
             let word = event.object.map_or("unknown", object_word);

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use karmor_abi::{
     guard::Guarded,
+    op::Op,
     word::{
         Convention, Endpoint, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
-        SOCK_SEQPACKET, SOCK_STREAM, Word,
+        SOCK_SEQPACKET, SOCK_STREAM, UNREADABLE, Word,
     },
 };
 use karmor_policy::{names, syscall};
@@ -50,7 +51,11 @@ pub(super) fn say(word: &Word<'_>) -> Said {
         }
         Word::Preset(op) => {
             let name = names::preset(op).unwrap_or("preset");
-            ("Process", name.to_owned(), String::new())
+            let operation = match op {
+                Op::AnonymousMapExec | Op::ProtectEnv | Op::ProtectProc | Op::Mount => "File",
+                _ => "Process",
+            };
+            (operation, name.to_owned(), String::new())
         }
         Word::Guarded(what) => {
             let (operation, name) = match what {
@@ -90,6 +95,36 @@ fn call(convention: Convention, number: u32) -> String {
     match syscall::name_of(convention, number) {
         Some(name) => format!("SYS_{}", name.to_ascii_uppercase()),
         None => format!("SYS_{number}"),
+    }
+}
+
+/// What the alert says has enforced the policy: presets are known by names of their own.
+pub(super) const fn enforcer(op: Op) -> &'static str {
+    match op {
+        Op::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
+        Op::FilelessExec => "PRESET-FilelessExecutionPreset",
+        Op::ProtectEnv => "PRESET-ProtectEnvPreset",
+        Op::ProtectProc => "PRESET-ProtectProcPreset",
+        Op::ExecSession => "PRESET-ExecPreset",
+        Op::Drift => "PRESET-DriftPreset",
+        Op::Ptrace => "PRESET-PtracePreset",
+        Op::Mount => "PRESET-MountPreset",
+        Op::Namespace => "PRESET-NamespacePreset",
+        Op::KernelModule => "PRESET-KernelModulePreset",
+        Op::Bpf => "PRESET-BpfPreset",
+        Op::IoUring => "PRESET-IoUringPreset",
+        Op::Exec
+        | Op::Map
+        | Op::Read
+        | Op::Write
+        | Op::Move
+        | Op::Socket
+        | Op::Egress
+        | Op::Ingress
+        | Op::Query
+        | Op::Capable
+        | Op::Syscall
+        | Op::SyscallAt => "BPFLSM",
     }
 }
 
@@ -142,6 +177,9 @@ fn remote(endpoint: &Endpoint) -> String {
 
 /// The name, from its beginning and without the dot behind it.
 fn domain(reversed: &[u8]) -> String {
+    if reversed == &UNREADABLE[1..] {
+        return "@unreadable".to_owned();
+    }
     let reversed = reversed.strip_suffix(b".").unwrap_or(reversed);
     let name: Vec<u8> = reversed.iter().rev().copied().collect();
     clean(&name)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use btf_rs::{Btf, Struct, Type};
-use karmor_abi::offsets::{ABSENT, MEMBERS, MOUNT_LINK, Member, OPTIONAL};
+use karmor_abi::offsets::{ABSENT, INODE_BYTES, MEMBERS, MOUNT_LINK, Member, OPTIONAL};
 
 /// Where the kernel shows its BTF.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -40,7 +40,23 @@ pub(super) fn offsets() -> Result<Vec<(&'static str, u32)>, OffsetError> {
         .collect::<Result<Vec<_>, _>>()?;
     check_neighbours(&offsets)?;
     offsets.push((MOUNT_LINK, mount_link(&btf, &offsets)));
+    offsets.push((INODE_BYTES, inode_bytes(&btf)?));
     Ok(offsets)
+}
+
+/// Size of a `struct inode`.
+fn inode_bytes(btf: &Btf) -> Result<u32, OffsetError> {
+    let types = btf
+        .resolve_types_by_name("inode")
+        .map_err(|error| OffsetError::Unreadable(error.to_string()))?;
+    let size = types.into_iter().find_map(|found| match found {
+        Type::Struct(strukt) => u32::try_from(strukt.size()).ok(),
+        _ => None,
+    });
+    size.ok_or(OffsetError::Missing {
+        strukt: "inode",
+        member: "(its size)",
+    })
 }
 
 /// How far into a mount the pointer to the next one leads.

@@ -10,33 +10,43 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Lsm, RawTracePoint, links::FdLink},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, ProgramError, ProgramInfo,
+        RawTracePoint, links::FdLink,
+    },
 };
 use karmor_abi::names;
 
 use super::{
     btf,
-    object::{GUARD, Needed, OBJECT, PROGRAMS, Point, Program},
+    object::{GUARD, Needed, OBJECT, PROGRAMS, Place, Program},
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v2";
+const PIN_VERSION: &str = "v3";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) pins: Pins,
     hooks: Hooks,
+    /// Mount point of the cgroups.
+    cgroups: PathBuf,
     /// [`GUARD`] while the daemon is protected, else 0.
     guard: u32,
     /// Two daemons would take each other's policies away.
     _alone: OwnedFd,
 }
 
+/// Why a program is not loaded that could be.
+const UNNEEDED: &str = "not tried: it is loaded when the first policy needs it";
+
 /// What loading one program showed.
 enum Load {
+    /// Not tried: no policy has needed it so far.
+    Unneeded,
     Loaded {
         verified_instructions: u32,
         attached: bool,
@@ -52,15 +62,20 @@ impl Loaded {
     /// # Errors
     /// When the object as a whole cannot be loaded: no BTF, no permission, a map refused. A
     /// program that is refused is noted, not an error.
-    pub(super) fn new(bpffs: &Path, ready: impl FnOnce(&mut Ebpf) -> Result<()>) -> Result<Self> {
+    pub(super) fn new(
+        bpffs: &Path,
+        cgroups: &Path,
+        ready: impl FnOnce(&mut Ebpf) -> Result<()>,
+    ) -> Result<Self> {
         let pins = Pins::create(bpffs)?;
         let alone = lock_directory(&bpffs.join(names::PIN_DIR))?;
         let paths: Vec<_> = MAPS.iter().map(|name| (*name, pins.map(name))).collect();
-        let (ebpf, hooks) = load_object(&paths, ready)?;
+        let (ebpf, hooks) = load_object(&paths, ready, |program| program.at_start)?;
         Ok(Self {
             ebpf,
             pins,
             hooks,
+            cgroups: cgroups.to_owned(),
             guard: 0,
             _alone: alone,
         })
@@ -71,7 +86,7 @@ impl Loaded {
     /// # Errors
     /// As for [`Loaded::new`].
     pub(super) fn rehearse() -> Result<Vec<HookSupport>> {
-        Ok(support(&load_object(&[], |_| Ok(()))?.1))
+        Ok(support(&load_object(&[], |_| Ok(()), |_| true)?.1))
     }
 
     /// Attaches every program that a policy on `ops` needs, replacing the links an earlier daemon
@@ -85,15 +100,27 @@ impl Loaded {
                 Needed::Always => ops != 0,
                 Needed::ForOps(needed) => needed & (ops | self.guard) != 0,
             };
-            let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) else {
-                continue;
-            };
-            if !wanted || *attached {
+            if !wanted {
                 continue;
             }
-            let link = attach(&mut self.ebpf, program)
-                .with_context(|| format!("attach to {}", program.hook))?;
-            self.pins.pin_link(program.hook, link)?;
+            if matches!(self.hooks[program.name], Load::Unneeded) {
+                let kernel_btf = kernel_btf()?;
+                let load = load(&mut self.ebpf, program, &kernel_btf)?;
+                self.hooks.insert(program.name, load);
+            }
+            let attached = match self.hooks.get_mut(program.name) {
+                Some(Load::Loaded { attached, .. }) => attached,
+                Some(Load::Refused(why)) if program.required => {
+                    bail!("the kernel refuses the program {}: {why}", program.name)
+                }
+                _ => continue,
+            };
+            if *attached {
+                continue;
+            }
+            let link = attach(&mut self.ebpf, program, &self.cgroups)
+                .with_context(|| format!("attach {} to {}", program.name, program.hook))?;
+            self.pins.pin_link(program.name, link)?;
             *attached = true;
         }
         Ok(())
@@ -111,12 +138,22 @@ impl Loaded {
             if needed & (ops | self.guard) != 0 {
                 continue;
             }
-            if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.hook) {
-                self.pins.unpin_link(program.hook)?;
+            if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) {
+                self.pins.unpin_link(program.name)?;
                 *attached = false;
             }
         }
         Ok(())
+    }
+
+    /// Detaches what an earlier daemon had attached and nothing has needed since.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub(super) fn detach_unloaded(&self) -> Result<()> {
+        let unloaded = |program: &&Program| matches!(self.hooks[program.name], Load::Unneeded);
+        let mut programs = PROGRAMS.iter().filter(unloaded);
+        programs.try_for_each(|program| self.pins.unpin_link(program.name))
     }
 
     /// Attaches what protects the daemon itself, from now on and whatever policies need; or no longer.
@@ -155,9 +192,9 @@ impl Loaded {
         PROGRAMS
             .iter()
             .filter(|program| program.required)
-            .filter_map(|program| match &self.hooks[program.hook] {
-                Load::Refused(error) => Some((program.hook, error.as_str())),
-                Load::Loaded { .. } => None,
+            .filter_map(|program| match &self.hooks[program.name] {
+                Load::Refused(error) => Some((program.name, error.as_str())),
+                Load::Loaded { .. } | Load::Unneeded => None,
             })
             .collect()
     }
@@ -169,12 +206,13 @@ type Hooks = BTreeMap<&'static str, Load>;
 fn load_object(
     paths: &[(&'static str, PathBuf)],
     ready: impl FnOnce(&mut Ebpf) -> Result<()>,
+    is_wanted: impl Fn(&Program) -> bool,
 ) -> Result<(Ebpf, Hooks)> {
     if OBJECT.is_empty() {
         bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
     }
     let offsets = btf::offsets()?;
-    let kernel_btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+    let kernel_btf = kernel_btf()?;
     let sizes = sizes();
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel_btf));
@@ -191,71 +229,103 @@ fn load_object(
     ready(&mut ebpf)?;
     let mut hooks = Hooks::new();
     for program in PROGRAMS {
-        hooks.insert(program.hook, load(&mut ebpf, program, &kernel_btf)?);
+        let load = if is_wanted(program) {
+            load(&mut ebpf, program, &kernel_btf)?
+        } else {
+            Load::Unneeded
+        };
+        hooks.insert(program.name, load);
     }
     Ok((ebpf, hooks))
+}
+
+fn kernel_btf() -> Result<Btf> {
+    Btf::from_sys_fs().context("read the kernel's BTF")
 }
 
 fn support(hooks: &Hooks) -> Vec<HookSupport> {
     PROGRAMS
         .iter()
-        .map(|program| match &hooks[program.hook] {
+        .map(|program| match &hooks[program.name] {
             Load::Loaded {
                 verified_instructions,
                 attached,
             } => HookSupport {
-                hook: program.hook.to_owned(),
+                hook: program.name.to_owned(),
                 loads: true,
                 attached: *attached,
                 verified_instructions: *verified_instructions,
                 error: None,
             },
             Load::Refused(error) => HookSupport {
-                hook: program.hook.to_owned(),
+                hook: program.name.to_owned(),
                 loads: false,
                 attached: false,
                 verified_instructions: 0,
                 error: Some(error.clone()),
             },
+            Load::Unneeded => HookSupport {
+                hook: program.name.to_owned(),
+                loads: false,
+                attached: false,
+                verified_instructions: 0,
+                error: Some(UNNEEDED.to_owned()),
+            },
         })
         .collect()
 }
 
-fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
-    let loaded = find(ebpf, program)?;
-    let result = match program.point {
-        Point::Lsm => <&mut Lsm>::try_from(&mut *loaded)?.load(program.hook, btf),
-        Point::Tracepoint => <&mut RawTracePoint>::try_from(&mut *loaded)?.load(),
-    };
-    Ok(match result {
-        Ok(()) => Load::Loaded {
-            verified_instructions: loaded.info()?.verified_instruction_count().unwrap_or(0),
-            attached: false,
-        },
-        Err(error) => Load::Refused(describe(&error)),
-    })
-}
-
-/// Attaches a program that is loaded.
-fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<FdLink> {
-    let loaded = find(ebpf, program)?;
-    Ok(match program.point {
-        Point::Lsm => {
-            let lsm: &mut Lsm = loaded.try_into()?;
+fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> {
+    Ok(match program.place {
+        Place::Lsm => {
+            let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
             let id = lsm.attach()?;
             lsm.take_link(id)?.into()
         }
-        Point::Tracepoint => {
-            let tracepoint: &mut RawTracePoint = loaded.try_into()?;
+        Place::Egress => {
+            let root =
+                fs::File::open(cgroups).with_context(|| format!("open {}", cgroups.display()))?;
+            let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
+            // A link goes beside those of others, whatever the mode says.
+            let mode = CgroupAttachMode::Single;
+            let id = skb.attach(root, CgroupSkbAttachType::Egress, mode)?;
+            skb.take_link(id)?.try_into()?
+        }
+        Place::Tracepoint => {
+            let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
             let id = tracepoint.attach(program.hook)?;
             tracepoint.take_link(id)?.into()
         }
     })
 }
 
-fn find<'e>(ebpf: &'e mut Ebpf, program: &Program) -> Result<&'e mut aya::programs::Program> {
-    ebpf.program_mut(program.hook)
-        .with_context(|| format!("the object has no program {}", program.hook))
+fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
+    let loaded: Result<ProgramInfo, ProgramError> = match program.place {
+        Place::Lsm => {
+            let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
+            lsm.load(program.hook, btf).and_then(|()| lsm.info())
+        }
+        Place::Egress => {
+            let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
+            skb.load().and_then(|()| skb.info())
+        }
+        Place::Tracepoint => {
+            let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
+            tracepoint.load().and_then(|()| tracepoint.info())
+        }
+    };
+    Ok(match loaded {
+        Ok(info) => Load::Loaded {
+            verified_instructions: info.verified_instruction_count().unwrap_or(0),
+            attached: false,
+        },
+        Err(error) => Load::Refused(describe(&error)),
+    })
+}
+
+fn named<'a>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut aya::programs::Program> {
+    ebpf.program_mut(program.name)
+        .with_context(|| format!("the object has no program {}", program.name))
 }
 
 /// The error and its causes in one line, with the end of a verifier log rather than all of it.
@@ -301,6 +371,7 @@ const MAPS: &[&str] = &[
     names::TABLES[3],
     names::MARKS,
     names::LISTENERS,
+    names::SENDERS,
     names::SCRATCH,
     names::EVENT_SCRATCH,
     names::DENIALS,
@@ -379,21 +450,24 @@ impl Pins {
         self.dir.join(name)
     }
 
-    fn link(&self, hook: &str) -> PathBuf {
-        self.dir.join(format!("link_{hook}"))
+    fn link(&self, program: &str) -> PathBuf {
+        self.dir.join(format!("link_{program}"))
     }
 
     /// Pins a link in place of an earlier one: by rename, so that the hook is never without one.
-    fn pin_link(&self, hook: &str, link: FdLink) -> Result<()> {
-        let (fresh, place) = (self.dir.join(format!("fresh_{hook}")), self.link(hook));
+    fn pin_link(&self, program: &str, link: FdLink) -> Result<()> {
+        let (fresh, place) = (
+            self.dir.join(format!("fresh_{program}")),
+            self.link(program),
+        );
         remove(&fresh)?;
         link.pin(&fresh)
-            .with_context(|| format!("pin the link of {hook}"))?;
-        fs::rename(&fresh, &place).with_context(|| format!("pin the link of {hook}"))
+            .with_context(|| format!("pin the link of {program}"))?;
+        fs::rename(&fresh, &place).with_context(|| format!("pin the link of {program}"))
     }
 
-    fn unpin_link(&self, hook: &str) -> Result<()> {
-        remove(&self.link(hook))
+    fn unpin_link(&self, program: &str) -> Result<()> {
+        remove(&self.link(program))
     }
 }
 

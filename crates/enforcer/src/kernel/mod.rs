@@ -31,7 +31,7 @@ use aya::{
 };
 use karmor_abi::{
     counters::Counters,
-    label::{Handle, Home, Mark, MarkKey, Workload},
+    label::{HOST, Handle, Home, Mark, MarkKey, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -45,7 +45,7 @@ pub use self::{
     load::{is_loaded, unload},
     self_test::self_test_child,
 };
-use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, RawEvent};
+use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
@@ -72,15 +72,17 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there.
+    /// Loads the kernel half under `bpffs`, or takes over what an earlier daemon left there; `cgroups`
+    /// is where the cgroups are mounted.
     /// Attaches nothing but what protects the daemon itself: what is attached stays, and policies
     /// attach what they need.
     ///
     /// # Errors
     /// When this node cannot enforce; the message says why.
-    pub fn new(bpffs: &Path, protection: &Protection) -> Result<Self> {
+    pub fn new(bpffs: &Path, cgroups: &Path, protection: &Protection) -> Result<Self> {
         sys::share_heaps();
-        let mut loaded = Loaded::new(bpffs, |ebpf| guard::announce(ebpf, protection))?;
+        let ready = |ebpf: &mut Ebpf| guard::announce(ebpf, protection);
+        let mut loaded = Loaded::new(bpffs, cgroups, ready)?;
         if let [(hook, why), ..] = loaded.missing().as_slice() {
             bail!("the kernel refuses the program for {hook}: {why}");
         }
@@ -141,7 +143,8 @@ impl Kernel {
             let key = key.context("read the marks")?;
             self.marked.entry(key.workload).or_default().insert(key);
         }
-        self.loaded.attach(self.tables.ops())
+        self.loaded.attach(self.tables.ops())?;
+        self.loaded.detach_unloaded()
     }
 
     fn next(&mut self, counter: u32) -> Result<u32> {
@@ -260,22 +263,31 @@ impl Kernel {
         result
     }
 
-    fn write_home(&mut self, workload: u32, namespace: u32) -> Result<()> {
+    fn write_home(&mut self, workload: u32, origin: Origin) -> Result<()> {
         let index = workload % limits::WORKLOADS;
-        let known = self.homes.get(&index, 0).context("read a namespace")?;
-        if known.workload == workload && known.namespace != 0 {
+        let entry = self.workloads.get(&index, 0).context("read a workload")?;
+        if entry.workload != workload && entry.handle != Handle::NONE {
+            // Its place is taken, as registering it will say.
             return Ok(());
         }
-        tracing::debug!(workload, namespace, "a workload's mount namespace");
-        let home = Home {
-            workload,
-            namespace,
-            mounted: if known.workload == workload {
-                known.mounted
-            } else {
-                0
+        let known = self.homes.get(&index, 0).context("read a namespace")?;
+        let known = (known.workload == workload).then_some(known);
+        let home = match known {
+            // The host's is another daemon by now.
+            Some(known) if known.namespace != 0 && workload == HOST => Home {
+                init: origin.init,
+                ..known
+            },
+            Some(known) if known.namespace != 0 => return Ok(()),
+            _ => Home {
+                workload,
+                namespace: origin.namespace,
+                mounted: known.map_or(0, |known| known.mounted),
+                init: origin.init,
+                root: origin.root,
             },
         };
+        tracing::debug!(workload, ?home, "what a workload was started with");
         self.homes.set(index, home, 0).context("write a namespace")
     }
 
@@ -283,8 +295,8 @@ impl Kernel {
     fn seek_other_names(&mut self, workload: u32) -> Result<()> {
         let home = Home {
             workload,
-            namespace: 0,
             mounted: 1,
+            ..Home::default()
         };
         self.homes
             .set(workload % limits::WORKLOADS, home, 0)
@@ -329,9 +341,9 @@ impl Backend for Kernel {
             .map_err(&failed)
     }
 
-    fn set_home(&mut self, workload: u32, namespace: u32) -> Result<(), BackendError> {
-        self.write_home(workload, namespace)
-            .map_err(kernel_error("noting a workload's mount namespace"))
+    fn set_origin(&mut self, workload: u32, origin: Origin) -> Result<(), BackendError> {
+        self.write_home(workload, origin)
+            .map_err(kernel_error("noting what a workload was started with"))
     }
 
     fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {

@@ -17,20 +17,28 @@ pub(super) enum Needed {
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Point {
-    /// An LSM hook of the program's name.
+pub(super) enum Place {
+    /// The LSM hook of the program's name.
     Lsm,
-    /// A tracepoint of the program's name, which sees and cannot refuse.
+    /// The root of the cgroups: every packet that leaves a socket.
+    Egress,
+    /// The tracepoint of the program's name, which sees and cannot refuse.
     Tracepoint,
 }
 
 /// A program of the object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// Its name, which is that of what it is attached to.
+    /// Its name, and that of its link: that of what it is attached to, unless it is there for presets.
+    pub(super) name: &'static str,
+    /// The name of what it is attached to.
     pub(super) hook: &'static str,
     /// What that is.
-    pub(super) point: Point,
+    pub(super) place: Place,
+    /// It is loaded when the daemon starts, which ends there if the kernel refuses it. The others are
+    /// loaded when the first policy needs them, which is refused in that case: a kernel takes a while
+    /// for each.
+    pub(super) at_start: bool,
     /// When it is attached.
     pub(super) needed: Needed,
     /// The hook exists on every supported kernel; without it nothing is enforced.
@@ -39,8 +47,10 @@ pub(super) struct Program {
 
 const fn always(hook: &'static str) -> Program {
     Program {
+        name: hook,
         hook,
-        point: Point::Lsm,
+        place: Place::Lsm,
+        at_start: true,
         needed: Needed::Always,
         required: true,
     }
@@ -48,13 +58,25 @@ const fn always(hook: &'static str) -> Program {
 
 const fn for_ops(hook: &'static str, ops: u32) -> Program {
     Program {
+        name: hook,
         hook,
-        point: Point::Lsm,
+        place: Place::Lsm,
+        at_start: true,
         needed: Needed::ForOps(ops),
         required: true,
     }
 }
 
+const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Program {
+    Program {
+        name,
+        hook,
+        place: Place::Lsm,
+        at_start: false,
+        needed: Needed::ForOps(ops),
+        required: true,
+    }
+}
 /// Stands among the operations for the daemon's own protection, which no table asks for.
 pub(super) const GUARD: u32 = 1 << 31;
 
@@ -74,6 +96,18 @@ mod ops {
     pub(super) const SOCKET: u32 = Op::Socket.bit();
     pub(super) const EGRESS: u32 = Op::Egress.bit();
     pub(super) const INGRESS: u32 = Op::Ingress.bit();
+    pub(super) const QUERY: u32 = Op::Query.bit();
+    pub(super) const EXECUTED: u32 = Op::FilelessExec.bit() | Op::Drift.bit();
+    pub(super) const SESSION: u32 = Op::ExecSession.bit();
+    pub(super) const ANONYMOUS: u32 = Op::AnonymousMapExec.bit();
+    pub(super) const ENVIRONMENT: u32 = Op::ProtectEnv.bit();
+    pub(super) const PROC: u32 = Op::ProtectProc.bit();
+    pub(super) const PTRACE: u32 = Op::Ptrace.bit();
+    pub(super) const MOUNT: u32 = Op::Mount.bit();
+    pub(super) const NAMESPACE: u32 = Op::Namespace.bit();
+    pub(super) const MODULE: u32 = Op::KernelModule.bit();
+    pub(super) const BPF: u32 = Op::Bpf.bit();
+    pub(super) const IO_URING: u32 = Op::IoUring.bit();
     pub(super) const GUARD: u32 = super::GUARD;
 }
 
@@ -99,8 +133,10 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("path_truncate", ops::WRITE | ops::AT),
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
     Program {
+        name: "file_truncate",
         hook: "file_truncate",
-        point: Point::Lsm,
+        place: Place::Lsm,
+        at_start: true,
         needed: Needed::ForOps(ops::WRITE | ops::AT),
         required: false,
     },
@@ -117,12 +153,56 @@ pub(super) const PROGRAMS: &[Program] = &[
     always("socket_listen"),
     for_ops("socket_connect", ops::SOCKET | ops::EGRESS),
     for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
-    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS),
+    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     for_ops("inet_conn_request", ops::INGRESS),
     Program {
-        point: Point::Tracepoint,
+        place: Place::Egress,
+        at_start: false,
+        ..for_ops("cgroup_skb_egress", ops::QUERY)
+    },
+    Program {
+        place: Place::Tracepoint,
+        at_start: false,
         ..for_ops("sys_enter", ops::SYSCALL)
     },
+    for_presets(
+        "preset_exec",
+        "bprm_check_security",
+        ops::EXECUTED | ops::SESSION,
+    ),
+    for_presets("preset_mmap", "mmap_file", ops::EXECUTED | ops::ANONYMOUS),
+    for_presets(
+        "preset_mprotect",
+        "file_mprotect",
+        ops::EXECUTED | ops::ANONYMOUS,
+    ),
+    for_presets("preset_open", "file_open", ops::ENVIRONMENT | ops::PROC),
+    for_presets("preset_follow", "inode_follow_link", ops::PROC),
+    for_presets("preset_ptrace", "ptrace_access_check", ops::PTRACE),
+    for_presets("preset_traceme", "ptrace_traceme", ops::PTRACE),
+    for_presets("preset_mount", "sb_mount", ops::MOUNT),
+    for_presets("preset_move_mount", "move_mount", ops::MOUNT),
+    for_presets("preset_umount", "sb_umount", ops::MOUNT),
+    for_presets("preset_pivotroot", "sb_pivotroot", ops::MOUNT),
+    for_presets("preset_capable", "capable", ops::MOUNT | ops::NAMESPACE),
+    // Since 6.1; before, nothing sees that a user namespace is made.
+    Program {
+        name: "preset_userns",
+        hook: "userns_create",
+        place: Place::Lsm,
+        at_start: false,
+        needed: Needed::ForOps(ops::NAMESPACE),
+        required: false,
+    },
+    for_presets("preset_read_file", "kernel_read_file", ops::MODULE),
+    for_presets("preset_load_data", "kernel_load_data", ops::MODULE),
+    for_presets(
+        "preset_module_request",
+        "kernel_module_request",
+        ops::MODULE,
+    ),
+    for_presets("preset_bpf", "bpf", ops::BPF),
+    for_presets("preset_anon", "inode_init_security_anon", ops::IO_URING),
     for_ops("task_kill", ops::GUARD),
     for_ops("ptrace_access_check", ops::GUARD),
     for_ops("bpf_map", ops::GUARD),

@@ -42,6 +42,7 @@ use super::{
     cgroup::{CgroupError, Hierarchy},
     mount_namespace_of,
     root::Root,
+    root_device_of,
 };
 use crate::text;
 
@@ -221,7 +222,7 @@ struct Session<'a> {
     hierarchy: Hierarchy,
     events: &'a mpsc::Sender<RuntimeEvent>,
     /// The containers whose root was looked at, by key, with their first process and what was seen.
-    looked: HashMap<String, (u32, Aliases)>,
+    looked: HashMap<String, (u32, (Aliases, u32))>,
 }
 
 impl Session<'_> {
@@ -374,19 +375,22 @@ impl Session<'_> {
         described.pid = pid;
         described.mount_namespace = mount_namespace_of(pid);
         described.cgroup = self.hierarchy.of_container(id, pid)?;
-        described.aliases = self.aliases(&described).await;
+        (described.aliases, described.root_device) = self.root(&described).await;
         Ok(described)
     }
 
-    /// The links of a container's root, from the first look at it.
-    async fn aliases(&mut self, container: &Container) -> Aliases {
+    /// The links of a container's root and its device, from the first look at it.
+    async fn root(&mut self, container: &Container) -> (Aliases, u32) {
         let (key, pid) = (container.key(), container.pid);
-        if let Some((looked, aliases)) = self.looked.get(&key)
+        if let Some((looked, seen)) = self.looked.get(&key)
             && *looked == pid
         {
-            return aliases.clone();
+            return seen.clone();
         }
-        let seen = look(LOOK, move || Ok(Root::of_process(pid)?.aliases())).await;
+        let seen = look(LOOK, move || {
+            Ok((Root::of_process(pid)?.aliases(), root_device_of(pid)))
+        })
+        .await;
         if let Err(error) = &seen {
             warn!(
                 container = container.name,
@@ -394,9 +398,9 @@ impl Session<'_> {
                 "the container's root cannot be looked into and is taken for one with the usual links"
             );
         }
-        let aliases = seen.unwrap_or_else(|_told| Aliases::merged_usr());
-        self.looked.insert(key, (pid, aliases.clone()));
-        aliases
+        let seen = seen.unwrap_or_else(|_told| (Aliases::merged_usr(), 0));
+        self.looked.insert(key, (pid, seen.clone()));
+        seen
     }
 
     /// Digest and labels of an image; a container without them is still a container.

@@ -17,7 +17,7 @@ use karmor_policy::{
 };
 
 use self::cgroup::Cgroup;
-use crate::text;
+use crate::{backend::Origin, text};
 
 /// Where the daemon runs, as alerts say it.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +70,20 @@ impl Identity {
         }
     }
 
-    /// Number of the mount namespace it was started in; 0 when that cannot be told.
+    /// What it was started with.
     #[must_use]
-    pub fn mount_namespace(&self) -> u32 {
+    pub fn origin(&self) -> Origin {
         match self {
-            Self::Host => mount_namespace_of(1),
-            Self::Container(container) => container.mount_namespace,
+            Self::Host => Origin {
+                namespace: mount_namespace_of(1),
+                init: std::process::id(),
+                root: root_device_of(1),
+            },
+            Self::Container(container) => Origin {
+                namespace: container.mount_namespace,
+                init: container.pid,
+                root: container.root_device,
+            },
         }
     }
 
@@ -110,6 +118,8 @@ pub struct Container {
     pub cgroup: Cgroup,
     /// Number of the mount namespace its first process is in; 0 when that cannot be told.
     pub mount_namespace: u32,
+    /// Device of its first process' root, as the kernel numbers it; 0 when that cannot be told.
+    pub root_device: u32,
     /// Links in its root.
     pub aliases: Aliases,
 }
@@ -119,6 +129,15 @@ pub(crate) fn mount_namespace_of(pid: u32) -> u32 {
     // The link itself is `mnt:[4026531841]`; what it leads to has that number.
     let metadata = std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
     metadata.map_or(0, |m| u32::try_from(m.ino()).unwrap_or(0))
+}
+
+/// Device of a process' root as the kernel numbers it; 0 when that cannot be told.
+pub(crate) fn root_device_of(pid: u32) -> u32 {
+    let metadata = std::fs::metadata(format!("/proc/{pid}/root/"));
+    metadata.map_or(0, |found| {
+        let device = found.dev();
+        rustix::fs::major(device) << 20 | rustix::fs::minor(device)
+    })
 }
 
 /// The runtime's namespace of what Kubernetes starts. Only root can put a container there.
@@ -174,6 +193,7 @@ impl Container {
             labels,
             pid: 0,
             mount_namespace: 0,
+            root_device: 0,
             cgroup: Cgroup::default(),
             aliases: Aliases::merged_usr(),
         }

@@ -333,6 +333,11 @@ impl Patterns {
                 patterns.nfa.insert_word(all, Item::Family(family));
             }
         }
+        if effective.rules().any(|rule| rule.family == Family::Dns) {
+            patterns
+                .nfa
+                .insert_word(words::unreadable(), Item::Unreadable);
+        }
         patterns.nfa.share_ends();
         Ok(patterns)
     }
@@ -492,6 +497,7 @@ impl Sets {
             family: None,
             listing: Box::default(),
             mismatch: None,
+            unreadable: false,
         };
         let mut known = HashMap::from([(empty.clone(), 0)]);
         let mut known_classes: HashMap<Box<[u32]>, u32> = HashMap::from([(Box::default(), 0)]);
@@ -510,7 +516,7 @@ impl Sets {
             listing.clear();
             let members = dfa.members(state);
             let mut guard = NO_PLACE;
-            let (mut family, mut mismatch) = (None, None);
+            let (mut family, mut mismatch, mut unreadable) = (None, None, false);
             for &member in members {
                 guard = guard.min(guarded[member as usize]);
                 for item in &patterns.nfa.nodes[member as usize].items {
@@ -522,6 +528,7 @@ impl Sets {
                         Item::Family(whitelist) => family = Some(whitelist),
                         Item::Argument(rule) => listing.push(rule),
                         Item::Mismatch(rule) => mismatch = Some(rule),
+                        Item::Unreadable => unreadable = true,
                     }
                 }
             }
@@ -552,6 +559,7 @@ impl Sets {
                 family,
                 listing: listing.as_slice().into(),
                 mismatch,
+                unreadable,
             };
             let set = *known.entry(key).or_insert_with_key(|key| {
                 sets.keys.push(key.clone());

@@ -33,6 +33,8 @@ pub(super) enum Item {
     Argument(u32),
     /// What happens where an argument is missing from the list of the rule with this index.
     Mismatch(u32),
+    /// A query that cannot be read.
+    Unreadable,
 }
 
 /// What a node reads without leaving it.

@@ -137,10 +137,12 @@ impl Pruner {
         let mut reach = vec![Reach::NOTHING; nfa.nodes.len()];
         for (index, node) in nfa.nodes.iter().enumerate().rev() {
             let items = node.items.iter().map(|item| match *item {
-                Item::Source(_) | Item::Argument(_) | Item::Mismatch(_) => Reach {
-                    source: true,
-                    ..Reach::NOTHING
-                },
+                Item::Source(_) | Item::Argument(_) | Item::Mismatch(_) | Item::Unreadable => {
+                    Reach {
+                        source: true,
+                        ..Reach::NOTHING
+                    }
+                }
                 Item::Family(family) => Reach {
                     families: bit(family),
                     ..Reach::NOTHING
@@ -177,7 +179,11 @@ impl Pruner {
                     let lasting = Lasting::new(rule, rank, index, whole);
                     lasting.filter(|_| !may_be_less(rule, effective))
                 }
-                Item::Source(_) | Item::Family(_) | Item::Argument(_) | Item::Mismatch(_) => None,
+                Item::Source(_)
+                | Item::Family(_)
+                | Item::Argument(_)
+                | Item::Mismatch(_)
+                | Item::Unreadable => None,
             });
             rules.max_by_key(|l| (l.action, l.rank, std::cmp::Reverse(l.index)))
         };

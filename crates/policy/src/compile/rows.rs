@@ -76,6 +76,8 @@ pub(super) struct SetKey {
     pub listing: Box<[u32]>,
     /// The rule whose mismatch the word stands for.
     pub mismatch: Option<u32>,
+    /// The word is that of a query that cannot be read.
+    pub unreadable: bool,
 }
 
 /// Builds rows and keeps each distinct group once.
@@ -143,6 +145,12 @@ impl<'a> Rows<'a> {
     pub(super) fn named_set(&mut self, key: &SetKey, reachable: bool) -> Set {
         if !key.listing.is_empty() || key.mismatch.is_some() {
             return self.argument_set(key);
+        }
+        if key.unreadable {
+            // It may ask for what any rule names.
+            let mut rest = SILENT;
+            rest[Op::Query] = self.restricted(Op::Query, self.posture(Family::Dns));
+            return self.set(&[], &[Op::Query], &rest, key.source, true);
         }
         let family = key.family.or_else(|| {
             let first = *key.rules.first()?;
@@ -227,30 +235,36 @@ impl<'a> Rows<'a> {
         self.postures[family as usize]
     }
 
-    /// What holds for an object without a path where no rule names its class.
-    fn object_rest(&self, object: Object) -> Row {
-        let strictest = |op: Op| {
-            let by_path = self
-                .rules
-                .iter()
-                .filter(|r| !matches!(r.rule.target, Target::Object(_)));
-            let mut verdict = Verdict::ALLOW;
-            for ranked in by_path {
-                if semantics::may(ranked.rule, op, Action::Block) {
-                    return unplaced(Action::Block);
-                }
-                if semantics::may(ranked.rule, op, Action::Audit) {
-                    verdict = unplaced(Action::Audit);
-                }
+    /// The strictest that any rule does to this operation, but for those that name a class.
+    fn strictest(&self, op: Op) -> Verdict {
+        let by_name = self
+            .rules
+            .iter()
+            .filter(|r| !matches!(r.rule.target, Target::Object(_)));
+        let mut verdict = Verdict::ALLOW;
+        for ranked in by_name {
+            if semantics::may(ranked.rule, op, Action::Block) {
+                return unplaced(Action::Block);
             }
-            verdict
-        };
-        let restricted = |op: Op, posture: Verdict| match strictest(op) {
+            if semantics::may(ranked.rule, op, Action::Audit) {
+                verdict = unplaced(Action::Audit);
+            }
+        }
+        verdict
+    }
+
+    /// What holds for what may be anything that a rule names.
+    fn restricted(&self, op: Op, posture: Verdict) -> Verdict {
+        match self.strictest(op) {
             verdict if verdict.action() == Action::Block => verdict,
             verdict => posture.stricter(verdict),
-        };
+        }
+    }
+
+    /// What holds for an object without a path where no rule names its class.
+    fn object_rest(&self, object: Object) -> Row {
         let file = self.posture(Family::File);
-        let exec = restricted(Op::Exec, self.posture(Family::Process));
+        let exec = self.restricted(Op::Exec, self.posture(Family::Process));
         if object == Object::Anonymous {
             // What has no name is not what a path rule meant, save that an image's origin cannot
             // be told. Compilers at run time map anonymous memory all the time.
@@ -267,9 +281,9 @@ impl<'a> Rows<'a> {
         };
         row([
             (Op::Exec, exec),
-            (Op::Map, strictest(Op::Map)),
-            (Op::Read, restricted(Op::Read, file)),
-            (Op::Write, restricted(Op::Write, file)),
+            (Op::Map, self.strictest(Op::Map)),
+            (Op::Read, self.restricted(Op::Read, file)),
+            (Op::Write, self.restricted(Op::Write, file)),
             (Op::Move, moves),
         ])
     }

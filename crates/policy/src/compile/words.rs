@@ -72,6 +72,11 @@ pub(super) fn all(family: Family) -> Option<Vec<Token>> {
     Some(vec![Token::Byte(domain), Token::DoubleStar])
 }
 
+/// The word of a query that cannot be read.
+pub(super) fn unreadable() -> Vec<Token> {
+    bytes(&word::UNREADABLE)
+}
+
 fn bytes(word: &[u8]) -> Vec<Token> {
     word.iter().copied().map(Token::Byte).collect()
 }

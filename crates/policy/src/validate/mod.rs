@@ -163,7 +163,9 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
         });
     }
     if let Some(presets) = sections.presets {
-        cx.at("presets", || words::presets(presets, &level, rules, cx));
+        cx.at("presets", || {
+            words::presets(presets, manifest.kind(), &level, rules, cx)
+        });
     }
     if let Some(section) = device {
         cx.at("device", || recorded::device(section, &level, rules, cx));

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use ipnet::IpNet;
+use karmor_abi::op::Op;
 
 use super::{
     level::{self, Level},
@@ -18,7 +19,7 @@ use crate::{
             NetworkSection, Preset,
         },
     },
-    model::{Action, Direction, Endpoint, Family, Rule, Source, Target},
+    model::{Action, Direction, Endpoint, Family, Kind, Rule, Source, Target},
     names::{self, CAPABILITIES, IP_PROTOCOLS, PRESETS, PROTOCOLS},
 };
 
@@ -82,9 +83,6 @@ pub(super) fn network(
                 );
             })
         });
-        if let Some(queries) = section.match_dns_queries.as_ref().filter(|q| !q.is_empty()) {
-            rules.not_enforced(queries.span, "`matchDNSQueries` rules are", UNWATCHED);
-        }
     });
     rules.expect_rules(
         before,
@@ -114,17 +112,10 @@ pub(super) fn capabilities(
     rules.expect_rules(before, section.span, "matchCapabilities");
 }
 
-/// Why a part is recorded as not enforced.
-const UNWATCHED: &str = "this version does not watch them";
-
-/// Families that the kernel half does not decide yet.
-const fn is_watched(family: Family) -> bool {
-    !matches!(family, Family::Dns | Family::Presets)
-}
-
 /// Presets: each says itself whether it blocks; the rest is the policy's.
 pub(super) fn presets(
     presets: &List<Preset>,
+    kind: Kind,
     above: &Level,
     rules: &mut Rules<'_, '_>,
     cx: &Context<'_>,
@@ -143,13 +134,26 @@ pub(super) fn presets(
         };
         let room = rules.count(1, preset.span);
         if room {
-            let given = Given::new(Family::Presets, None, None, &level, preset.span, cx);
-            given.add(op.map(Target::Preset), rules, cx);
+            let unfit = op.filter(|_| kind == Kind::Host).and_then(not_of_hosts);
+            if let Some(why) = unfit {
+                let what = format!("{} is", quote(&preset.name));
+                rules.not_enforced(preset.span, &what, why);
+            } else {
+                let given = Given::new(Family::Presets, None, None, &level, preset.span, cx);
+                given.add(op.map(Target::Preset), rules, cx);
+            }
         }
         room
     });
-    if !presets.is_empty() {
-        rules.not_enforced(presets.span, "`presets` are", UNWATCHED);
+}
+
+/// Why a preset is not enforced on hosts.
+const fn not_of_hosts(op: Op) -> Option<&'static str> {
+    match op {
+        Op::ExecSession => Some("nobody comes into a host as into a container"),
+        Op::Drift => Some("a host has no image to drift from"),
+        Op::Bpf => Some("it would keep the enforcer from its own work"),
+        _ => None,
     }
 }
 
@@ -209,9 +213,7 @@ impl<'l> Given<'l> {
             meta: Arc::clone(&self.level.meta),
             location: cx.location(self.span),
         };
-        if is_watched(self.family) {
-            rules.push(rule, self.span);
-        }
+        rules.push(rule, self.span);
     }
 }
 

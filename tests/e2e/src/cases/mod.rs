@@ -6,11 +6,13 @@ mod bad_input;
 mod corpus;
 mod crash;
 mod differential;
+mod dns;
 mod escapes;
 mod guard;
 mod network;
 mod postures;
 mod preempt;
+mod presets;
 mod rig;
 mod ring;
 mod runtime;
@@ -53,7 +55,9 @@ pub fn all() -> Vec<Case> {
         &escapes::cases(),
         args::CASES,
         network::CASES,
+        dns::CASES,
         syscalls::CASES,
+        presets::CASES,
         verifier::CASES,
         alerts::CASES,
         bad_input::CASES,

@@ -275,7 +275,7 @@ fn of_the_host(guest: &Guest) -> Result<()> {
 }
 
 fn attachment(guest: &Guest) -> Result<()> {
-    const PIN: &str = "/sys/fs/bpf/karmor/v2/link_sys_enter";
+    const PIN: &str = "/sys/fs/bpf/karmor/v3/link_sys_enter";
     guest.watched(&[], |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;

@@ -106,10 +106,19 @@ impl<'a> ContainerBuilder<'a> {
     /// # Errors
     /// When containerd refuses.
     pub fn start(self, name: &str) -> Result<Container<'a>> {
+        self.start_with(name, &["sleep", "1000000"])
+    }
+
+    /// Starts the container with a process of its own.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn start_with(self, name: &str, command: &[&str]) -> Result<Container<'a>> {
         // Other runtimes set it; without, bash reads /etc/passwd to find out.
         let mut arguments = vec!["run", "--detach", "--env=HOME=/root", "--env=SHELL=/bin/sh"];
         arguments.extend(self.options.iter().map(String::as_str));
-        arguments.extend([&self.image, name, "sleep", "1000000"]);
+        arguments.extend([&self.image, name]);
+        arguments.extend(command);
         self.containerd.ctr(&arguments)?.success()?;
         Ok(self.running(name, false))
     }

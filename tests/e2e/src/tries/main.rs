@@ -5,11 +5,13 @@ mod arguments;
 mod batch;
 mod calls;
 mod capability;
+mod dns;
 mod memory;
 mod mounts;
 mod net;
 mod obey;
 mod objects;
+mod preset;
 mod ring;
 mod terminal;
 
@@ -133,6 +135,19 @@ enum Attempt {
         from: std::net::IpAddr,
         to: std::net::SocketAddr,
     },
+    /// Answer who asks for names, until told to end
+    Resolve {
+        /// Gets `ready-53`; what to wait for: `go`
+        signals: PathBuf,
+    },
+    /// Ask a resolver for names
+    Ask {
+        #[arg(value_enum)]
+        how: dns::How,
+        resolver: std::net::SocketAddr,
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
     /// Do what takes a capability
     Capability {
         #[arg(value_enum)]
@@ -148,6 +163,11 @@ enum Attempt {
     CallCompat {
         /// By its number
         number: u32,
+    },
+    /// Do what a preset is about, or nearly
+    Preset {
+        #[arg(value_enum)]
+        feat: preset::Feat,
     },
     /// Open a pinned BPF map
     OpenPin { pin: PathBuf },
@@ -236,9 +256,16 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::HoldSockets { signals } => net::hold(&signals),
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
+        Attempt::Resolve { signals } => dns::resolve(&signals),
+        Attempt::Ask {
+            how,
+            resolver,
+            names,
+        } => dns::ask(how, resolver, &names),
         Attempt::Capability { capability } => capability::try_it(capability),
         Attempt::Call { call, path } => calls::make(call, path.as_deref()),
         Attempt::CallCompat { number } => calls::make_compat(number),
+        Attempt::Preset { feat } => preset::try_it(feat),
         Attempt::OpenPin { pin } => objects::open_pin(&pin),
         Attempt::OpenMaps => objects::open_maps(),
         Attempt::OpenPrograms => objects::open_programs(),

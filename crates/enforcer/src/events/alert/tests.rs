@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use karmor_abi::{
-    event::{Header, OBJECT_PATH, TEXTS},
+    event::{Header, OBJECT_PATH, OBJECT_WORD, TEXTS},
     verdict::{NO_RULE, Verdict},
 };
 use karmor_policy::model::{Location, Meta};
@@ -337,4 +337,46 @@ fn a_system_call_is_only_told_of() {
         texts[4],
     ];
     check(by_path, texts, "/home/x");
+}
+
+#[test]
+fn presets_have_names_of_their_own() {
+    let header = Header {
+        verdict: blocked(Reason::Rule, 0),
+        op: Op::FilelessExec as u8,
+        object: Object::Anonymous as u8,
+        ..plain()
+    };
+    let texts: [&[u8]; TEXTS] = [
+        b"/memfd:x",
+        b"/usr/bin/bash",
+        b"/init",
+        b"x\0-a\0",
+        b"/root",
+    ];
+    let alert = alert_of(header, texts, Some(&container()));
+    assert_eq!(alert.enforcer, "PRESET-FilelessExecutionPreset");
+    assert_eq!(
+        (alert.operation.as_str(), alert.resource.as_str()),
+        ("Process", "/memfd:x -a")
+    );
+    assert_eq!(alert.policy_name, "block-apt");
+
+    let header = Header {
+        op: Op::AnonymousMapExec as u8,
+        hook: Hook::Mprotect as u8,
+        object: OBJECT_WORD,
+        flags: 5,
+        ..header
+    };
+    let word = karmor_abi::word::preset(Op::AnonymousMapExec);
+    let texts = [&word[..], texts[1], texts[2], texts[3], texts[4]];
+    let alert = alert_of(header, texts, Some(&container()));
+    assert_eq!(alert.enforcer, "PRESET-AnonMapExecutionPreset");
+    assert_eq!(
+        (alert.operation.as_str(), alert.resource.as_str()),
+        ("File", "anonymousMapExec")
+    );
+    assert_eq!(alert.data, "lsm=FILE_MPROTECT prot=PROT_READ|PROT_EXEC");
+    assert_eq!(alert.event_data["Prot"], "PROT_READ|PROT_EXEC");
 }

@@ -121,7 +121,7 @@ pub(super) fn ordinary(guest: &Guest) -> Result<Container<'_>> {
 }
 
 /// One whose root may nearly everything.
-fn privileged(guest: &Guest) -> Result<Container<'_>> {
+pub(super) fn privileged(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &["--privileged"], "escape-privileged")
 }
 

@@ -1,0 +1,311 @@
+//! Which names a message asks for (RFC 1035).
+//!
+//! ```text
+//! datagram   header:12 question…
+//! stream     length:2 header:12 question… rest, and so on
+//! question   name type:2 class:2
+//! name       length:1 bytes… and so on, 0
+//! ```
+//!
+//! What is read has been copied from the packet first. What cannot be read, as told at [`next_name`], is
+//! never taken for something else.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
+use karmor_abi::word::DOMAIN;
+
+use crate::maps::{Name, Scratch};
+
+/// Bytes of [`Query::message`]; a power of two, and one more than are read.
+pub(crate) const MESSAGE_BYTES: usize = 2048;
+
+/// Bytes of [`Query::text`].
+pub(crate) const TEXT_BYTES: usize = 256;
+
+/// Longest name as text.
+const NAME_BYTES: u64 = 253;
+
+/// Where in [`Query::text`] a name's first byte goes: in front of the dot at its end.
+const FIRST_BYTE: u64 = TEXT_BYTES as u64 - 2;
+
+/// Longest name as sent.
+const SENT_BYTES: u32 = 255;
+
+/// Bytes of a message's header.
+const HEADER_BYTES: u64 = 12;
+
+/// Most messages of one packet of a stream.
+const MESSAGES: u64 = 4;
+
+/// Most steps through a packet: messages and questions.
+pub(crate) const STEPS: u32 = 12;
+
+/// [`next_name`]: a name is in [`Query::text`].
+pub(crate) const NAMED: i32 = 0;
+/// [`next_name`]: a message begins.
+pub(crate) const BEGUN: i32 = 1;
+/// [`next_name`]: that was all.
+pub(crate) const END: i32 = 2;
+/// [`next_name`]: what follows cannot be read.
+pub(crate) const UNREADABLE: i32 = 3;
+
+/// Where the reading of a packet stands. It lies in [`Scratch::names`], since what is asked for has no
+/// path.
+#[repr(C)]
+pub(crate) struct Query {
+    /// The next byte.
+    at: u64,
+    /// Bytes of the packet in `message`.
+    end: u64,
+    /// Where the current message ends.
+    message_end: u64,
+    /// Questions of it not yet read.
+    questions: u64,
+    /// Messages that may follow.
+    messages: u64,
+    /// Not zero for a stream.
+    stream: u64,
+    /// Bytes left of the current label.
+    label: u64,
+    /// Where in `text` the next byte of the name goes: it grows downwards.
+    next: u64,
+    /// How the reading of the name ended.
+    outcome: i64,
+    /// The name's word, which goes from its end: it ends where this ends.
+    pub(crate) text: [u8; TEXT_BYTES],
+    /// What is read.
+    pub(crate) message: [u8; MESSAGE_BYTES],
+}
+
+const _: () = {
+    let names = size_of::<[Name; karmor_abi::limits::PATH_COMPONENTS]>();
+    assert!(size_of::<Query>() <= names && align_of::<Query>() <= align_of::<Name>());
+};
+
+impl Query {
+    /// That of a scratch slot.
+    #[inline(always)]
+    pub(crate) const fn of(scratch: *mut Scratch) -> *mut Self {
+        // SAFETY: the caller has claimed the slot.
+        unsafe { (&raw mut (*scratch).names).cast() }
+    }
+
+    /// Where in `text` the word begins: its first byte, the name from its end, a dot.
+    #[inline(always)]
+    pub(crate) const fn word_start(&self) -> u64 {
+        self.next & (TEXT_BYTES as u64 - 1)
+    }
+
+    /// [`Self::end`], of which the compiler believes nothing.
+    #[inline(always)]
+    pub(crate) fn end_read(&self) -> u64 {
+        // SAFETY: a reference.
+        unsafe { (&raw const self.end).read_volatile() }
+    }
+
+    /// Two bytes of the message.
+    #[inline(always)]
+    fn number_at(&self, at: u64) -> u64 {
+        let byte = |at: u64| {
+            let message: *const u8 = (&raw const self.message).cast();
+            // SAFETY: masked below the length.
+            u64::from(unsafe { *message.add(at as usize & (MESSAGE_BYTES - 1)) })
+        };
+        byte(at) << 8 | byte(at + 1)
+    }
+
+    /// Adds a byte to the name. `false` when it is too long.
+    #[inline(always)]
+    fn push(&mut self, byte: u8) -> bool {
+        let next = self.next;
+        if next <= FIRST_BYTE - NAME_BYTES {
+            return false;
+        }
+        self.next = next - 1;
+        let text: *mut u8 = (&raw mut self.text).cast();
+        // SAFETY: masked below the length.
+        unsafe { *text.add(next as usize & (TEXT_BYTES - 1)) = byte };
+        true
+    }
+}
+
+/// Notes that `end` bytes will be there to be read.
+#[inline(always)]
+pub(crate) fn begin(scratch: *mut Scratch, end: u64, stream: bool) {
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task.
+    unsafe {
+        (&raw mut (*query).end).write_volatile(end);
+        (*query).stream = stream.into();
+        (*query).messages = MESSAGES;
+        // A stream begins with the length of its first message.
+        (*query).at = 0;
+        (*query).message_end = 0;
+        (*query).questions = 0;
+    }
+}
+
+/// Reads the header of a datagram.
+#[inline(always)]
+pub(crate) fn read_header(scratch: *mut Scratch) {
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task.
+    unsafe {
+        if (*query).stream != 0 {
+            return;
+        }
+        let end = (*query).end;
+        (*query).at = HEADER_BYTES;
+        (*query).message_end = end;
+        // Less than a header asks for nothing that could be read.
+        (*query).questions = if end < HEADER_BYTES {
+            1
+        } else {
+            (*query).number_at(4)
+        };
+    }
+}
+
+/// Reads on. Unreadable is what ends within a question or, in a stream, within a message; a name that
+/// refers to another place or is longer than names may be; a dot or a zero in a label; and more
+/// messages than are looked at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn next_name(scratch: *mut Scratch) -> i32 {
+    if scratch.is_null() {
+        return UNREADABLE;
+    }
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task.
+    unsafe {
+        if (*query).questions == 0 {
+            return next_message(&mut *query);
+        }
+        (*query).questions -= 1;
+        (*query).label = 0;
+        (*query).next = FIRST_BYTE;
+        (*query).outcome = UNREADABLE.into();
+        let step: unsafe extern "C" fn(u64, *mut Reader) -> i64 = take_byte;
+        let mut reader = Reader { query };
+        bpf_loop(
+            SENT_BYTES,
+            core::mem::transmute::<unsafe extern "C" fn(u64, *mut Reader) -> i64, *mut c_void>(
+                step,
+            ),
+            (&raw mut reader).cast(),
+            0,
+        );
+        // Type and class.
+        (*query).at += 4;
+        if (*query).outcome != NAMED.into() || (*query).at > (*query).message_end {
+            return UNREADABLE;
+        }
+        let text: *mut u8 = (&raw mut (*query).text).cast();
+        *text.add(TEXT_BYTES - 1) = b'.';
+        *text.add((*query).word_start() as usize & (TEXT_BYTES - 1)) = DOMAIN;
+    }
+    NAMED
+}
+
+#[inline(always)]
+fn next_message(query: &mut Query) -> i32 {
+    if query.stream == 0 || query.message_end == query.end {
+        return END;
+    }
+    if query.messages == 0 {
+        return UNREADABLE;
+    }
+    query.messages -= 1;
+    let len = query.number_at(query.message_end);
+    let start = query.message_end + 2;
+    if len < HEADER_BYTES || start + len > query.end {
+        return UNREADABLE;
+    }
+    query.message_end = start + len;
+    query.questions = query.number_at(start + 4);
+    query.at = start + HEADER_BYTES;
+    BEGUN
+}
+
+/// What a step of the reading needs to know. What changes is in [`Query`], for the reason told at
+/// `kernel::path::Climber`.
+#[repr(C)]
+struct Reader {
+    query: *mut Query,
+}
+
+/// Takes the next byte of a name.
+unsafe extern "C" fn take_byte(_index: u64, reader: *mut Reader) -> i64 {
+    // SAFETY: `bpf_loop` hands back the pointer given to it, to the caller's live stack frame; the
+    // slot is claimed by this task.
+    let query = unsafe { &mut *(*reader).query };
+    if query.at >= query.message_end {
+        return 1;
+    }
+    let byte = (query.number_at(query.at) >> 8) as u8;
+    query.at += 1;
+    if query.label == 0 {
+        if byte == 0 {
+            query.outcome = NAMED.into();
+            return 1;
+        }
+        if byte > 63 {
+            // It goes on elsewhere.
+            return 1;
+        }
+        query.label = byte.into();
+        return i64::from(query.next != FIRST_BYTE && !query.push(b'.'));
+    }
+    query.label -= 1;
+    if matches!(byte, 0 | b'.') {
+        return 1;
+    }
+    i64::from(!query.push(byte.to_ascii_lowercase()))
+}
+
+/// Puts the word of the name where its event is made of.
+#[inline(always)]
+pub(crate) fn note_name(scratch: *mut Scratch) {
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task; both are longer than what is copied.
+    unsafe {
+        let start = (*query).word_start();
+        let len = (TEXT_BYTES as u64 - start) & 0xff;
+        bpf_probe_read_kernel(
+            (&raw mut (*scratch).bytes).cast(),
+            len as u32,
+            (&raw const (*query).text)
+                .cast::<u8>()
+                .add(start as usize & (TEXT_BYTES - 1))
+                .cast(),
+        );
+        (*scratch).access.word = len;
+    }
+}
+
+/// Takes the name for one that cannot be read, which has a word that no name has.
+#[inline(always)]
+pub(crate) fn take_for_unreadable(scratch: *mut Scratch) {
+    let query = Query::of(scratch);
+    let word = karmor_abi::word::UNREADABLE;
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*query).next = (TEXT_BYTES - word.len()) as u64;
+        (*query).text[TEXT_BYTES - 3] = word[0];
+        (*query).text[TEXT_BYTES - 2] = word[1];
+        (*query).text[TEXT_BYTES - 1] = word[2];
+    }
+}
+
+/// Has nothing of a packet read.
+#[inline(always)]
+pub(crate) fn nothing_readable(scratch: *mut Scratch) {
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task.
+    unsafe {
+        (*query).questions = 1;
+        (*query).at = 0;
+        (*query).message_end = 0;
+    }
+}

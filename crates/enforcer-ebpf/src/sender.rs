@@ -1,0 +1,147 @@
+//! Who asks for names: noted in the socket when something is sent over it, asked when the packet
+//! leaves.
+//!
+//! A packet leaves in the name of whoever sends, or for TCP of whichever task was interrupted.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::generated::{bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id},
+};
+use karmor_abi::{
+    label::{HOST, Handle},
+    op::Op,
+};
+
+use crate::{
+    decide_word::Who as _,
+    kernel::{memory::Ptr, socket::Socket, task::Task},
+    listener::{self, CGROUP_LEVELS, CREATE, Hearer},
+    maps::{CGROUPS, SENDERS, Sender},
+    subject::{Identity, Subject},
+};
+
+/// The port of those who know names.
+pub(crate) const RESOLVER: u16 = 53;
+
+/// No class of an image: it cannot be told whose the packet is.
+pub(crate) const ANYBODY: u32 = u32::MAX;
+
+#[inline(always)]
+fn stored(sk: Ptr, flags: u64) -> *mut Sender {
+    // SAFETY: a BTF pointer to a `struct sock`, or a full socket of a packet; the verifier checks.
+    unsafe {
+        bpf_sk_storage_get(
+            (&raw const SENDERS).cast_mut().cast(),
+            sk.cast_mut().cast(),
+            core::ptr::null_mut(),
+            flags,
+        )
+        .cast()
+    }
+}
+
+/// Whether a workload has a policy on names. A function of its own, so that the verifier does not
+/// follow everything behind it once for each answer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn is_held_to_names(workload: u32) -> i32 {
+    let label = core::ptr::null_mut();
+    let identity = Identity { label, workload };
+    i32::from(Subject::new(&identity, Op::Query.bit()).is_some())
+}
+
+/// Whether it is noted who has sent over a socket.
+#[inline(always)]
+pub(crate) fn is_known(socket: &Socket) -> bool {
+    !stored(socket.sk, 0).is_null()
+}
+
+/// Notes the running task as who sends over a socket, to a port. `false` when there is no room.
+#[inline(always)]
+pub(crate) fn remember(socket: &Socket, identity: &Identity, port: u16) -> bool {
+    let sender = stored(socket.sk, CREATE);
+    if sender.is_null() {
+        return false;
+    }
+    let image = Task::current().exe_file();
+    // SAFETY: a map value.
+    unsafe {
+        if (*sender).image != image && (*sender).image != 0 {
+            (*sender).shared = 1;
+        }
+        (*sender).image = image;
+        (*sender).port = port.into();
+        listener::note(&raw mut (*sender).who, identity)
+    }
+}
+
+/// Who has sent over a packet's socket; null when that is not noted.
+///
+/// # Safety
+/// `sk` must be a full socket of the packet.
+#[inline(always)]
+pub(crate) unsafe fn of(sk: *mut bpf_sock) -> *const Sender {
+    stored(sk.cast_const().cast(), 0)
+}
+
+/// Who has sent a packet, when the workload has a policy on one of `ops`.
+#[inline(always)]
+pub(crate) fn who(skb: *mut __sk_buff, sender: *const Sender, ops: u32) -> Option<Hearer> {
+    let mut workload = HOST;
+    let mut listener = core::ptr::null();
+    if !sender.is_null() {
+        // SAFETY: a map value.
+        unsafe {
+            listener = &raw const (*sender).who;
+            workload = (*sender).who.workload;
+        }
+    }
+    if workload == HOST {
+        // It was sent before it was known as a container's, or before anybody looked.
+        workload = workload_of_packet(skb);
+    }
+    Hearer::new(listener, workload, ops)
+}
+
+/// Class of the image that has sent, or [`ANYBODY`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn class_of_sender(sender: *const Sender, handle: u64) -> u32 {
+    // SAFETY: a map value.
+    if sender.is_null() || unsafe { (*sender).shared } != 0 {
+        return ANYBODY;
+    }
+    // SAFETY: as above.
+    let listener = unsafe { &raw const (*sender).who };
+    match Hearer::with_table(listener, HOST, Handle(handle)).source() {
+        Ok(class) => class,
+        Err(_) => ANYBODY,
+    }
+}
+
+/// The workload in whose cgroup a packet's socket was made, or below.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn workload_of_packet(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: the context of the program.
+    let own = unsafe { bpf_skb_cgroup_id(skb) };
+    // SAFETY: entries are only ever replaced whole.
+    if let Some(&workload) = unsafe { CGROUPS.get(own) } {
+        return workload;
+    }
+    let mut found = HOST;
+    let mut level = 1;
+    while level < CGROUP_LEVELS {
+        // SAFETY: as above; 0 past the socket's own level.
+        let id = unsafe { bpf_skb_ancestor_cgroup_id(skb, level as i32) };
+        if id == 0 || id == own {
+            break;
+        }
+        // SAFETY: as above.
+        if let Some(&workload) = unsafe { CGROUPS.get(id) } {
+            found = workload;
+        }
+        level += 1;
+    }
+    found
+}

@@ -1,0 +1,411 @@
+//! Names that are asked for: in packets as they leave.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    Case,
+    escapes::{HOST_SHARE, with_tools},
+};
+use crate::support::{Container, Guest, KernelVersion, Output, Watched, run, until};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "dns_queries_are_refused_however_they_are_sent",
+        since: KernelVersion::new(6, 1),
+        run: refused,
+    },
+    Case {
+        name: "dns_queries_are_audited_and_whitelisted",
+        since: KernelVersion::new(6, 1),
+        run: milder,
+    },
+    Case {
+        name: "dns_queries_are_refused_by_source",
+        since: KernelVersion::new(6, 1),
+        run: sources,
+    },
+    Case {
+        name: "dns_queries_of_the_host_are_refused",
+        since: KernelVersion::new(6, 1),
+        run: of_the_host,
+    },
+];
+
+const TRIES: &str = "/opt/tools/karmor-tries";
+const OTHER: &str = "/opt/tools/other";
+const ON_HOST: &str = "/usr/local/bin/karmor-tries";
+
+/// A resolver, and the same under other addresses.
+const RESOLVER: &str = "127.0.0.1:53";
+const RESOLVER_2: &str = "127.0.0.2:53";
+const RESOLVER_6: &str = "[::1]:53";
+
+/// What a refused datagram is to its sender.
+const NOT_PERMITTED: &str = "Operation not permitted";
+/// What a refused stream is.
+const NO_ANSWER: &str = "no answer";
+
+/// A name of 253 bytes, as long as there are any.
+fn longest() -> String {
+    let label = "l".repeat(61);
+    format!("{label}.{label}.{label}.{label}.evil")
+}
+
+fn manifest(kind: &str, name: &str, rules: &str) -> String {
+    let (container, host) = (
+        "  selector:\n    matchLabels:\n      app: nginx\n",
+        "  nodeSelector:\n    matchLabels:\n      kubearmor.io/hostname: '*'\n",
+    );
+    let selector = match kind {
+        "KubeArmorHostPolicy" => host,
+        _ => container,
+    };
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n\
+         {selector}  network:\n    matchDNSQueries:\n{rules}"
+    )
+}
+
+fn of_container(name: &str, rules: &str) -> String {
+    manifest("KubeArmorPolicy", name, rules)
+}
+
+/// Does something beside a container in which a resolver runs.
+fn with_resolver(
+    guest: &Guest,
+    flags: &[&str],
+    work: impl FnOnce(&Watched, &Container<'_>) -> Result<()>,
+) -> Result<()> {
+    guest.watched(flags, |watched| {
+        let container = with_tools(guest, &[], "dns")?;
+        watched.enforcer.knows(container.name())?;
+        for entry in fs::read_dir(HOST_SHARE).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+        fs::set_permissions(HOST_SHARE, fs::Permissions::from_mode(0o777))
+            .with_context(|| format!("cannot open {HOST_SHARE} for everybody"))?;
+        let resolver = [OTHER, "resolve", "/opt/share"];
+        container.exec_with(&["--detach"], &resolver)?.success()?;
+        until("the resolver", Duration::from_secs(60), || {
+            Ok(fs::exists(format!("{HOST_SHARE}/ready-53"))?.then_some(()))
+        })?;
+        let outcome = work(watched, &container);
+        fs::write(format!("{HOST_SHARE}/go"), "").context("cannot end the resolver")?;
+        outcome
+    })
+}
+
+/// A way to ask that a policy refuses.
+struct Try {
+    how: &'static str,
+    resolver: &'static str,
+    names: String,
+    /// What the alert names.
+    resource: String,
+    said: &'static str,
+}
+
+fn line(program: &str, how: &str, resolver: &str, names: &str) -> String {
+    format!("{program} ask {how} '{resolver}' {names}")
+}
+
+fn is_refusal(alert: &Value, resource: &str, action: &str) -> bool {
+    alert["Resource"] == *resource
+        && alert["Data"] == format!("lsm=SOCKET_SENDMSG domain={resource}")
+        && alert["Operation"] == "Network"
+        && alert["Action"] == *action
+}
+
+fn refused(guest: &Guest) -> Result<()> {
+    let longest = longest();
+    let row = |how, resolver, names: &str, resource: &str, said| Try {
+        how,
+        resolver,
+        names: names.to_owned(),
+        resource: resource.to_owned(),
+        said,
+    };
+    let unreadable = "@unreadable";
+    let tries = [
+        row("udp", RESOLVER, "evil.test", "evil.test", NOT_PERMITTED),
+        row("udp", RESOLVER, "A.eViL.TeSt", "a.evil.test", NOT_PERMITTED),
+        row(
+            "udp",
+            RESOLVER_2,
+            "b.evil.test",
+            "b.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "udp",
+            RESOLVER_6,
+            "c.evil.test",
+            "c.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "udp",
+            "[::ffff:127.0.0.1]:53",
+            "d.evil.test",
+            "d.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "send-to",
+            RESOLVER,
+            "e.evil.test",
+            "e.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "send-to",
+            RESOLVER_6,
+            "f.evil.test",
+            "f.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "extended",
+            RESOLVER_6,
+            "g.evil.test",
+            "g.evil.test",
+            NOT_PERMITTED,
+        ),
+        row("udp", RESOLVER, &longest, &longest, NOT_PERMITTED),
+        row(
+            "together",
+            RESOLVER,
+            "good.test h.evil.test",
+            "h.evil.test",
+            NOT_PERMITTED,
+        ),
+        row(
+            "reference",
+            RESOLVER,
+            "good.test",
+            unreadable,
+            NOT_PERMITTED,
+        ),
+        row("cut", RESOLVER, "good.test", unreadable, NOT_PERMITTED),
+        row(
+            "parts",
+            RESOLVER,
+            "good.test evil.test",
+            unreadable,
+            NOT_PERMITTED,
+        ),
+        row("tcp", RESOLVER, "i.evil.test", "i.evil.test", NO_ANSWER),
+        row("tcp", RESOLVER_6, "j.evil.test", "j.evil.test", NO_ANSWER),
+        row(
+            "tcp-all",
+            RESOLVER,
+            "good.test k.evil.test",
+            "k.evil.test",
+            NO_ANSWER,
+        ),
+        row(
+            "tcp-split",
+            RESOLVER,
+            "l.evil.test",
+            "l.evil.test",
+            NO_ANSWER,
+        ),
+        row("tcp-file", RESOLVER, "good.test", unreadable, NO_ANSWER),
+    ];
+    let twins = [
+        line(TRIES, "udp", RESOLVER, "good.test notevil.test test"),
+        line(TRIES, "send-to", RESOLVER_6, "good.test"),
+        line(TRIES, "extended", RESOLVER_6, "good.test"),
+        line(TRIES, "together", RESOLVER, "good.test notevil.test"),
+        line(TRIES, "udp", RESOLVER, &longest.replace("evil", "good")),
+        line(TRIES, "tcp", RESOLVER_6, "good.test"),
+        line(TRIES, "tcp-all", RESOLVER, "good.test notevil.test"),
+        // The first part waits for the second, and goes with it.
+        line(TRIES, "tcp-split", RESOLVER, "good.test"),
+    ];
+    with_resolver(guest, &[], |watched, container| {
+        let lines: Vec<String> = tries
+            .iter()
+            .map(|t| line(TRIES, t.how, t.resolver, &t.names))
+            .chain(twins.iter().cloned())
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        for (line, output) in lines.iter().zip(container.lines(&lines)?) {
+            // Half a message has no answer, and who knows all names does not know parts.
+            output
+                .success()
+                .with_context(|| format!("without a policy: {line}"))?;
+        }
+        let policy = watched.policy(&of_container(
+            "evil-names",
+            "    - domain: evil.test, .evil\n  action: Block\n  severity: 4\n",
+        ))?;
+        let outputs = container.lines(&lines)?;
+        for (tried, output) in tries.iter().zip(&outputs) {
+            ensure!(
+                output.code != 0 && output.stdout.contains(tried.said),
+                "{} of {}: {output}",
+                tried.how,
+                tried.names
+            );
+            let alert = policy.expect(&tried.resource, |alert| {
+                is_refusal(alert, &tried.resource, "Block")
+            })?;
+            ensure!(
+                alert["ContainerName"] == container.name() && alert["ProcessName"] == TRIES,
+                "{alert:#}"
+            );
+            ensure!(
+                tried.resource == unreadable
+                    || alert["PolicyName"] == "evil-names" && alert["Severity"] == "4",
+                "{alert:#}"
+            );
+        }
+        for output in &outputs[tries.len()..] {
+            output.clone().success()?;
+        }
+        let alerts = policy.alerts()?;
+        let innocent = |alert: &&Value| {
+            let named = alert["Resource"].as_str().unwrap_or_default();
+            !tries.iter().any(|tried| tried.resource == named)
+        };
+        let wrong: Vec<&Value> = alerts.iter().filter(innocent).collect();
+        ensure!(wrong.is_empty(), "alerts of what is allowed: {wrong:#?}");
+        // What cannot be read once for each try, over UDP.
+        let datagrams = alerts
+            .iter()
+            .filter(|alert| alert["Resource"] == "evil.test")
+            .count();
+        ensure!(datagrams == 1, "{datagrams} alerts of one datagram");
+        drop(policy);
+        answers(container, "udp", "evil.test")
+    })
+}
+
+fn answers(container: &Container<'_>, how: &str, names: &str) -> Result<()> {
+    for output in container.lines(&[&line(TRIES, how, RESOLVER, names)])? {
+        output.success()?;
+    }
+    Ok(())
+}
+
+fn ask(container: &Container<'_>, program: &str, how: &str, names: &str) -> Result<Output> {
+    let mut outputs = container.lines(&[&line(program, how, RESOLVER, names)])?;
+    outputs.pop().context("no output")
+}
+
+fn milder(guest: &Guest) -> Result<()> {
+    let flags = &["--defaultNetworkPosture=block"];
+    with_resolver(guest, flags, |watched, container| {
+        let policy = watched.policy(&of_container(
+            "audited-names",
+            "    - domain: evil.test\n  action: Audit\n",
+        ))?;
+        answers(container, "udp", "www.evil.test")?;
+        answers(container, "tcp", "tcp.evil.test")?;
+        for name in ["www.evil.test", "tcp.evil.test"] {
+            policy.expect(name, |alert| {
+                is_refusal(alert, name, "Audit") && alert["PolicyName"] == "audited-names"
+            })?;
+        }
+        // What cannot be read is refused only where something could be.
+        answers(container, "reference", "good.test")?;
+        policy.expect("the alert of what cannot be read", |alert| {
+            is_refusal(alert, "@unreadable", "Audit") && !alert["EventData"]["Reason"].is_null()
+        })?;
+        drop(policy);
+
+        let policy = watched.policy(&of_container(
+            "allowed-names",
+            "    - domain: good.test\n  action: Allow\n",
+        ))?;
+        answers(container, "udp", "good.test www.good.test")?;
+        answers(container, "tcp", "good.test")?;
+        for (how, name, said) in [
+            ("udp", "bad.test", NOT_PERMITTED),
+            ("tcp", "worse.test", NO_ANSWER),
+        ] {
+            let output = ask(container, TRIES, how, name)?;
+            ensure!(
+                output.code != 0 && output.stdout.contains(said),
+                "{how}: {output}"
+            );
+            policy.expect(name, |alert| {
+                is_refusal(alert, name, "Block") && alert["PolicyName"] == "DefaultPosture"
+            })?;
+        }
+        ensure!(
+            policy
+                .alerts()?
+                .iter()
+                .all(|alert| !alert["Resource"].to_string().contains("good.test")),
+            "alerts of what is allowed"
+        );
+        Ok(())
+    })
+}
+
+fn sources(guest: &Guest) -> Result<()> {
+    with_resolver(guest, &[], |watched, container| {
+        let policy = watched.policy(&of_container(
+            "names-for-others",
+            "    - domain: evil.test\n      fromSource:\n      - path: /opt/tools/karmor-tries\n  \
+             action: Block\n",
+        ))?;
+        for (how, said) in [("udp", NOT_PERMITTED), ("tcp", NO_ANSWER)] {
+            let name = format!("{how}.evil.test");
+            ask(container, OTHER, how, &name)?.success()?;
+            let output = ask(container, TRIES, how, &name)?;
+            ensure!(
+                output.code != 0 && output.stdout.contains(said),
+                "{how}: {output}"
+            );
+            policy.expect(&name, |alert| {
+                is_refusal(alert, &name, "Block") && alert["ProcessName"] == TRIES
+            })?;
+            ask(container, TRIES, how, "good.test")?.success()?;
+        }
+        ensure!(
+            policy
+                .alerts()?
+                .iter()
+                .all(|alert| alert["ProcessName"] == TRIES),
+            "alerts of another program"
+        );
+        Ok(())
+    })
+}
+
+fn of_the_host(guest: &Guest) -> Result<()> {
+    with_resolver(
+        guest,
+        &["--enableKubeArmorHostPolicy"],
+        |watched, container| {
+            let policy = watched.policy(&manifest(
+                "KubeArmorHostPolicy",
+                "names-of-the-host",
+                "    - domain: evil.test\n  action: Block\n",
+            ))?;
+            let ask = |name| run(ON_HOST, ["ask", "udp", RESOLVER, name]);
+            let output = ask("evil.test")?;
+            ensure!(
+                output.code != 0 && output.stderr.contains(NOT_PERMITTED),
+                "{output}"
+            );
+            let alert =
+                policy.expect("the alert", |alert| is_refusal(alert, "evil.test", "Block"))?;
+            ensure!(
+                alert["Type"] == "MatchedHostPolicy" && alert["ProcessName"] == ON_HOST,
+                "{alert:#}"
+            );
+            // Nobody answers on the host, and nothing is refused.
+            let output = ask("good.test")?;
+            ensure!(!output.stderr.contains(NOT_PERMITTED), "{output}");
+            // What the host may not ask for is no matter of a container's.
+            answers(container, "udp", "evil.test")
+        },
+    )
+}
