@@ -1,9 +1,9 @@
 //! Arguments of an exec: whether every one is in the lists of the rules that want to see them.
 //!
 //! ```text
-//! bprm_creds_for_exec   forget    what an exec that failed has left
-//! bprm_check_security   examine   program, script, interpreter: what its caller passed. Refusal
-//! bprm_committed_creds  settle    what the new image got, before its first instruction. Death
+//! bprm_creds_for_exec   forget             what an exec that failed has left
+//! bprm_check_security   examine_arguments  program, script, interpreter: what its caller passed. Refusal
+//! bprm_committed_creds  settle             what the new image got, before its first instruction. Death
 //! ```
 //!
 //! Only the last can be relied on: until the kernel has copied them, another thread of the caller
@@ -51,14 +51,9 @@ pub(crate) fn forget(task: Task) {
 
 /// Looks at the arguments that the caller passed, after all else about this file has been decided:
 /// refuses what is sure to be refused, and notes what is not.
-#[inline(always)]
-pub(crate) fn examine(scratch: *mut Scratch, argc: u32) {
-    examine_arguments(scratch, argc);
-}
-
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn examine_arguments(scratch: *mut Scratch, argc: u32) -> i32 {
+pub(crate) extern "C" fn examine_arguments(scratch: *mut Scratch, argc: u32) -> i32 {
     if !scratch.is_null()
         && let Err(fault) = refuse_early(scratch, argc)
     {
@@ -256,8 +251,7 @@ impl Visitor for Said {
 #[inline(always)]
 fn tell(pending: *mut Pending, pass: &Pass, verdict: Verdict, top: u64, argc: u32) {
     let Some(scratch) = path::claim() else {
-        emit::count_fault(Fault::NoScratch);
-        emit::count_lost(verdict);
+        emit::count_untold(Fault::NoScratch, verdict);
         return;
     };
     // SAFETY: claimed by this task; the entry is its own.

@@ -63,8 +63,7 @@ pub(crate) fn tell_at(subject: &Subject, place: BtfPlace, hook: Hook) {
         return;
     }
     let Some(scratch) = path::claim() else {
-        emit::count_fault(Fault::NoScratch);
-        emit::count_lost(TOLD);
+        emit::count_untold(Fault::NoScratch, TOLD);
         return;
     };
     // SAFETY: claimed by this task.
@@ -83,8 +82,7 @@ pub(crate) fn tell_at(subject: &Subject, place: BtfPlace, hook: Hook) {
             judge_call(scratch, state);
         }
         Err(fault) => {
-            emit::count_fault(fault);
-            emit::count_lost(TOLD);
+            emit::count_untold(fault, TOLD);
         }
     }
     path::release(scratch);
@@ -139,8 +137,7 @@ extern "C" fn judge_call(scratch: *mut Scratch, state: u32) -> i32 {
     // SAFETY: claimed by this task.
     let (place, handle) = unsafe { ((*scratch).access.place, (*scratch).access.handle) };
     if !path::walk(scratch, place.mnt, place.dentry) {
-        emit::count_fault(Fault::Read);
-        emit::count_lost(TOLD);
+        emit::count_untold(Fault::Read, TOLD);
         return 0;
     }
     // SAFETY: as above.
@@ -151,13 +148,11 @@ extern "C" fn judge_call(scratch: *mut Scratch, state: u32) -> i32 {
     let answer = match with_table(handle, Ask { scratch, state }) {
         Some(Some(answer)) => answer,
         Some(None) => {
-            emit::count_fault(Fault::Read);
-            emit::count_lost(TOLD);
+            emit::count_untold(Fault::Read, TOLD);
             return 0;
         }
         None => {
-            emit::count_fault(Fault::NoTable);
-            emit::count_lost(TOLD);
+            emit::count_untold(Fault::NoTable, TOLD);
             return 0;
         }
     };

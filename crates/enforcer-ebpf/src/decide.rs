@@ -14,12 +14,16 @@ use crate::{
     arguments, elsewhere, emit,
     kernel::{
         memory::{Ptr, read},
-        offsets::{INODE_I_INO, INODE_I_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
+        offsets::INODE_I_UID,
         path::{self, BtfPlace, Place},
         task::Task,
     },
     maps::{Access, Answer, MARKS, NO_STATE, Scratch, Walk},
-    object::{Table, Visitor, set_of, with_table},
+    object::{
+        Table, Visitor,
+        file::{inode_of, number_of, place_of},
+        set_of, with_table,
+    },
     subject::Subject,
 };
 
@@ -38,6 +42,17 @@ pub(crate) struct Object {
     pub(crate) place: BtfPlace,
     /// Address of its inode, 0 for one that does not exist yet.
     pub(crate) inode: u64,
+}
+
+impl Object {
+    /// An open file, which must be a BTF pointer.
+    #[inline(always)]
+    pub(crate) fn of(file: Ptr) -> Self {
+        Self {
+            place: place_of(file),
+            inode: inode_of(file) as u64,
+        }
+    }
 }
 
 /// When a place counts as one that cannot be told, for what is done to it reaches further than its
@@ -62,18 +77,10 @@ pub(crate) fn decide(subject: &Subject, object: &Object, ops: u32, hook: Hook, f
 /// [`decide`] for an exec, whose arguments come last; `argc` is the number of them all.
 #[inline(always)]
 pub(crate) fn decide_exec(subject: &Subject, object: &Object, argc: u32) -> i32 {
-    let question = Question {
-        subject,
-        inode: object.inode,
-        ops: subject.ops,
-        hook: Hook::Exec,
-        flags: 0,
-        other: NO_STATE,
-        unknown: Unknown::Never,
-    };
+    let question = Question::new(subject, object.inode, subject.ops, Hook::Exec);
     let examine = |scratch| {
         examine(subject, object.place, scratch)?;
-        arguments::examine(scratch, argc);
+        arguments::examine_arguments(scratch, argc);
         Ok(())
     };
     question.answer(object.place.place(), examine).0
@@ -92,13 +99,9 @@ pub(crate) fn decide_beside(
     other: u32,
 ) -> (i32, u32) {
     let question = Question {
-        subject,
-        inode: object.inode,
-        ops,
-        hook,
         flags,
         other,
-        unknown: Unknown::Never,
+        ..Question::new(subject, object.inode, ops, hook)
     };
     question.answer(object.place.place(), |scratch| {
         examine(subject, object.place, scratch)
@@ -116,13 +119,9 @@ pub(crate) fn decide_mount(
     unknown: Unknown,
 ) -> i32 {
     let question = Question {
-        subject,
-        inode: object.inode,
-        ops,
-        hook,
         flags,
-        other: NO_STATE,
         unknown,
+        ..Question::new(subject, object.inode, ops, hook)
     };
     let examine = |scratch| examine(subject, object.place, scratch);
     question.answer(object.place.place(), examine).0
@@ -131,15 +130,7 @@ pub(crate) fn decide_mount(
 /// Decides an access to what is known by its dentry alone, under all names it has.
 #[inline(always)]
 pub(crate) fn decide_dentry(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
-    let question = Question {
-        subject,
-        inode: 0,
-        ops,
-        hook,
-        flags: 0,
-        other: NO_STATE,
-        unknown: Unknown::Never,
-    };
+    let question = Question::new(subject, 0, ops, hook);
     let nowhere = Place {
         mnt: 0,
         dentry: dentry as u64,
@@ -170,7 +161,21 @@ struct Question<'a> {
     unknown: Unknown,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// About an object that is its path and gets no other name.
+    #[inline(always)]
+    fn new(subject: &'a Subject, inode: u64, ops: u32, hook: Hook) -> Self {
+        Self {
+            subject,
+            inode,
+            ops,
+            hook,
+            flags: 0,
+            other: NO_STATE,
+            unknown: Unknown::Never,
+        }
+    }
+
     /// Has the access examined, and reports it. What comes back is what the hook returns, and the
     /// automaton's state after the object's path.
     #[inline(always)]
@@ -180,9 +185,8 @@ impl Question<'_> {
         examine: impl FnOnce(*mut Scratch) -> Result<(), Fault>,
     ) -> (i32, u32) {
         let Some(scratch) = path::claim() else {
-            // No memory for a path or an event's texts: a fault, and a lost event.
-            emit::count_fault(Fault::NoScratch);
-            emit::count_lost(Verdict::FAULT);
+            // No memory for a path or an event's texts.
+            emit::count_untold(Fault::NoScratch, Verdict::FAULT);
             return (DENIED, NO_STATE);
         };
         // SAFETY: claimed by this task.
@@ -415,13 +419,7 @@ fn marked(access: &Access) -> Result<Option<Mark>, Fault> {
     if access.inode == 0 {
         return Ok(None);
     }
-    let (Ok(inode), Ok(super_block)) = (
-        read::<u64>(access.inode + u64::from(INODE_I_INO.load())),
-        read::<u64>(access.inode + u64::from(INODE_I_SB.load())),
-    ) else {
-        return Err(Fault::Read);
-    };
-    let Ok(device) = read::<u32>(super_block + u64::from(SUPER_BLOCK_S_DEV.load())) else {
+    let Ok((device, inode)) = number_of(access.inode) else {
         return Err(Fault::Read);
     };
     let key = MarkKey {

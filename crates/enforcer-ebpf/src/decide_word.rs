@@ -133,8 +133,7 @@ pub(crate) fn settle<W: Who, const N: usize>(
                 path::release(scratch);
             }
             None => {
-                emit::count_fault(Fault::NoScratch);
-                emit::count_lost(answer.verdict);
+                emit::count_untold(Fault::NoScratch, answer.verdict);
             }
         }
     }

@@ -40,6 +40,13 @@ pub(crate) fn count_fault(fault: Fault) {
     }
 }
 
+/// Counts a fault for which there is no event either.
+#[inline(always)]
+pub(crate) fn count_untold(fault: Fault, verdict: Verdict) {
+    count_fault(fault);
+    count_lost(verdict);
+}
+
 /// Counts an event that could not even be begun.
 #[inline(always)]
 pub(crate) fn count_lost(verdict: Verdict) {

@@ -13,16 +13,14 @@ use karmor_abi::{
 
 use crate::{
     decide::ALLOWED,
-    decide_word::{Report, settle},
+    decide_word::{Report, Who as _, settle},
     kernel::{
-        memory::{Ptr, read, read_or_zero},
-        offsets::{
-            DENTRY_D_INODE, DENTRY_D_PARENT, FILE_F_INODE, INODE_I_INO, INODE_I_SB,
-            SUPER_BLOCK_S_DEV,
-        },
+        memory::{Ptr, read_or_zero},
+        offsets::{DENTRY_D_INODE, DENTRY_D_PARENT, FILE_F_INODE},
         task::Task,
     },
     maps::{Answer, GUARD, OWN},
+    object::file::number_of,
     subject::{Identity, Subject},
 };
 
@@ -43,40 +41,19 @@ fn is(guard: &Guard, task: Task) -> bool {
 
 /// Whether a process is the daemon that is protected.
 #[inline(always)]
-pub(crate) fn is_daemon(task: Task) -> bool {
+fn is_daemon(task: Task) -> bool {
     guard().is_some_and(|guard| is(guard, task))
-}
-
-/// Whether the running task is it.
-#[inline(always)]
-pub(crate) fn acts() -> bool {
-    is_daemon(Task::current())
-}
-
-/// Notes what the daemon makes.
-#[inline(always)]
-pub(crate) fn note(own: Own) {
-    // Without room there are more maps than tables there can be; user space notes them as well, and
-    // says so.
-    let _ = OWN.insert(own, 0, 0);
-}
-
-/// Whether it is the daemon's own.
-#[inline(always)]
-pub(crate) fn owns(own: Own) -> bool {
-    // SAFETY: the value is not used.
-    unsafe { OWN.get(own).is_some() }
 }
 
 /// Whether the daemon owns what a dentry names, by itself or by a directory above.
 #[inline(always)]
-pub(crate) fn owns_dentry(dentry: Ptr) -> bool {
+fn owns_dentry(dentry: Ptr) -> bool {
     let mut dentry = dentry as u64;
     let mut level = 0;
     while level <= DEPTH {
         let inode = read_or_zero(dentry + u64::from(DENTRY_D_INODE.load()));
         if inode != 0
-            && let Some(own) = identity_of(inode)
+            && let Some(own) = own_inode(inode)
             // SAFETY: read at once.
             && let Some(&depth) = unsafe { OWN.get(own) }
             && level <= depth
@@ -89,14 +66,12 @@ pub(crate) fn owns_dentry(dentry: Ptr) -> bool {
     false
 }
 
+/// What the inode at an address would be known as, if it were the daemon's own.
 #[inline(always)]
-fn identity_of(inode: u64) -> Option<Own> {
-    let super_block = read_or_zero(inode + u64::from(INODE_I_SB.load()));
-    let device = read::<u32>(super_block + u64::from(SUPER_BLOCK_S_DEV.load()));
-    let number = read::<u64>(inode + u64::from(INODE_I_INO.load()));
-    match (device, number) {
-        (Ok(device), Ok(number)) => Some(Own::inode(device, number)),
-        _ => None,
+fn own_inode(inode: u64) -> Option<Own> {
+    match number_of(inode) {
+        Ok((device, number)) => Some(Own::inode(device, number)),
+        Err(_) => None,
     }
 }
 
@@ -108,28 +83,38 @@ pub(crate) struct Stranger {
 
 impl Stranger {
     #[inline(always)]
-    pub(crate) fn current() -> Option<Self> {
+    fn current() -> Option<Self> {
+        Self::known_as(|| Identity::current(false))
+    }
+
+    /// The same, with what tells who it is; that is asked only where it matters.
+    #[inline(always)]
+    fn known_as(identity: impl FnOnce() -> Identity) -> Option<Self> {
         let guard = guard()?;
         let task = Task::current();
         if is(guard, task) {
             return None;
         }
-        let Identity { label, workload } = Identity::current(false);
+        let Identity { label, workload } = identity();
         if workload == HOST && (guard.from_host == 0 || may(guard, task)) {
             return None;
         }
         Some(Self { label, workload })
     }
 
+    /// Refuses it a change, if that is one of the daemon's own.
+    #[inline(always)]
+    fn refuse_change(stranger: Option<Self>, is_own: impl FnOnce() -> bool, hook: Hook) -> i32 {
+        // Nearly everybody is no stranger, and looking up what a file is takes longer.
+        match stranger {
+            Some(stranger) if is_own() => stranger.refuse(Guarded::File, hook),
+            _ => ALLOWED,
+        }
+    }
+
     /// Refuses what it does. What comes back is what the hook returns.
     #[inline(always)]
-    pub(crate) fn refuse(self, what: Guarded, hook: Hook) -> i32 {
-        let source = if self.label.is_null() {
-            0
-        } else {
-            // SAFETY: not null, and only this task writes its label.
-            unsafe { (*self.label).source }
-        };
+    fn refuse(self, what: Guarded, hook: Hook) -> i32 {
         let subject = Subject {
             label: self.label,
             workload: self.workload,
@@ -145,7 +130,7 @@ impl Stranger {
         };
         settle(
             &subject,
-            Ok(source),
+            subject.source(),
             &word,
             word.len(),
             answer,
@@ -156,7 +141,7 @@ impl Stranger {
 }
 
 /// Refuses what the running task does to the daemon's own, unless it may. What comes back is what the
-/// hook returns.
+/// hook returns, here and below.
 #[inline(always)]
 pub(crate) fn refuse(what: Guarded, hook: Hook) -> i32 {
     match Stranger::current() {
@@ -165,15 +150,52 @@ pub(crate) fn refuse(what: Guarded, hook: Hook) -> i32 {
     }
 }
 
-/// Refuses a change of what a dentry names, if that is the daemon's own. What comes back is what the
-/// hook returns.
+/// Refuses what is done to a process, if that is the daemon.
+#[inline(always)]
+pub(crate) fn refuse_on(process: Task, hook: Hook) -> i32 {
+    if is_daemon(process) {
+        refuse(Guarded::Process, hook)
+    } else {
+        ALLOWED
+    }
+}
+
+/// Refuses a map or program to others than the daemon, if it is the daemon's own; notes what the
+/// daemon makes.
+#[inline(always)]
+pub(crate) fn refuse_object(own: Own, what: Guarded, hook: Hook) -> i32 {
+    if is_daemon(Task::current()) {
+        // Without room there are more maps than tables there can be; user space notes them as well,
+        // and says so.
+        let _ = OWN.insert(own, 0, 0);
+        return ALLOWED;
+    }
+    // SAFETY: the value is not used.
+    if unsafe { OWN.get(own).is_some() } {
+        refuse(what, hook)
+    } else {
+        ALLOWED
+    }
+}
+
+/// Refuses a change of what a dentry names, if that is the daemon's own.
 #[inline(always)]
 pub(crate) fn refuse_change(dentry: Ptr, hook: Hook) -> i32 {
-    // Nearly everybody is no stranger, and looking up what a file is takes longer.
-    match Stranger::current() {
-        Some(stranger) if owns_dentry(dentry) => stranger.refuse(Guarded::File, hook),
-        _ => ALLOWED,
-    }
+    Stranger::refuse_change(Stranger::current(), || owns_dentry(dentry), hook)
+}
+
+/// [`refuse_change`], of what two dentries name.
+#[inline(always)]
+pub(crate) fn refuse_changes(one: Ptr, other: Ptr, hook: Hook) -> i32 {
+    let is_own = || owns_dentry(one) || owns_dentry(other);
+    Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// [`refuse_change`], by a task of which it is known who it is.
+#[inline(always)]
+pub(crate) fn refuse_change_by(identity: Identity, dentry: Ptr, hook: Hook) -> i32 {
+    let stranger = Stranger::known_as(|| identity);
+    Stranger::refuse_change(stranger, || owns_dentry(dentry), hook)
 }
 
 /// Whether a host process may do what other host processes may not: the one that starts and stops
@@ -185,5 +207,5 @@ fn may(guard: &Guard, task: Task) -> bool {
         return true;
     }
     let inode = read_or_zero(file + u64::from(FILE_F_INODE.load()));
-    identity_of(inode) == Some(guard.image)
+    own_inode(inode) == Some(guard.image)
 }

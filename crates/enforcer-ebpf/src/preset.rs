@@ -131,8 +131,7 @@ extern "C" fn decide_preset(
     let action = answer.verdict.action_bits();
     if action != Action::Allow as u8 && report != 0 {
         if scratch.is_null() {
-            emit::count_fault(Fault::NoScratch);
-            emit::count_lost(answer.verdict);
+            emit::count_untold(Fault::NoScratch, answer.verdict);
         } else {
             // SAFETY: claimed by this task.
             unsafe { (*scratch).answer = answer };

@@ -74,6 +74,7 @@ impl Subject {
 }
 
 /// Whose a task is.
+#[derive(Clone, Copy)]
 pub(crate) struct Identity {
     /// Its label in the map; null when there was no room for one.
     pub(crate) label: *mut Label,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use karmor_abi::counters::Counters;
 use karmor_policy::compiled::Compiled;
+use rustix::fs::{major, minor};
 use tokio::sync::mpsc;
 
 /// Enforces compiled tables on numbered workloads and reports events.
@@ -88,14 +89,31 @@ pub struct Origin {
     pub root: u32,
 }
 
+/// A device as the kernel numbers it inside, from how `stat(2)` does: the major number times 2^20,
+/// and the minor number.
+#[must_use]
+pub fn device_number(device: u64) -> u32 {
+    major(device) << 20 | minor(device)
+}
+
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
-    /// Device of the file system, as the kernel numbers it: the major number times 2^20, and the
-    /// minor number.
+    /// Device of the file system, as the kernel numbers it ([`device_number`]).
     pub device: u32,
     /// Number of the inode within.
     pub inode: u64,
+}
+
+impl FileId {
+    /// From what `stat(2)` says.
+    #[must_use]
+    pub fn new(device: u64, inode: u64) -> Self {
+        Self {
+            device: device_number(device),
+            inode,
+        }
+    }
 }
 
 /// A protected file that has other names.

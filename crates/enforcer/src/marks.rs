@@ -23,7 +23,7 @@ use karmor_policy::{
     select::{Effective, EffectiveRule},
 };
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, major, minor, openat, statx},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, openat, statx},
     io::Errno,
 };
 
@@ -183,10 +183,7 @@ impl Search<'_> {
             u32::MAX
         };
         self.files.push(MarkedFile {
-            file: FileId {
-                device: major(device) << 20 | minor(device),
-                inode,
-            },
+            file: FileId::new(device, inode),
             set: walk(&self.view, path),
             ops,
         });

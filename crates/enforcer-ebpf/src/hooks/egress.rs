@@ -21,7 +21,7 @@ use crate::{
     decide::{ALLOWED, DENIED},
     decide_word::{Who as _, conclude, refused},
     dns::{self, MESSAGE_BYTES, Query},
-    emit::{count_fault, count_lost},
+    emit::count_untold,
     kernel::{
         memory::read,
         offsets::{SHARED_INFO_FLAGS, SKB_DATA_LEN, SKB_END, SKB_HEAD},
@@ -83,8 +83,7 @@ pub(crate) fn cgroup_skb_egress(ctx: SkBuffContext) -> i32 {
         return PASS;
     };
     let Some(scratch) = path::claim() else {
-        count_fault(Fault::NoScratch);
-        count_lost(Verdict::FAULT);
+        count_untold(Fault::NoScratch, Verdict::FAULT);
         return DROP;
     };
     if transport.protocol == TOO_MANY || !copy(skb, &payload, stream, scratch) {

@@ -14,7 +14,7 @@ use crate::{
         path,
         task::Task,
     },
-    object::file::{FMODE_WRITE, inode_of, place_of},
+    object::file::{FMODE_WRITE, place_of},
     subject::{Identity, Subject},
 };
 
@@ -43,17 +43,9 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     let Some(subject) = subject.only(Op::Exec.bit()) else {
         return 0;
     };
-    let inode = inode_of(file);
     // SAFETY: a member of the hook's argument.
     let argc = unsafe { load_u32(bprm, BPRM_ARGC.load()) };
-    decide_exec(
-        &subject,
-        &Object {
-            place: place_of(file),
-            inode: inode as u64,
-        },
-        argc,
-    )
+    decide_exec(&subject, &Object::of(file), argc)
 }
 
 /// `bprm_committed_creds(bprm)`: the new image stands; from here on it is the source.
@@ -137,13 +129,9 @@ pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
     if file as u64 == Task::current().exe_file() {
         return 0;
     }
-    let inode = inode_of(file);
     decide(
         &subject,
-        &Object {
-            place: place_of(file),
-            inode: inode as u64,
-        },
+        &Object::of(file),
         subject.ops,
         Hook::Mmap,
         prot as u32,

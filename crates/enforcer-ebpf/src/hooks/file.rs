@@ -5,14 +5,14 @@ use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{DENIED, Object, decide},
-    guard::refuse_change,
+    decide::{ALLOWED, DENIED, Object, decide},
+    guard::refuse_change_by,
     kernel::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
     },
-    object::file::{FMODE_WRITE, inode_of, place_of},
-    subject::Subject,
+    object::file::{FMODE_WRITE, place_of},
+    subject::{Identity, Subject},
 };
 
 /// `FMODE_READ`.
@@ -27,21 +27,21 @@ const O_TRUNC: u32 = 0o1000;
 #[lsm(hook = "file_open")]
 pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
-    // SAFETY: a member of the hook's argument.
-    if unsafe { load_u32(file, FILE_F_MODE.load()) } & FMODE_WRITE != 0
-        && refuse_change(place_of(file).dentry, Hook::Open) != 0
-    {
-        return DENIED;
-    }
-    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit() | call::AT) else {
-        return 0;
-    };
     // SAFETY: the hook's argument and its members.
     let (mode, flags) = unsafe {
         (
             load_u32(file, FILE_F_MODE.load()),
             load_u32(file, FILE_F_FLAGS.load()),
         )
+    };
+    let identity = Identity::current(false);
+    if mode & FMODE_WRITE != 0
+        && refuse_change_by(identity, place_of(file).dentry, Hook::Open) != ALLOWED
+    {
+        return DENIED;
+    }
+    let Some(subject) = Subject::new(&identity, Op::Read.bit() | Op::Write.bit() | call::AT) else {
+        return 0;
     };
     if mode & FMODE_NOACCOUNT != 0 {
         return 0;
@@ -58,17 +58,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     if ops == 0 {
         return 0;
     }
-    let inode = inode_of(file);
-    decide(
-        &subject,
-        &Object {
-            place: place_of(file),
-            inode: inode as u64,
-        },
-        ops,
-        Hook::Open,
-        flags,
-    )
+    decide(&subject, &Object::of(file), ops, Hook::Open, flags)
 }
 
 /// `file_truncate(file)`, since 6.2: `ftruncate`; before, `path_truncate` sees that too.
@@ -82,15 +72,5 @@ pub(crate) fn file_truncate(ctx: LsmContext) -> i32 {
     let Some(subject) = subject.only(Op::Write.bit()) else {
         return 0;
     };
-    let inode = inode_of(file);
-    decide(
-        &subject,
-        &Object {
-            place: place_of(file),
-            inode: inode as u64,
-        },
-        subject.ops,
-        Hook::Truncate,
-        0,
-    )
+    decide(&subject, &Object::of(file), subject.ops, Hook::Truncate, 0)
 }

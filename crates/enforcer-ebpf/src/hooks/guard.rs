@@ -8,7 +8,7 @@ use karmor_abi::{
 };
 
 use crate::{
-    guard::{acts, is_daemon, note, owns, refuse, refuse_change},
+    guard::{refuse_change, refuse_changes, refuse_object, refuse_on},
     kernel::{
         memory::{Ptr, load, load_u32},
         offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID},
@@ -21,10 +21,10 @@ use crate::{
 pub(crate) fn task_kill(ctx: LsmContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let signal: u64 = ctx.arg(2);
-    if signal as u32 == 0 || !is_daemon(Task(task as u64)) {
+    if signal as u32 == 0 {
         return 0;
     }
-    refuse(Guarded::Process, Hook::Kill)
+    refuse_on(Task(task as u64), Hook::Kill)
 }
 
 /// `PTRACE_MODE_ATTACH`: to change it, and not just to look.
@@ -36,10 +36,10 @@ const PTRACE_MODE_ATTACH: u32 = 2;
 pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let mode: u64 = ctx.arg(1);
-    if mode as u32 & PTRACE_MODE_ATTACH == 0 || !is_daemon(Task(task as u64)) {
+    if mode as u32 & PTRACE_MODE_ATTACH == 0 {
         return 0;
     }
-    refuse(Guarded::Process, Hook::PtraceAccess)
+    refuse_on(Task(task as u64), Hook::PtraceAccess)
 }
 
 /// `bpf_map(map, mode)`: whoever makes a map, opens a pinned one or one by its id.
@@ -48,15 +48,7 @@ pub(crate) fn bpf_map(ctx: LsmContext) -> i32 {
     let map: Ptr = ctx.arg(0);
     // SAFETY: a member of the hook's argument.
     let own = Own::map(unsafe { load_u32(map, BPF_MAP_ID.load()) });
-    if acts() {
-        note(own);
-        return 0;
-    }
-    if owns(own) {
-        refuse(Guarded::Map, Hook::BpfMap)
-    } else {
-        0
-    }
+    refuse_object(own, Guarded::Map, Hook::BpfMap)
 }
 
 /// `bpf_prog(program)`: likewise. A program's functions can be replaced by who has a descriptor.
@@ -67,15 +59,7 @@ pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
     let own = Own::program(unsafe {
         load_u32(load(program, BPF_PROG_AUX.load()), BPF_PROG_AUX_ID.load())
     });
-    if acts() {
-        note(own);
-        return 0;
-    }
-    if owns(own) {
-        refuse(Guarded::Program, Hook::BpfProg)
-    } else {
-        0
-    }
+    refuse_object(own, Guarded::Program, Hook::BpfProg)
 }
 
 /// `inode_unlink(directory, dentry)`.
@@ -117,18 +101,12 @@ pub(crate) fn inode_symlink(ctx: LsmContext) -> i32 {
 /// `inode_link(dentry, directory, new)`: another name for it, or one of it for another.
 #[lsm(hook = "inode_link")]
 pub(crate) fn inode_link(ctx: LsmContext) -> i32 {
-    match refuse_change(ctx.arg(0), Hook::Link) {
-        0 => refuse_change(ctx.arg(2), Hook::Link),
-        refused => refused,
-    }
+    refuse_changes(ctx.arg(0), ctx.arg(2), Hook::Link)
 }
 
 /// `inode_rename(directory, dentry, new_directory, new_dentry)`: where from, what, where to, and what
 /// was there.
 #[lsm(hook = "inode_rename")]
 pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
-    match refuse_change(ctx.arg(1), Hook::Rename) {
-        0 => refuse_change(ctx.arg(3), Hook::Rename),
-        refused => refused,
-    }
+    refuse_changes(ctx.arg(1), ctx.arg(3), Hook::Rename)
 }

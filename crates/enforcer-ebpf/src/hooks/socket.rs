@@ -15,7 +15,7 @@ use karmor_abi::{
 use crate::{
     decide::{ALLOWED, DENIED},
     decide_word::{Report, Who as _, ask, ask_noted, conclude, copy, decide_word, refused},
-    emit::{count_fault, count_lost},
+    emit::{count_fault, count_untold},
     kernel::{
         memory::Ptr,
         path,
@@ -207,11 +207,10 @@ pub(crate) fn inet_conn_request(ctx: LsmContext) -> i32 {
     outcome
 }
 
-/// No memory for a word or an event: a fault, and a lost event.
+/// No memory for a word or an event.
 #[inline(always)]
 fn without_scratch() -> i32 {
-    count_fault(Fault::NoScratch);
-    count_lost(Verdict::FAULT);
+    count_untold(Fault::NoScratch, Verdict::FAULT);
     DENIED
 }
 

@@ -94,7 +94,8 @@ fn what_is_wrong_in_a_file_has_its_place_and_what_is_allowed() {
 
 #[test]
 fn values_in_a_file_may_be_written_in_several_ways() {
-    let text = "cluster: 5\ngRPC: \"4001\"\nlsm: [bpf, apparmor]\nhost: ~\nhostDefaultFilePosture: ALLOW\n";
+    let text = "cluster: 5\ngRPC: \"4001\"\nlsm: [bpf, apparmor]\nhost: ~\nhostDefaultFilePosture: ALLOW\n\
+                self-protection: off\n";
     let (settings, _) = parse_file(text, "f").unwrap();
     assert_eq!(settings.cluster.as_deref(), Some("5"));
     assert_eq!(settings.grpc, Some(4001));
@@ -102,6 +103,7 @@ fn values_in_a_file_may_be_written_in_several_ways() {
     assert_eq!(settings.host, None);
     let posture = settings.host_default_file_posture;
     assert_eq!(posture, Some(PostureSetting::Allow));
+    assert_eq!(settings.self_protection, Some(SelfProtection::Off));
 }
 
 #[test]

@@ -10,16 +10,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as BpfHashMap, MapData, MapError},
+    maps::{Array, HashMap as BpfHashMap, MapData},
 };
 use karmor_abi::{
     guard::{DEPTH, Guard, Own},
     names,
 };
-use rustix::fs::{major, minor};
 
-use super::{load::Loaded, sys, take};
-use crate::config::SelfProtection;
+use super::{forget, load::Loaded, sys, take};
+use crate::{backend::FileId, config::SelfProtection};
 
 /// Who must not touch the daemon, and which files are its own.
 #[derive(Clone, Debug)]
@@ -129,10 +128,7 @@ impl Owned {
     }
 
     fn remove(&mut self, own: Own) -> Result<()> {
-        match self.own.remove(&own) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error).context("forget what was karmor's own"),
-        }
+        forget(&mut self.own, &own).context("forget what was karmor's own")
     }
 }
 
@@ -152,11 +148,8 @@ fn started() -> Result<u64> {
 /// The inode of a path, as the kernel numbers it.
 fn inode(path: &Path) -> std::io::Result<Own> {
     let found = fs::metadata(path)?;
-    let device = found.st_dev();
-    Ok(Own::inode(
-        major(device) << 20 | minor(device),
-        found.st_ino(),
-    ))
+    let id = FileId::new(found.st_dev(), found.st_ino());
+    Ok(Own::inode(id.device, id.inode))
 }
 
 /// Something, unless it is not there.

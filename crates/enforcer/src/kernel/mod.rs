@@ -26,7 +26,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use karmor_abi::{
@@ -217,10 +217,7 @@ impl Kernel {
             return Ok(());
         };
         for key in marked.difference(but) {
-            match self.marks.remove(key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error).context("forget a mark"),
-            }
+            forget(&mut self.marks, key).context("forget a mark")?;
         }
         marked.retain(|key| but.contains(key));
         if marked.is_empty() {
@@ -349,10 +346,7 @@ impl Backend for Kernel {
     fn remove_workload(&mut self, workload: u32, cgroups: &[u64]) -> Result<(), BackendError> {
         let failed = kernel_error("forgetting a workload");
         for cgroup_id in cgroups {
-            match self.cgroups.remove(cgroup_id) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(failed(error.into())),
-            }
+            forget(&mut self.cgroups, cgroup_id).map_err(|error| failed(error.into()))?;
         }
         self.switch(workload, Handle::NONE, 0).map_err(failed)
     }
@@ -429,6 +423,14 @@ fn marks_after(before: &Workload, workload: u32, handle: Handle) -> u32 {
         before.marks
     } else {
         0
+    }
+}
+
+/// Removes what may be gone already.
+fn forget<K: Pod, V: Pod>(map: &mut BpfHashMap<MapData, K, V>, key: &K) -> Result<(), MapError> {
+    match map.remove(key) {
+        Err(MapError::KeyNotFound) => Ok(()),
+        removed => removed,
     }
 }
 

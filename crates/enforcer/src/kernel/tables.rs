@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, Map, MapData, MapError},
+    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, Map, MapData},
 };
 use karmor_abi::{
     label::Handle,
@@ -24,7 +24,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tracing::warn;
 
-use super::{load::Pins, sys};
+use super::{forget, load::Pins, sys};
 
 /// Index of the header word in whose upper half a table in the kernel carries its identity; zero in a
 /// compiled table.
@@ -389,10 +389,7 @@ impl Index for BpfHashMap<MapData, u32, u64> {
     }
 
     fn remove(&mut self, uid: u32) -> Result<()> {
-        match self.remove(&uid) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error).context("forget a table"),
-        }
+        forget(self, &uid).context("forget a table")
     }
 }
 

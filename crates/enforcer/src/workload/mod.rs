@@ -17,7 +17,10 @@ use karmor_policy::{
 };
 
 use self::cgroup::Cgroup;
-use crate::{backend::Origin, text};
+use crate::{
+    backend::{Origin, device_number},
+    text,
+};
 
 /// Where the daemon runs, as alerts say it.
 #[derive(Clone, Debug, Default)]
@@ -134,10 +137,7 @@ pub(crate) fn mount_namespace_of(pid: u32) -> u32 {
 /// Device of a process' root as the kernel numbers it; 0 when that cannot be told.
 pub(crate) fn root_device_of(pid: u32) -> u32 {
     let metadata = std::fs::metadata(format!("/proc/{pid}/root/"));
-    metadata.map_or(0, |found| {
-        let device = found.dev();
-        rustix::fs::major(device) << 20 | rustix::fs::minor(device)
-    })
+    metadata.map_or(0, |found| device_number(found.dev()))
 }
 
 /// The runtime's namespace of what Kubernetes starts. Only root can put a container there.

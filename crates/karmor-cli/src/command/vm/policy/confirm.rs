@@ -2,8 +2,8 @@
 
 use karmor_proto::karmor::v1::Verdict;
 
-use super::{outcome, trial};
-use crate::{connect::ConnectArgs, error::CommandResult, ui::Ui};
+use super::trial;
+use crate::{error::CommandResult, ui::Ui};
 
 /// Keep policies that are on trial
 ///
@@ -12,22 +12,12 @@ use crate::{connect::ConnectArgs, error::CommandResult, ui::Ui};
 /// confirmed already.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The trial, as `karmor vm policy add` printed it
-    ///
-    /// May be left out when there is only one.
-    token: Option<String>,
-
-    /// How to print what became of them
-    #[arg(long, short, value_enum, default_value_t)]
-    output: outcome::Output,
-
     #[command(flatten)]
-    connect: ConnectArgs,
+    settle: trial::SettleArgs,
 }
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let token = self.token.as_deref();
-        trial::settle(ui, &self.connect, self.output, token, Verdict::Keep)
+        trial::settle(ui, self.settle, Verdict::Keep)
     }
 }

@@ -2,8 +2,8 @@
 
 use karmor_proto::karmor::v1::Verdict;
 
-use super::{outcome, trial};
-use crate::{connect::ConnectArgs, error::CommandResult, ui::Ui};
+use super::trial;
+use crate::{error::CommandResult, ui::Ui};
 
 /// Take policies that are on trial back at once
 ///
@@ -11,22 +11,12 @@ use crate::{connect::ConnectArgs, error::CommandResult, ui::Ui};
 /// waiting for its time to be over. Exits with 6 when they are not on trial any more.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// The trial, as `karmor vm policy add` printed it
-    ///
-    /// May be left out when there is only one.
-    token: Option<String>,
-
-    /// How to print what became of them
-    #[arg(long, short, value_enum, default_value_t)]
-    output: outcome::Output,
-
     #[command(flatten)]
-    connect: ConnectArgs,
+    settle: trial::SettleArgs,
 }
 
 impl Args {
     pub(crate) fn run(self, ui: &mut Ui) -> CommandResult {
-        let token = self.token.as_deref();
-        trial::settle(ui, &self.connect, self.output, token, Verdict::Revert)
+        trial::settle(ui, self.settle, Verdict::Revert)
     }
 }

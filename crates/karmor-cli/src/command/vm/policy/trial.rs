@@ -29,6 +29,22 @@ struct Begun<'a> {
     trial: Option<&'a Trial>,
 }
 
+/// Which trial is to end, and how to say what became of it.
+#[derive(clap::Args, Debug)]
+pub(super) struct SettleArgs {
+    /// The trial, as `karmor vm policy add` printed it
+    ///
+    /// May be left out when there is only one.
+    token: Option<String>,
+
+    /// How to print what became of them
+    #[arg(long, short, value_enum, default_value_t)]
+    output: outcome::Output,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
 /// A time as users write it: `90s`, `5m`, `1h30m`.
 pub(super) fn within(text: &str) -> Result<Duration, String> {
     const FORM: &str = "a time is written as 60s, 5m or 1h30m";
@@ -109,16 +125,10 @@ pub(super) fn begin(
 }
 
 /// Ends a trial and prints what became of its policies.
-pub(super) fn settle(
-    ui: &mut Ui,
-    connect: &ConnectArgs,
-    output: outcome::Output,
-    token: Option<&str>,
-    verdict: Verdict,
-) -> CommandResult {
-    let address = connect.address()?;
+pub(super) fn settle(ui: &mut Ui, args: SettleArgs, verdict: Verdict) -> CommandResult {
+    let address = args.connect.address()?;
     let request = SettleTrialRequest {
-        token: token.unwrap_or_default().to_owned(),
+        token: args.token.unwrap_or_default(),
         verdict: verdict.into(),
     };
     let answer = block_on(async {
@@ -132,7 +142,7 @@ pub(super) fn settle(
             _ => call_failed(&address, &status),
         })
     })?;
-    outcome::report(ui, output, &answer.into_inner().results)
+    outcome::report(ui, args.output, &answer.into_inner().results)
 }
 
 /// A policy's trial, in a line.
