@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     num::NonZero,
     process::{Command, ExitCode},
     sync::{Arc, Mutex, PoisonError},
@@ -52,6 +53,27 @@ const PROPERTY_CASES: &str = "1000000";
 
 /// A hook may be preempted in the middle on this kernel setting, which is the harder one.
 const PREEMPTIBLE: &str = "preempt=full";
+
+/// Machines that share the VM tests of a kernel.
+const PARTS: usize = 2;
+
+/// A share of the VM tests.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Which, from 1 on.
+    part: usize,
+    /// Of how many.
+    of: usize,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            1 => Ok(()),
+            of => write!(f, ", {} of {of}", self.part),
+        }
+    }
+}
 
 /// Everything but the kernel half, which only builds for the BPF target.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "karmor-enforcer-ebpf"];
@@ -156,18 +178,22 @@ impl Args {
             Ok(Outcome::Done(String::new()))
         });
         let Some(built) = built else { return };
-        let runs = Mutex::new(BTreeMap::new());
-        // An emulated machine keeps less than a core busy.
+        let runs: Mutex<BTreeMap<Series, bypasses::Results>> = Mutex::default();
+        // An emulated machine keeps a core busy.
         let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // In parts, so that no core is idle while another is busy with the last kernel.
+        let parts = if self.filter.is_none() { PARTS } else { 1 };
+        let runs_of = |&series| (1..=parts).map(move |part| (series, Part { part, of: parts }));
+        let items: Vec<(Series, Part)> = kernels.iter().flat_map(runs_of).collect();
         steps.run_beside(
-            kernels,
+            &items,
             jobs,
-            |series| format!("VM tests on {series}"),
-            |series| {
-                let log = self.in_vm(cache, *series, &built)?;
+            |(series, part)| format!("VM tests on {series}{part}"),
+            |(series, part)| {
+                let log = self.in_vm(cache, *series, *part, &built)?;
                 let results = bypasses::results(&log);
                 let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-                runs.insert(*series, results);
+                runs.entry(*series).or_default().extend(results);
                 Ok(Outcome::Done(log))
             },
         );
@@ -177,11 +203,18 @@ impl Args {
         }
     }
 
-    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<String> {
+    fn in_vm(
+        &self,
+        cache: &Cache,
+        series: Series,
+        Part { part, of }: Part,
+        built: &Programs,
+    ) -> Result<String> {
         let kernel = Kernel::get(cache, series)?;
         let machine = Machine {
             accel: Accel::fastest(cache, &kernel)?,
-            command: std::iter::once("karmor-e2e".to_owned())
+            command: ["karmor-e2e".to_owned(), format!("--part={part}/{of}")]
+                .into_iter()
                 .chain(self.filter.clone())
                 .collect(),
             timeout: Duration::from_secs(self.timeout),

@@ -254,7 +254,7 @@ fn counted(output: Output) -> Result<[u32; 3]> {
 }
 
 /// Rounds of the race.
-const ROUNDS: u32 = 1500;
+const ROUNDS: u32 = 500;
 
 fn race(guest: &Guest) -> Result<()> {
     const POLICY: &str = "
@@ -310,7 +310,7 @@ fn race(guest: &Guest) -> Result<()> {
 }
 
 /// Changes of policies during the storm.
-const CHANGES: usize = 400;
+const CHANGES: usize = 150;
 
 fn storm(guest: &Guest) -> Result<()> {
     /// Rules for the same program by different tables, and one that keeps others apart.

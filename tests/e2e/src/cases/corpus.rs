@@ -31,18 +31,17 @@ use crate::support::{
     Actor, Container, ENDS_AT_ONCE, Guest, KernelVersion, Output, Watched, Wire, note, until,
 };
 
-pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "corpus_posture_audit",
-        since: KernelVersion::new(6, 1),
-        run: |guest| corpus(guest, Posture::Audit, AUDIT),
-    },
-    Case {
-        name: "corpus_posture_block",
-        since: KernelVersion::new(6, 1),
-        run: |guest| corpus(guest, Posture::Block, BLOCK),
-    },
-];
+pub(super) const AUDIT_CASES: &[Case] = &[Case {
+    name: "corpus_posture_audit",
+    since: KernelVersion::new(6, 1),
+    run: |guest| corpus(guest, Posture::Audit, AUDIT),
+}];
+
+pub(super) const BLOCK_CASES: &[Case] = &[Case {
+    name: "corpus_posture_block",
+    since: KernelVersion::new(6, 1),
+    run: |guest| corpus(guest, Posture::Block, BLOCK),
+}];
 
 const AUDIT: &[&str] = &["--enableKubeArmorHostPolicy"];
 

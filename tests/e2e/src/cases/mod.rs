@@ -45,34 +45,80 @@ impl Case {
     }
 }
 
-/// Every case there is. Those that want the same enforcer are beside each other: it starts once
-/// for them.
-#[must_use]
-pub fn all() -> Vec<Case> {
-    [
-        rig::CASES,
-        corpus::CASES,
-        &escapes::cases(),
-        args::CASES,
-        network::CASES,
-        dns::CASES,
-        syscalls::CASES,
-        presets::CASES,
-        verifier::CASES,
-        alerts::CASES,
-        bad_input::CASES,
-        seeds::CASES,
-        swap::CASES,
-        preempt::CASES,
-        runtime::CASES,
-        guard::CASES,
-        trial::CASES,
-        postures::CASES,
-        ring::CASES,
-        differential::CASES,
-        crash::CASES,
+/// Cases that go together.
+struct Subject {
+    cases: Vec<Case>,
+    /// It is about the daemon, to which one kernel is like the other.
+    is_of_user_space: bool,
+}
+
+fn kernel(cases: impl Into<Vec<Case>>) -> Subject {
+    Subject {
+        cases: cases.into(),
+        is_of_user_space: false,
+    }
+}
+
+fn user_space(cases: impl Into<Vec<Case>>) -> Subject {
+    Subject {
+        cases: cases.into(),
+        is_of_user_space: true,
+    }
+}
+
+/// Every case there is, by subject. Those that want the same enforcer are beside each other: it starts
+/// once for them, and that is what takes longest.
+fn subjects() -> Vec<Subject> {
+    vec![
+        kernel(rig::CASES),
+        kernel(corpus::BLOCK_CASES),
+        kernel(corpus::AUDIT_CASES),
+        kernel(syscalls::HOST_CASES),
+        kernel(presets::HOST_CASES),
+        user_space(trial::HOST_CASES),
+        kernel(seeds::POSTURE_CASES),
+        kernel(escapes::cases()),
+        kernel(args::CASES),
+        kernel(network::CASES),
+        kernel(dns::CASES),
+        kernel(presets::CASES),
+        kernel(syscalls::CASES),
+        kernel(verifier::CASES),
+        kernel(seeds::CASES),
+        user_space(alerts::CASES),
+        user_space(bad_input::CASES),
+        user_space(runtime::CASES),
+        kernel(guard::CASES),
+        user_space(trial::CASES),
+        user_space(postures::CASES),
+        kernel(swap::CASES),
+        kernel(preempt::CASES),
+        kernel(ring::CASES),
+        kernel(differential::CASES),
+        kernel(crash::CASES),
     ]
-    .concat()
+}
+
+/// The kernel on which everything runs.
+const OLDEST: KernelVersion = KernelVersion::new(6, 1);
+
+/// A share of the cases for a kernel, of `of` that are about equal; `part` counts from 1. Cases about
+/// the daemon alone are for the oldest kernel, unless `full`.
+#[must_use]
+pub fn part(part: usize, of: usize, kernel: KernelVersion, full: bool) -> Vec<Case> {
+    let everything = full || kernel == OLDEST;
+    let mut subjects = subjects();
+    subjects.retain(|subject| everything || !subject.is_of_user_space);
+    let all: usize = subjects.iter().map(|subject| subject.cases.len()).sum();
+    let mut before = 0;
+    let mut share = Vec::new();
+    for Subject { cases, .. } in subjects {
+        if before * of / all + 1 == part {
+            share.extend_from_slice(&cases);
+        }
+        before += cases.len();
+    }
+    share
 }
 
 #[cfg(test)]
@@ -83,7 +129,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_identifiers() {
-        let names: Vec<String> = all().iter().map(Case::full_name).collect();
+        let names: Vec<String> = part(1, 1, OLDEST, true)
+            .iter()
+            .map(Case::full_name)
+            .collect();
         let unique: BTreeSet<&String> = names.iter().collect();
         assert_eq!(names.len(), unique.len(), "{names:?}");
         for name in names {
@@ -92,5 +141,24 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn every_case_is_in_one_part() {
+        let names = |cases: Vec<Case>| cases.into_iter().map(|case| case.name).collect::<Vec<_>>();
+        for (kernel, of) in [(OLDEST, 2), (OLDEST, 4), (KernelVersion::new(6, 12), 2)] {
+            let parts = (1..=of).map(|number| part(number, of, kernel, false));
+            let parts: Vec<_> = parts.collect();
+            assert!(parts.iter().all(|cases| !cases.is_empty()), "{of} parts");
+            assert_eq!(names(parts.concat()), names(part(1, 1, kernel, false)));
+        }
+    }
+
+    #[test]
+    fn what_is_about_the_daemon_alone_runs_on_one_kernel() {
+        let count = |kernel, full| part(1, 1, kernel, full).len();
+        let newer = KernelVersion::new(7, 2);
+        assert_eq!(count(OLDEST, false), count(newer, true));
+        assert!(count(newer, false) < count(newer, true));
     }
 }

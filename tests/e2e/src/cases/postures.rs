@@ -46,7 +46,7 @@ const HAMMER: [&str; 4] = [
 ];
 
 /// How often the posture changes.
-const CHANGES: usize = 20;
+const CHANGES: usize = 10;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -40,7 +40,7 @@ const HAMMER: [&str; 8] = [
     "--allow-open=/usr/bin/apt",
     "--allow-exec=/usr/bin/true",
     "--processes=8",
-    "--seconds=60",
+    "--seconds=30",
 ];
 
 fn preempt(guest: &Guest) -> Result<()> {

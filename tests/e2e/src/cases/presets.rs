@@ -25,8 +25,9 @@ pub(super) const CASES: &[Case] = &[
     case("preset_bpf", |guest| BPF.play(guest)),
     case("preset_io_uring", |guest| IO_URING.play(guest)),
     case("preset_exec", session),
-    case("preset_on_the_host", host),
 ];
+
+pub(super) const HOST_CASES: &[Case] = &[case("preset_on_the_host", host)];
 
 const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
     Case {

@@ -12,8 +12,9 @@ pub(super) const CASES: &[Case] = &[
     case("seeds_service_account_is_closed", service_account),
     case("seeds_nginx_configuration_is_audited", nginx_configuration),
     case("seeds_token_is_for_cat_only", token),
-    case("seeds_only_nginx_and_bash_run", only_nginx),
 ];
+
+pub(super) const POSTURE_CASES: &[Case] = &[case("seeds_only_nginx_and_bash_run", only_nginx)];
 
 const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
     Case {

@@ -25,16 +25,17 @@ pub(super) const CASES: &[Case] = &[
         run: by_path,
     },
     Case {
-        name: "syscalls_of_the_host_are_told_of",
-        since: KernelVersion::new(6, 1),
-        run: of_the_host,
-    },
-    Case {
         name: "syscalls_are_seen_only_while_a_policy_asks",
         since: KernelVersion::new(6, 1),
         run: attachment,
     },
 ];
+
+pub(super) const HOST_CASES: &[Case] = &[Case {
+    name: "syscalls_of_the_host_are_told_of",
+    since: KernelVersion::new(6, 1),
+    run: of_the_host,
+}];
 
 const TRIES: &str = "/opt/tools/karmor-tries";
 const OTHER: &str = "/opt/tools/other";

@@ -19,16 +19,17 @@ pub(super) const CASES: &[Case] = &[
         run: taken_back,
     },
     Case {
-        name: "trial_of_a_host_policy_lets_the_administrator_in_again",
-        since: KernelVersion::new(6, 1),
-        run: locked_out,
-    },
-    Case {
         name: "trial_outlives_a_killed_daemon",
         since: KernelVersion::new(6, 1),
         run: killed,
     },
 ];
+
+pub(super) const HOST_CASES: &[Case] = &[Case {
+    name: "trial_of_a_host_policy_lets_the_administrator_in_again",
+    since: KernelVersion::new(6, 1),
+    run: locked_out,
+}];
 
 /// What was there before, and stays throughout.
 const BEFORE: &str = "/etc/nginx/nginx.conf";

@@ -3,15 +3,20 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     sync::{
-        PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{Actor, Containerd, program::Output};
+use super::{
+    Actor, Containerd, lock,
+    program::Output,
+    shell::{self, Shell},
+};
 
 /// The images `xtask` makes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,7 +125,12 @@ impl<'a> ContainerBuilder<'a> {
         arguments.extend([&self.image, name]);
         arguments.extend(command);
         self.containerd.ctr(&arguments)?.success()?;
-        Ok(self.running(name, false))
+        Ok(Container {
+            containerd: self.containerd,
+            name: name.to_owned(),
+            kept: false,
+            shell: SharedShell::default(),
+        })
     }
 
     /// Starts the container if no earlier case has, and leaves it to the next one.
@@ -129,25 +139,19 @@ impl<'a> ContainerBuilder<'a> {
     /// When containerd refuses.
     pub fn kept(self, name: &str) -> Result<Container<'a>> {
         let containerd = self.containerd;
-        let mut names = containerd
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) {
-            return Ok(self.running(name, true));
+        let mut names = lock(&containerd.kept);
+        if let Some(shell) = names.get(name) {
+            return Ok(Container {
+                containerd,
+                name: name.to_owned(),
+                kept: true,
+                shell: Arc::clone(shell),
+            });
         }
         let mut container = self.start(name)?;
         container.kept = true;
-        names.insert(name.to_owned());
+        names.insert(name.to_owned(), Arc::clone(&container.shell));
         Ok(container)
-    }
-
-    fn running(&self, name: &str, kept: bool) -> Container<'a> {
-        Container {
-            containerd: self.containerd,
-            name: name.to_owned(),
-            kept,
-        }
     }
 }
 
@@ -157,7 +161,12 @@ pub struct Container<'a> {
     containerd: &'a Containerd,
     name: String,
     kept: bool,
+    /// Started by the first line that is to run.
+    shell: SharedShell,
 }
+
+/// The shell in a container, for whoever has the container.
+pub(super) type SharedShell = Arc<Mutex<Option<Shell>>>;
 
 /// Every exec in a container wants an id of its own.
 static EXECS: AtomicU32 = AtomicU32::new(0);
@@ -195,10 +204,14 @@ impl Container<'_> {
     /// # Errors
     /// As [`Actor::start`].
     pub fn actor(&self, command: &[&str]) -> Result<Actor> {
+        Actor::start(self.exec_command(command))
+    }
+
+    fn exec_command(&self, command: &[&str]) -> Command {
         let id = format!("e{}", EXECS.fetch_add(1, Ordering::Relaxed));
         let mut arguments = vec!["task", "exec", "--exec-id", &id, &self.name];
         arguments.extend(command);
-        Actor::start(self.containerd.ctr_command(&arguments))
+        self.containerd.ctr_command(&arguments)
     }
 
     /// Runs a line of shell in the container. What it starts is a child of the shell, so a
@@ -211,40 +224,30 @@ impl Container<'_> {
     }
 
     /// Runs lines of bash in the container, one after the other and each in a subshell of its own.
-    /// What a line starts is a child of that, so a refused exec is bash's "Permission denied".
+    /// What a line starts is a child of that, so a refused exec is bash's "Permission denied". The
+    /// bash is the container's, started by the first line.
     ///
     /// # Errors
     /// As [`Container::exec`], and when bash did not get to the end.
     pub fn lines(&self, lines: &[&str]) -> Result<Vec<Output>> {
-        let mut command = vec!["bash", "-c", LINES, "bash"];
-        command.extend(lines);
-        let output = self.exec(&command)?.success()?;
-        let mut parts = output.stdout.split_terminator('\0');
-        lines
-            .iter()
-            .map(|line| {
-                let (code, said) = (parts.next(), parts.next());
-                let code = code.and_then(|code| code.parse().ok());
-                let (code, said) = code.zip(said).with_context(|| output.to_string())?;
-                Ok(Output::of_shell(line, code, said))
-            })
-            .collect()
+        let mut shell = lock(&self.shell);
+        // One that failed is not asked again.
+        let mut running = match shell.take() {
+            Some(running) => running,
+            None => Shell::start(self.exec_command(&["bash", "-c", shell::PROGRAM]))?,
+        };
+        let outputs = running.lines(lines)?;
+        *shell = Some(running);
+        Ok(outputs)
     }
 }
-
-/// Prints exit code and output of each argument, run as a line of bash; NUL ends each.
-const LINES: &str = r#"
-for line; do
-    said=$( ( eval "$line" ) 2>&1 )
-    printf '%s\0%s\0' "$?" "$said"
-done
-"#;
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
         if self.kept {
             return;
         }
+        drop(lock(&self.shell).take());
         // A container that died by itself is as good.
         for arguments in [
             &["task", "kill", "--signal", "SIGKILL", &self.name][..],

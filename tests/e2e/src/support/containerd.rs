@@ -1,7 +1,7 @@
 //! A containerd of our own, and `ctr` to talk to it.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{program, until};
+use super::{container::SharedShell, program, until};
 
 /// Emulation with other work on the host: seconds, not milliseconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,8 +57,8 @@ pub struct Containerd {
     child: Child,
     socket: PathBuf,
     logs: PathBuf,
-    /// Containers that outlive the case that started them.
-    pub(super) kept: Mutex<BTreeSet<String>>,
+    /// Containers that outlive the case that started them, with their shells.
+    pub(super) kept: Mutex<BTreeMap<String, SharedShell>>,
 }
 
 impl Containerd {

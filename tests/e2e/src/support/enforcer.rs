@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Containerd, program, until};
+use super::{Containerd, Output, note, program, until};
 
 /// Where the daemon takes policies.
 pub const SOCKET: &str = "/run/karmor/karmor.sock";
@@ -166,7 +166,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When `karmor` refuses them, with what it said.
-    pub fn add_policy(&self, file: &Path) -> Result<program::Output> {
+    pub fn add_policy(&self, file: &Path) -> Result<Output> {
         let file = file.to_str().context("a policy's path is UTF-8")?;
         program::run("karmor", ["vm", "policy", "add", file])?.success()
     }
@@ -186,7 +186,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When `karmor` refuses, with what it said.
-    pub fn delete_policy(&self, file: &Path) -> Result<program::Output> {
+    pub fn delete_policy(&self, file: &Path) -> Result<Output> {
         let file = file.to_str().context("a policy's path is UTF-8")?;
         program::run("karmor", ["vm", "policy", "delete", file])?.success()
     }
@@ -204,9 +204,13 @@ pub fn probe() -> Result<Value> {
 
 impl Drop for Enforcer {
     fn drop(&mut self) {
-        // The next case starts from nothing; a failure here shows there.
+        // The next case starts from nothing. Both fail only for a process that is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = program::run(PROGRAM, ["unload"]);
+        if let Err(error) = program::run(PROGRAM, ["unload"]).and_then(Output::success) {
+            note(&format!(
+                "what the enforcer left in the kernel stays: {error:#}"
+            ));
+        }
     }
 }

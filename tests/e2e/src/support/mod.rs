@@ -8,6 +8,7 @@ mod enforcer;
 mod hammer;
 mod kernel;
 mod program;
+mod shell;
 mod wait;
 mod watched;
 mod wire;
@@ -29,7 +30,7 @@ pub use self::{
     wait::until,
     watched::{Applied, Watched},
     wire::Wire,
-    work::Work,
+    work::{Work, full},
 };
 
 /// The system the cases run on. It starts what a case asks for and keeps it for the next one.

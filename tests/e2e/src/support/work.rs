@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 /// Does everything, however long it takes.
 const FULL: &str = "KARMOR_FULL";
 
+/// Whether everything is to be done.
+#[must_use]
+pub fn full() -> bool {
+    std::env::var_os(FULL).is_some()
+}
+
 /// An amount of work: at least some of it, then as much as fits into a time; all of it when
 /// `KARMOR_FULL` is set.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +24,10 @@ impl Work {
     /// Begins work whose time starts now.
     #[must_use]
     pub fn begin(least: usize, most: usize, time: Duration) -> Self {
-        let full = std::env::var_os(FULL).is_some();
         Self {
             least,
             most,
-            deadline: (!full).then(|| Instant::now() + time),
+            deadline: (!full()).then(|| Instant::now() + time),
         }
     }
 

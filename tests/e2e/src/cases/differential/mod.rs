@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[Case {
 }];
 
 /// Policies, one after the other: at least, and in a full run.
-const POLICIES: [usize; 2] = [20, 100];
+const POLICIES: [usize; 2] = [8, 100];
 /// Time for more than the least.
 const TIME: Duration = Duration::from_secs(60);
 /// Calls under each.
