@@ -33,6 +33,11 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_chroot"],
     },
     Row {
+        technique: "Opening, linking, renaming and removing by io_uring, also by its threads",
+        protects: "the kernel asks the same hooks; a thread of a ring is who made it",
+        cases: &["escape_by_io_uring"],
+    },
+    Row {
         technique: "A new hard link to a protected file",
         protects: "giving a protected object another name is refused",
         cases: &["escape_by_new_hard_link"],

@@ -25,7 +25,8 @@ use crate::{
 
 /// Run every test: on this machine, and in a VM on each supported kernel
 ///
-/// Sets the machine up first if it is not.
+/// Sets the machine up first if it is not. With KARMOR_FULL=1 every VM test runs on every kernel, for as
+/// long as there is something to try; else those that are about the daemon alone run on the oldest.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Kernel series for the VM tests, repeatable [default: all of them]
@@ -53,6 +54,9 @@ const PROPERTY_CASES: &str = "1000000";
 
 /// A hook may be preempted in the middle on this kernel setting, which is the harder one.
 const PREEMPTIBLE: &str = "preempt=full";
+
+/// Has every case run on every kernel, and all of it; for the VM.
+const FULL: &str = "KARMOR_FULL";
 
 /// Machines that share the VM tests of a kernel.
 const PARTS: usize = 2;
@@ -219,6 +223,10 @@ impl Args {
                 .collect(),
             timeout: Duration::from_secs(self.timeout),
             append: PREEMPTIBLE.to_owned(),
+            environment: std::env::var(FULL)
+                .map(|value| (FULL.to_owned(), value))
+                .into_iter()
+                .collect(),
             ..Machine::new(kernel, built)?
         };
         // Results are read from what libtest prints, which notes are not to come in between.

@@ -18,21 +18,23 @@ pub(super) const CASES: &[Case] = &[
         run: refused,
     },
     Case {
-        name: "dns_queries_are_audited_and_whitelisted",
-        since: KernelVersion::new(6, 1),
-        run: milder,
-    },
-    Case {
         name: "dns_queries_are_refused_by_source",
         since: KernelVersion::new(6, 1),
         run: sources,
     },
-    Case {
-        name: "dns_queries_of_the_host_are_refused",
-        since: KernelVersion::new(6, 1),
-        run: of_the_host,
-    },
 ];
+
+pub(super) const POSTURE_CASES: &[Case] = &[Case {
+    name: "dns_queries_are_audited_and_whitelisted",
+    since: KernelVersion::new(6, 1),
+    run: milder,
+}];
+
+pub(super) const HOST_CASES: &[Case] = &[Case {
+    name: "dns_queries_of_the_host_are_refused",
+    since: KernelVersion::new(6, 1),
+    run: of_the_host,
+}];
 
 const TRIES: &str = "/opt/tools/karmor-tries";
 const OTHER: &str = "/opt/tools/other";

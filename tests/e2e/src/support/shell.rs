@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use super::program::Output;
 
 /// What the bash executes: reads lines that end with NUL, and prints the exit code and the output of
-/// each, with NUL behind both.
+/// each, with NUL behind both. Its own complaints, about NUL in what a line printed, are of no use.
 pub(super) const PROGRAM: &str = r#"
+exec 2> /dev/null
 while IFS= read -r -d '' line; do
     said=$( ( eval "$line" ) 2>&1 < /dev/null )
     printf '%s\0%s\0' "$?" "$said"

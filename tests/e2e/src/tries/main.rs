@@ -169,6 +169,17 @@ enum Attempt {
         #[arg(value_enum)]
         feat: preset::Feat,
     },
+    /// Do something to a file by way of io_uring
+    Ring {
+        #[arg(value_enum)]
+        how: ring::How,
+        file: PathBuf,
+        /// Its new name
+        to: Option<PathBuf>,
+        /// Have a thread of the kernel's do it
+        #[arg(long)]
+        by_worker: bool,
+    },
     /// Open a pinned BPF map
     OpenPin { pin: PathBuf },
     /// Open every BPF map there is
@@ -266,6 +277,12 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Call { call, path } => calls::make(call, path.as_deref()),
         Attempt::CallCompat { number } => calls::make_compat(number),
         Attempt::Preset { feat } => preset::try_it(feat),
+        Attempt::Ring {
+            how,
+            file,
+            to,
+            by_worker,
+        } => ring::act(how, &file, to.as_deref(), by_worker),
         Attempt::OpenPin { pin } => objects::open_pin(&pin),
         Attempt::OpenMaps => objects::open_maps(),
         Attempt::OpenPrograms => objects::open_programs(),

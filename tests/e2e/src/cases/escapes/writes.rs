@@ -5,7 +5,7 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, HOST_SHARE, PREPARE, Plan, SHARE, case, manifest, ordinary, reading, shared_file,
+    Case, HOST_SHARE, PREPARE, Plan, SHARE, SHUT, case, manifest, ordinary, reading, shared_file,
 };
 use crate::support::Guest;
 
@@ -13,7 +13,48 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_truncating_open", truncating_open),
     case("escape_by_ftruncate", ftruncate),
     case("escape_by_shared_mapping", shared_mapping),
+    case("escape_by_io_uring", io_uring),
 ];
+
+/// What `karmor-tries` asks of io_uring, as a line of bash.
+macro_rules! ring {
+    ($line:literal) => {
+        concat!("/opt/tools/karmor-tries ring ", $line)
+    };
+}
+
+/// What a ring does, and a thread of the kernel's in the name of whoever asks.
+fn io_uring(guest: &Guest) -> Result<()> {
+    const SECRET: &str = "/srv/vault/secret";
+    guest.watched(&[], |watched| {
+        Plan {
+            name: "escape-io-uring",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[
+                reading(ring!("read /srv/vault/secret"), SECRET),
+                reading(ring!("--by-worker read /srv/vault/secret"), SECRET),
+                reading(ring!("write /srv/vault/secret"), SECRET),
+                reading(ring!("--by-worker write /srv/vault/secret"), SECRET),
+                reading(ring!("link /srv/vault/secret /srv/open/s"), SECRET),
+                reading(
+                    ring!("--by-worker rename /srv/vault/secret /srv/open/s"),
+                    SECRET,
+                ),
+                reading(ring!("--by-worker unlink /srv/vault/secret"), SECRET),
+            ],
+            twins: &[
+                ring!("read /srv/vault/free"),
+                ring!("--by-worker read /srv/vault/free"),
+                ring!("write /srv/vault/free"),
+                ring!("--by-worker link /srv/vault/free /srv/open/f"),
+                ring!("rename /srv/open/f /srv/open/g"),
+                ring!("--by-worker unlink /srv/open/g"),
+            ],
+        }
+        .play(watched, &ordinary(guest)?)
+    })
+}
 
 const READ_ONLY: &str = "
   file:
