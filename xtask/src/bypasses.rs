@@ -151,6 +151,20 @@ mod tests {
         assert!(text.contains("NOT stopped | stopped | stopped"), "{text}");
     }
 
+    /// A run that would have to write the file anew says so only at its end.
+    #[test]
+    fn the_file_has_every_row_and_nothing_else() {
+        let runs = Series::ALL.map(|series| (series, all(true))).into();
+        let text = render(&runs).expect("every case has a result");
+        let file = fs::read_to_string(cache::repository().join(PATH)).expect("the file is there");
+        let rows = |text: &str| -> Vec<String> {
+            text.lines()
+                .map(|line| line.replace("NOT stopped", "stopped"))
+                .collect()
+        };
+        assert_eq!(rows(&file), rows(&text), "`cargo xtask test` writes {PATH}");
+    }
+
     #[test]
     fn a_row_whose_case_did_not_run_is_an_error() {
         let runs = Series::ALL.map(|series| (series, Results::new())).into();
