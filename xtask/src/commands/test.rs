@@ -52,8 +52,10 @@ pub(crate) struct Args {
 /// Pairs of policies and accesses on which reference and matcher are compared.
 const PROPERTY_CASES: &str = "1000000";
 
-/// A hook may be preempted in the middle on this kernel setting, which is the harder one.
-const PREEMPTIBLE: &str = "preempt=full";
+/// A hook may be preempted in the middle on the first setting, which is the harder one. By the second,
+/// grace periods, for which every change of policies waits, do not take dozens of milliseconds because
+/// the machine is emulated.
+const KERNEL_ARGUMENTS: &str = "preempt=full rcupdate.rcu_expedited=1";
 
 /// Has every case run on every kernel, and all of it; for the VM.
 const FULL: &str = "KARMOR_FULL";
@@ -222,7 +224,7 @@ impl Args {
                 .chain(self.filter.clone())
                 .collect(),
             timeout: Duration::from_secs(self.timeout),
-            append: PREEMPTIBLE.to_owned(),
+            append: KERNEL_ARGUMENTS.to_owned(),
             environment: std::env::var(FULL)
                 .map(|value| (FULL.to_owned(), value))
                 .into_iter()

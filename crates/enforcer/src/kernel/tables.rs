@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, Map, MapData},
+    maps::{Array, ArrayOfMaps, HashMap as BpfHashMap, IterableMap as _, Map, MapData},
 };
 use karmor_abi::{
     label::Handle,
@@ -407,7 +407,13 @@ trait Class: Send {
     fn clear(&mut self, slot: u32) -> Result<Option<u32>>;
 }
 
-struct Store<const WORDS: usize>(ArrayOfMaps<MapData, Array<MapData, [u64; WORDS]>>, MapData);
+struct Store<const WORDS: usize> {
+    slots: ArrayOfMaps<MapData, Array<MapData, [u64; WORDS]>>,
+    /// The same map, for what aya has no function for.
+    map: MapData,
+    /// Ids of the maps that this daemon put into slots: to look them up there costs a grace period.
+    ids: HashMap<u32, u32>,
+}
 
 fn open<const WORDS: usize>(ebpf: &mut Ebpf, class: usize) -> Result<Box<dyn Class>> {
     let name = names::TABLES[class];
@@ -418,10 +424,11 @@ fn open<const WORDS: usize>(ebpf: &mut Ebpf, class: usize) -> Result<Box<dyn Cla
         bail!("{name} is no array of maps")
     };
     let again = MapData::from_id(data.info()?.id()).with_context(|| format!("open {name}"))?;
-    Ok(Box::new(Store::<WORDS>(
-        ArrayOfMaps::try_from(Map::ArrayOfMaps(data))?,
-        again,
-    )))
+    Ok(Box::new(Store::<WORDS> {
+        slots: ArrayOfMaps::try_from(Map::ArrayOfMaps(data))?,
+        map: again,
+        ids: HashMap::new(),
+    }))
 }
 
 impl<const WORDS: usize> Class for Store<WORDS> {
@@ -435,11 +442,15 @@ impl<const WORDS: usize> Class for Store<WORDS> {
         let words: &[u64; WORDS] = &padded;
         let mut inner = Array::<MapData, [u64; WORDS]>::create(1, 0).context("create a table")?;
         inner.set(0, words, 0).context("fill a table")?;
-        self.0.set(slot, &inner, 0).context("publish a table")
+        let id = inner.map().info().context("look at a table")?.id();
+        let published = self.slots.set(slot, &inner, 0);
+        published.context("publish a table")?;
+        self.ids.insert(slot, id);
+        Ok(())
     }
 
     fn get(&self, slot: u32) -> Result<Option<Vec<u64>>> {
-        let id = match sys::map_in_slot(self.1.fd().as_fd(), slot) {
+        let id = match sys::map_in_slot(self.map.fd().as_fd(), slot) {
             Ok(id) => id,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context("look up a table"),
@@ -456,9 +467,13 @@ impl<const WORDS: usize> Class for Store<WORDS> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         };
-        let map = self.1.fd().as_fd();
-        let id = found(sys::map_in_slot(map, slot)).context("look up a table")?;
+        let map = self.map.fd().as_fd();
+        let id = match self.ids.get(&slot) {
+            Some(id) => Some(*id),
+            None => found(sys::map_in_slot(map, slot)).context("look up a table")?,
+        };
         found(sys::clear_slot(map, slot).map(|()| slot)).context("free a table")?;
+        self.ids.remove(&slot);
         Ok(id)
     }
 }

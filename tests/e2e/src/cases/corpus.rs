@@ -92,6 +92,7 @@ fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
             wire: Wire::connect()?,
             policy: None,
             tried: Vec::new(),
+            took: [Duration::ZERO; 3],
         };
         let mut wrong = Vec::new();
         let began = Instant::now();
@@ -109,10 +110,11 @@ fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
         }
         stage.clear()?;
         note(&format!(
-            "corpus: {} cases with {} accesses in {:.1} s",
+            "corpus: {} cases with {} accesses in {:.1} s; policies, attempts, alerts: {:.1?}",
             cases.len(),
             cases.iter().map(|case| case.accesses.len()).sum::<usize>(),
-            began.elapsed().as_secs_f64()
+            began.elapsed().as_secs_f64(),
+            stage.took
         ));
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
@@ -227,6 +229,8 @@ struct Stage<'a> {
     policy: Option<PolicyRef>,
     /// The cases so far, in their order; some of their alerts may still be on their way.
     tried: Vec<Past>,
+    /// Time for policies, for attempts, and for their alerts.
+    took: [Duration; 3],
 }
 
 /// A case that has been tried.
@@ -242,9 +246,14 @@ impl Stage<'_> {
     /// Tries a case, and says what did not come out as it must.
     fn hold(&mut self, case: &Tried) -> Result<Vec<String>> {
         let seen = self.watched.alerts.count();
+        let mut clock = Instant::now();
         self.apply(&case.policy)?;
+        self.took[0] += clock.elapsed();
         let began = Timestamp::now();
+        clock = Instant::now();
         let outputs = self.attempt(case)?;
+        self.took[1] += clock.elapsed();
+        clock = Instant::now();
         let mut problems = Vec::new();
         let mut due = Vec::new();
         for (access, output) in case.accesses.iter().zip(outputs) {
@@ -271,6 +280,7 @@ impl Stage<'_> {
             }
             Ok(missing(&alerts).is_empty().then_some(()))
         });
+        self.took[2] += clock.elapsed();
         if waited.is_err() {
             let missing = missing(&alerts).join("\n");
             problems.push(format!("no alerts about\n{missing}\nbut\n{alerts:?}"));
