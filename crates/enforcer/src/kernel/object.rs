@@ -67,16 +67,21 @@ const fn for_ops(hook: &'static str, ops: u32) -> Program {
     }
 }
 
+/// What many nodes never need.
+const fn rare(hook: &'static str, ops: u32) -> Program {
+    Program {
+        at_start: false,
+        ..for_ops(hook, ops)
+    }
+}
+
 const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Program {
     Program {
         name,
-        hook,
-        place: Place::Lsm,
-        at_start: false,
-        needed: Needed::ForOps(ops),
-        required: true,
+        ..rare(hook, ops)
     }
 }
+
 /// Stands among the operations for the daemon's own protection, which no table asks for.
 pub(super) const GUARD: u32 = 1 << 31;
 
@@ -141,29 +146,27 @@ pub(super) const PROGRAMS: &[Program] = &[
         required: false,
     },
     for_ops("inode_setxattr", ops::WRITE),
-    for_ops("capable", ops::CAPABLE),
+    rare("capable", ops::CAPABLE),
     for_ops("sb_mount", ops::ANY | ops::AT),
     for_ops("move_mount", ops::ANY | ops::AT),
     for_ops("sb_umount", ops::ANY | ops::AT | ops::GUARD),
     for_ops("sb_pivotroot", ops::ANY | ops::AT),
     for_ops("sb_statfs", ops::ANY),
-    for_ops("socket_create", ops::SOCKET),
-    for_ops("socket_bind", ops::SOCKET),
+    rare("socket_create", ops::SOCKET),
+    rare("socket_bind", ops::SOCKET),
     // Always: who listens when a policy comes is known by then.
     always("socket_listen"),
-    for_ops("socket_connect", ops::SOCKET | ops::EGRESS),
-    for_ops("socket_accept", ops::SOCKET | ops::INGRESS),
-    for_ops("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
-    for_ops("inet_conn_request", ops::INGRESS),
+    rare("socket_connect", ops::SOCKET | ops::EGRESS),
+    rare("socket_accept", ops::SOCKET | ops::INGRESS),
+    rare("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
+    rare("inet_conn_request", ops::INGRESS),
     Program {
         place: Place::Egress,
-        at_start: false,
-        ..for_ops("cgroup_skb_egress", ops::QUERY)
+        ..rare("cgroup_skb_egress", ops::QUERY)
     },
     Program {
         place: Place::Tracepoint,
-        at_start: false,
-        ..for_ops("sys_enter", ops::SYSCALL)
+        ..rare("sys_enter", ops::SYSCALL)
     },
     for_presets(
         "preset_exec",

@@ -48,21 +48,38 @@ impl Case {
 /// Cases that go together.
 struct Subject {
     cases: Vec<Case>,
-    /// It is about the daemon, to which one kernel is like the other.
-    is_of_user_space: bool,
+    kernels: Kernels,
 }
 
-fn kernel(cases: impl Into<Vec<Case>>) -> Subject {
+/// Where a subject is tried, unless everything is everywhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernels {
+    /// What rules mean: on each.
+    All,
+    /// What takes long, and is about how the kernel half is attached and runs.
+    OldestAndNewest,
+    /// What is about the daemon, to which one kernel is like the other.
+    Oldest,
+}
+
+fn rules(cases: impl Into<Vec<Case>>) -> Subject {
     Subject {
         cases: cases.into(),
-        is_of_user_space: false,
+        kernels: Kernels::All,
     }
 }
 
-fn user_space(cases: impl Into<Vec<Case>>) -> Subject {
+fn long(cases: impl Into<Vec<Case>>) -> Subject {
     Subject {
         cases: cases.into(),
-        is_of_user_space: true,
+        kernels: Kernels::OldestAndNewest,
+    }
+}
+
+fn daemon(cases: impl Into<Vec<Case>>) -> Subject {
+    Subject {
+        cases: cases.into(),
+        kernels: Kernels::Oldest,
     }
 }
 
@@ -70,47 +87,52 @@ fn user_space(cases: impl Into<Vec<Case>>) -> Subject {
 /// once for them, and that is what takes longest.
 fn subjects() -> Vec<Subject> {
     vec![
-        kernel(rig::CASES),
-        kernel(corpus::BLOCK_CASES),
-        kernel(corpus::AUDIT_CASES),
-        kernel(syscalls::HOST_CASES),
-        kernel(presets::HOST_CASES),
-        kernel(dns::HOST_CASES),
-        user_space(trial::HOST_CASES),
-        kernel(dns::POSTURE_CASES),
-        kernel(seeds::POSTURE_CASES),
-        kernel(escapes::cases()),
-        kernel(args::CASES),
-        kernel(network::CASES),
-        kernel(dns::CASES),
-        kernel(presets::CASES),
-        kernel(syscalls::CASES),
-        kernel(verifier::CASES),
-        kernel(seeds::CASES),
-        user_space(alerts::CASES),
-        user_space(bad_input::CASES),
-        user_space(runtime::CASES),
-        kernel(guard::CASES),
-        user_space(trial::CASES),
-        user_space(postures::CASES),
-        kernel(swap::CASES),
-        kernel(preempt::CASES),
-        kernel(ring::CASES),
-        kernel(differential::CASES),
-        kernel(crash::CASES),
+        rules(rig::CASES),
+        rules(corpus::BLOCK_CASES),
+        rules(corpus::AUDIT_CASES),
+        rules(syscalls::HOST_CASES),
+        rules(presets::HOST_CASES),
+        rules(dns::HOST_CASES),
+        daemon(trial::HOST_CASES),
+        rules(dns::POSTURE_CASES),
+        rules(seeds::POSTURE_CASES),
+        rules(escapes::cases()),
+        rules(args::CASES),
+        rules(network::CASES),
+        rules(dns::CASES),
+        rules(presets::CASES),
+        rules(syscalls::CASES),
+        rules(verifier::CASES),
+        rules(seeds::CASES),
+        daemon(alerts::CASES),
+        daemon(bad_input::CASES),
+        daemon(runtime::CASES),
+        long(guard::CASES),
+        daemon(trial::CASES),
+        daemon(postures::CASES),
+        long(swap::CASES),
+        long(preempt::CASES),
+        long(ring::CASES),
+        long(differential::CASES),
+        long(crash::CASES),
+        daemon(crash::SEARCH_CASES),
     ]
 }
 
 /// The kernel on which everything runs.
 const OLDEST: KernelVersion = KernelVersion::new(6, 1);
+const NEWEST: KernelVersion = KernelVersion::new(7, 2);
 
-/// A share of the cases for a kernel, of `of` that are about equal; `part` counts from 1. Cases about
-/// the daemon alone are for the oldest kernel, unless `full`.
+/// A share of the cases for a kernel, of `of` that are about equal; `part` counts from 1. Not every
+/// subject is tried on every kernel, unless `full`.
 #[must_use]
 pub fn part(part: usize, of: usize, kernel: KernelVersion, full: bool) -> Vec<Case> {
-    let everything = full || kernel == OLDEST;
     let mut subjects = subjects();
-    subjects.retain(|subject| everything || !subject.is_of_user_space);
+    subjects.retain(|subject| match subject.kernels {
+        Kernels::All => true,
+        Kernels::OldestAndNewest => full || [OLDEST, NEWEST].contains(&kernel),
+        Kernels::Oldest => full || kernel == OLDEST,
+    });
     let all: usize = subjects.iter().map(|subject| subject.cases.len()).sum();
     let mut before = 0;
     let mut share = Vec::new();
@@ -157,10 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_the_daemon_alone_runs_on_one_kernel() {
+    fn everything_runs_on_the_oldest_kernel_and_on_demand() {
         let count = |kernel, full| part(1, 1, kernel, full).len();
-        let newer = KernelVersion::new(7, 2);
-        assert_eq!(count(OLDEST, false), count(newer, true));
-        assert!(count(newer, false) < count(newer, true));
+        let other = KernelVersion::new(6, 12);
+        assert_eq!(count(OLDEST, false), count(other, true));
+        assert!(count(NEWEST, false) < count(NEWEST, true));
+        assert!(count(other, false) < count(NEWEST, false));
     }
 }
