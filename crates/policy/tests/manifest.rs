@@ -85,7 +85,7 @@ fn every_field_is_known() {
     let text = include_str!("cases/every-field.yaml");
     let policies = accepted(text);
     assert_eq!(policies.len(), 3);
-    assert_eq!(policies[0].rules.len(), 19);
+    assert_eq!(policies[0].rules.len(), 22);
     let fields: Vec<&str> = policies[2]
         .not_enforced
         .iter()
