@@ -475,8 +475,15 @@ impl Preset<'_> {
         resource: &str,
         [action, result]: [&str; 2],
     ) -> Result<()> {
+        // Since 6.8 what is mapped of an overlay is the file beneath it, which has no path.
+        let is_nameless = |alert: &Value| {
+            text(alert, "Data").starts_with("lsm=FILE_MPROTECT")
+                && text(alert, "Resource") == self.name
+                && text(alert, "Source") == line
+        };
         let alert = policy.expect(line, |alert| {
-            text(alert, "Resource") == resource && text(alert, "Enforcer") == self.enforcer
+            (text(alert, "Resource") == resource || is_nameless(alert))
+                && text(alert, "Enforcer") == self.enforcer
         })?;
         ensure!(
             text(&alert, "Action") == action
