@@ -109,8 +109,8 @@ const HEAD: &str = "\
 Each technique is tried as root, in an ordinary container and, where it needs privileges, in a
 privileged one, on each kernel, by a case of `tests/e2e/src/cases`. A case passes when the technique
 works without the policy, is refused with it, leaves an alert with the policy's name, and its twins,
-the same on something no rule names, are not refused. What takes long is tried on the oldest kernel and
-the newest; `KARMOR_FULL=1 cargo xtask test` tries everything on each.
+the same on something no rule names, are not refused. What takes long is tried on the oldest kernel
+alone; `KARMOR_FULL=1 cargo xtask test` tries everything on each.
 
 ";
 

@@ -36,7 +36,7 @@ fn main() -> Result<ExitCode> {
         note("everything runs here, and all of it");
     } else {
         note(
-            "long cases run on the oldest and the newest kernel, those about the daemon alone on the oldest; KARMOR_FULL=1 runs all everywhere",
+            "long cases, and those about the daemon alone, run on the oldest kernel; KARMOR_FULL=1 runs all everywhere",
         );
     }
     let trials = cases::part(part, of, kernel, full())
