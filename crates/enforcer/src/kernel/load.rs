@@ -95,6 +95,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses one.
     pub(super) fn attach(&mut self, ops: u32) -> Result<()> {
+        let mut kernel_btf = None;
         for program in PROGRAMS {
             let wanted = match program.needed {
                 Needed::Always => ops != 0,
@@ -104,8 +105,11 @@ impl Loaded {
                 continue;
             }
             if matches!(self.hooks[program.name], Load::Unneeded) {
-                let kernel_btf = kernel_btf()?;
-                let load = load(&mut self.ebpf, program, &kernel_btf)?;
+                let btf = match &kernel_btf {
+                    Some(btf) => btf,
+                    None => kernel_btf.insert(read_kernel_btf()?),
+                };
+                let load = load(&mut self.ebpf, program, btf)?;
                 self.hooks.insert(program.name, load);
             }
             let attached = match self.hooks.get_mut(program.name) {
@@ -212,7 +216,7 @@ fn load_object(
         bail!("this build has no kernel programs: it was made with AYA_BUILD_SKIP");
     }
     let offsets = btf::offsets()?;
-    let kernel_btf = kernel_btf()?;
+    let kernel_btf = read_kernel_btf()?;
     let sizes = sizes();
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&kernel_btf));
@@ -239,7 +243,8 @@ fn load_object(
     Ok((ebpf, hooks))
 }
 
-fn kernel_btf() -> Result<Btf> {
+/// Takes a while: the types of the whole kernel.
+fn read_kernel_btf() -> Result<Btf> {
     Btf::from_sys_fs().context("read the kernel's BTF")
 }
 

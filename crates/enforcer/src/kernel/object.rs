@@ -138,12 +138,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("path_truncate", ops::WRITE | ops::AT),
     // Since 6.2; before, `path_truncate` is called for `ftruncate` too.
     Program {
-        name: "file_truncate",
-        hook: "file_truncate",
-        place: Place::Lsm,
-        at_start: true,
-        needed: Needed::ForOps(ops::WRITE | ops::AT),
         required: false,
+        ..for_ops("file_truncate", ops::WRITE | ops::AT)
     },
     for_ops("inode_setxattr", ops::WRITE),
     rare("capable", ops::CAPABLE),
@@ -190,12 +186,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_presets("preset_capable", "capable", ops::MOUNT | ops::NAMESPACE),
     // Since 6.1; before, nothing sees that a user namespace is made.
     Program {
-        name: "preset_userns",
-        hook: "userns_create",
-        place: Place::Lsm,
-        at_start: false,
-        needed: Needed::ForOps(ops::NAMESPACE),
         required: false,
+        ..for_presets("preset_userns", "userns_create", ops::NAMESPACE)
     },
     for_presets("preset_read_file", "kernel_read_file", ops::MODULE),
     for_presets("preset_load_data", "kernel_load_data", ops::MODULE),

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use karmor_proto::karmor::v1::Enforcement;
 
 use super::{
-    Case,
+    Case, case,
     escapes::{HOST_SHARE, SHARE, manifest, ordinary},
 };
-use crate::support::{Applied, Container, Guest, KernelVersion, Output, Wire, note};
+use crate::support::{Applied, Container, Guest, Output, Wire, note};
 
 pub(super) const CASES: &[Case] = &[
     case("arguments_that_are_not_listed_are_refused", lists),
@@ -17,14 +17,6 @@ pub(super) const CASES: &[Case] = &[
     case("arguments_changed_meanwhile_gain_nothing", race),
     case("arguments_while_policies_change", storm),
 ];
-
-const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
-    Case {
-        name,
-        since: KernelVersion::new(6, 1),
-        run,
-    }
-}
 
 /// What must come of a line of bash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

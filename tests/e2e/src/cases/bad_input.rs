@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use karmor_proto::{karmor::v1::Outcome, policy::PolicyStatus};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Applied, Container, Guest, Image, KernelVersion, Watched, Wire, run, until};
+use super::{Case, case};
+use crate::support::{Applied, Container, Guest, Image, Watched, Wire, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("bad_input_over_grpc_changes_nothing", over_grpc),
@@ -19,14 +19,6 @@ pub(super) const CASES: &[Case] = &[
     case("bad_input_in_an_image_name_forges_nothing", image_name),
     case("bad_input_of_a_short_life_is_survived", short_life),
 ];
-
-const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
-    Case {
-        name,
-        since: KernelVersion::new(6, 1),
-        run,
-    }
-}
 
 const GOOD: &str = "\
 apiVersion: security.kubearmor.com/v1

@@ -37,6 +37,15 @@ pub struct Case {
     pub run: fn(&Guest) -> Result<()>,
 }
 
+/// One that must hold on every kernel.
+const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
+    Case {
+        name,
+        since: OLDEST,
+        run,
+    }
+}
+
 impl Case {
     /// The name with the kernel it begins with: `k6_1_subject_holds`.
     #[must_use]
@@ -53,23 +62,15 @@ struct Subject {
 }
 
 /// What rules mean, and ways round them.
-fn rules(cases: impl Into<Vec<Case>>) -> Subject {
+fn everywhere(cases: impl Into<Vec<Case>>) -> Subject {
     Subject {
         cases: cases.into(),
         is_everywhere: true,
     }
 }
 
-/// What takes long.
-fn long(cases: impl Into<Vec<Case>>) -> Subject {
-    Subject {
-        cases: cases.into(),
-        is_everywhere: false,
-    }
-}
-
-/// What is about the daemon, to which one kernel is like the other.
-fn daemon(cases: impl Into<Vec<Case>>) -> Subject {
+/// What takes long, or is about the daemon, to which one kernel is like the other.
+fn on_the_oldest(cases: impl Into<Vec<Case>>) -> Subject {
     Subject {
         cases: cases.into(),
         is_everywhere: false,
@@ -80,35 +81,35 @@ fn daemon(cases: impl Into<Vec<Case>>) -> Subject {
 /// once for them, and that is what takes longest.
 fn subjects() -> Vec<Subject> {
     vec![
-        rules(rig::CASES),
-        long(corpus::BLOCK_CASES),
-        rules(corpus::AUDIT_CASES),
-        rules(syscalls::HOST_CASES),
-        rules(presets::HOST_CASES),
-        rules(dns::HOST_CASES),
-        daemon(trial::HOST_CASES),
-        rules(dns::POSTURE_CASES),
-        rules(seeds::POSTURE_CASES),
-        rules(escapes::cases()),
-        rules(args::CASES),
-        rules(network::CASES),
-        rules(dns::CASES),
-        rules(presets::CASES),
-        rules(syscalls::CASES),
-        rules(verifier::CASES),
-        rules(seeds::CASES),
-        daemon(alerts::CASES),
-        daemon(bad_input::CASES),
-        daemon(runtime::CASES),
-        long(guard::CASES),
-        daemon(trial::CASES),
-        daemon(postures::CASES),
-        long(swap::CASES),
-        long(preempt::CASES),
-        long(ring::CASES),
-        long(differential::CASES),
-        long(crash::CASES),
-        daemon(crash::SEARCH_CASES),
+        everywhere(rig::CASES),
+        on_the_oldest(corpus::BLOCK_CASES),
+        everywhere(corpus::AUDIT_CASES),
+        everywhere(syscalls::HOST_CASES),
+        everywhere(presets::HOST_CASES),
+        everywhere(dns::HOST_CASES),
+        on_the_oldest(trial::HOST_CASES),
+        everywhere(dns::POSTURE_CASES),
+        everywhere(seeds::POSTURE_CASES),
+        everywhere(escapes::cases()),
+        everywhere(args::CASES),
+        everywhere(network::CASES),
+        everywhere(dns::CASES),
+        everywhere(presets::CASES),
+        everywhere(syscalls::CASES),
+        everywhere(verifier::CASES),
+        everywhere(seeds::CASES),
+        on_the_oldest(alerts::CASES),
+        on_the_oldest(bad_input::CASES),
+        on_the_oldest(runtime::CASES),
+        on_the_oldest(guard::CASES),
+        on_the_oldest(trial::CASES),
+        on_the_oldest(postures::CASES),
+        on_the_oldest(swap::CASES),
+        on_the_oldest(preempt::CASES),
+        on_the_oldest(ring::CASES),
+        on_the_oldest(differential::CASES),
+        on_the_oldest(crash::CASES),
+        on_the_oldest(crash::SEARCH_CASES),
     ]
 }
 

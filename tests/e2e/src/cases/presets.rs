@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Case,
+    Case, case,
     escapes::{HOST_SHARE, SHARE, ordinary, privileged, with_tools},
 };
-use crate::support::{Applied, Container, Guest, Image, KernelVersion, Output, Watched, until};
+use crate::support::{Applied, Container, Guest, Image, Output, Watched, until};
 
 pub(super) const CASES: &[Case] = &[
     case("preset_fileless_exec", |guest| FILELESS.play(guest)),
@@ -28,14 +28,6 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 pub(super) const HOST_CASES: &[Case] = &[case("preset_on_the_host", host)];
-
-const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
-    Case {
-        name,
-        since: KernelVersion::new(6, 1),
-        run,
-    }
-}
 
 /// What is tried of a preset.
 #[derive(Clone, Copy, Debug)]

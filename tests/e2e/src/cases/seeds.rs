@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Applied, Container, Guest, Image, KernelVersion, Output, Watched};
+use super::{Case, case};
+use crate::support::{Applied, Container, Guest, Image, Output, Watched};
 
 pub(super) const CASES: &[Case] = &[
     case("seeds_package_tools_do_not_run", package_tools),
@@ -15,14 +15,6 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 pub(super) const POSTURE_CASES: &[Case] = &[case("seeds_only_nginx_and_bash_run", only_nginx)];
-
-const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
-    Case {
-        name,
-        since: KernelVersion::new(6, 1),
-        run,
-    }
-}
 
 /// What comes of a line of bash.
 #[derive(Clone, Copy, Debug)]

@@ -16,8 +16,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Case;
-use crate::support::{Applied, Container, DELIVERY, Guest, Image, KernelVersion, Output, Watched};
+use super::{Case, case};
+use crate::support::{Applied, Container, DELIVERY, Guest, Image, Output, Watched};
 
 /// Every case. Those that need the posture come first, so that the enforcer starts once for them.
 pub(super) fn cases() -> Vec<Case> {
@@ -33,14 +33,6 @@ pub(super) fn cases() -> Vec<Case> {
         mounts::CASES,
     ]
     .concat()
-}
-
-const fn case(name: &'static str, run: fn(&Guest) -> Result<()>) -> Case {
-    Case {
-        name,
-        since: KernelVersion::new(6, 1),
-        run,
-    }
 }
 
 /// Where a container finds `karmor-tries`, and a busybox for what Debian's tools leave out.
