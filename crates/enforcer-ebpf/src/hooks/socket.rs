@@ -189,10 +189,9 @@ pub(crate) fn inet_conn_request(ctx: LsmContext) -> i32 {
         return without_scratch();
     };
     let source = hearer.source();
-    let answer = match socket::requester(request as u64) {
-        Ok(remote) => {
-            let port = socket.local_port();
-            note(scratch, &socket, Named { remote, port });
+    let answer = match socket::requested(request as u64) {
+        Ok(named) => {
+            note(scratch, &socket, named);
             ask_noted(&hearer, source, scratch, Op::Ingress)
         }
         Err(_) => {

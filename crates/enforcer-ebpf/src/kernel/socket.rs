@@ -124,13 +124,6 @@ impl Socket {
             && (port == RESOLVER || self.kind == SOCK_RAW || connected() == RESOLVER.to_be())
     }
 
-    /// The port it is bound to.
-    #[inline(always)]
-    pub(crate) fn local_port(&self) -> u16 {
-        // SAFETY: a member of a BTF pointer.
-        unsafe { load_u16(self.sk, SOCK_COMMON.load() + SKC_NUM.load()) }
-    }
-
     /// Where the kernel sends what is for 0.0.0.0: to the address it is bound to, or to itself.
     #[inline(always)]
     fn unspecified_v4(&self) -> u32 {
@@ -255,18 +248,20 @@ pub(crate) unsafe fn message(message: Ptr) -> (u64, u32, u32) {
     }
 }
 
-/// Who asks for a connection: `request` is the address of a `struct request_sock`.
+/// Who asks for a connection, and at which port: `request` is the address of a
+/// `struct request_sock`. A listener that is being closed has lost its own port.
 #[inline(always)]
-pub(crate) fn requester(request: u64) -> Result<Remote, i64> {
+pub(crate) fn requested(request: u64) -> Result<Named, i64> {
     let common = request + u64::from(REQUEST_COMMON.load());
+    let port = read(common + u64::from(SKC_NUM.load()))?;
     if read::<u16>(common + u64::from(SKC_FAMILY.load()))? == AF_INET {
-        return Ok(Remote::V4(read(common + u64::from(SKC_DADDR.load()))?));
+        let remote = Remote::V4(read(common + u64::from(SKC_DADDR.load()))?);
+        return Ok(Named { remote, port });
     }
     // Of a listener for both versions, this holds IPv4 addresses too.
-    Ok(
-        match read::<[u32; 4]>(common + u64::from(SKC_V6_DADDR.load()))? {
-            [0, 0, MAPPED, v4] => Remote::V4(v4),
-            v6 => Remote::V6(v6),
-        },
-    )
+    let remote = match read::<[u32; 4]>(common + u64::from(SKC_V6_DADDR.load()))? {
+        [0, 0, MAPPED, v4] => Remote::V4(v4),
+        v6 => Remote::V6(v6),
+    };
+    Ok(Named { remote, port })
 }
