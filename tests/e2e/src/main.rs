@@ -1,4 +1,4 @@
-//! Runs the cases, in the VM: `karmor-e2e [--part=1/2] [FILTER] [--list]`, with libtest's arguments.
+//! Runs the cases, in the VM: `karmor-e2e [FILTER] [--list]`, with libtest's arguments.
 
 use std::{
     path::Path,
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use karmor_e2e::{
     cases,
     support::{Guest, KernelVersion, Place, full, note},
@@ -15,13 +15,7 @@ use karmor_e2e::{
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> Result<ExitCode> {
-    let (parts, others): (Vec<String>, Vec<String>) =
-        std::env::args().partition(|argument| argument.starts_with(PART));
-    let mut arguments = Arguments::from_iter(others);
-    let (part, of) = match parts.last() {
-        Some(part) => share(part)?,
-        None => (1, 1),
-    };
+    let mut arguments = Arguments::from_args();
     // One kernel, one enforcer: cases would see each other.
     arguments.test_threads = Some(1);
     // Cases start daemons in the system's own places and load programs into its kernel.
@@ -39,7 +33,7 @@ fn main() -> Result<ExitCode> {
             "long cases, and those about the daemon alone, run on the oldest kernel; KARMOR_FULL=1 runs all everywhere",
         );
     }
-    let trials = cases::part(part, of, kernel, full())
+    let trials = cases::of(kernel, full())
         .into_iter()
         .map(|case| {
             let (guest, times) = (Arc::clone(&guest), Arc::clone(&times));
@@ -63,18 +57,6 @@ fn main() -> Result<ExitCode> {
     let conclusion = libtest_mimic::run(&arguments, trials);
     tell_slowest(&times.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(conclusion.exit_code())
-}
-
-/// How the argument begins that has only a share of the cases run: the first of two is `1/2`.
-const PART: &str = "--part=";
-
-fn share(argument: &str) -> Result<(usize, usize)> {
-    let numbers = argument.strip_prefix(PART).and_then(|text| {
-        let (part, of) = text.split_once('/')?;
-        Some((part.parse().ok()?, of.parse().ok()?))
-    });
-    let numbers = numbers.filter(|&(part, of)| (1..=of).contains(&part));
-    numbers.with_context(|| format!("{argument} is not as in {PART}1/2"))
 }
 
 /// Names the cases that took most of the time, for whoever wants the run to be shorter.

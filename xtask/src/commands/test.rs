@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     num::NonZero,
     process::{Command, ExitCode},
     sync::{Arc, Mutex, PoisonError},
@@ -42,7 +41,7 @@ pub(crate) struct Args {
     vm_only: bool,
 
     /// Seconds until a VM that has not finished is killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5400)]
     timeout: u64,
 
     /// Run only tests with this text in their name; leaves out everything that is no test
@@ -59,27 +58,6 @@ const KERNEL_ARGUMENTS: &str = "preempt=full rcupdate.rcu_expedited=1";
 
 /// Has every case run on every kernel, and all of it; for the VM.
 const FULL: &str = "KARMOR_FULL";
-
-/// Machines that share the VM tests of a kernel.
-const PARTS: usize = 2;
-
-/// A share of the VM tests.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    /// Which, from 1 on.
-    part: usize,
-    /// Of how many.
-    of: usize,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.of {
-            1 => Ok(()),
-            of => write!(f, ", {} of {of}", self.part),
-        }
-    }
-}
 
 /// Everything but the kernel half, which only builds for the BPF target.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "karmor-enforcer-ebpf"];
@@ -167,7 +145,8 @@ impl Args {
         if self.filter.is_none() {
             steps.run("property tests", || {
                 let mut command = self.cargo(cache);
-                command.args(["test", "--release", "--package", "karmor-policy"]);
+                // The profile of the VM's programs, which are built next.
+                command.args(["test", "--profile", "rig", "--package", "karmor-policy"]);
                 command.args(["--test", "properties"]);
                 done(command.env("KARMOR_PROPERTY_CASES", PROPERTY_CASES))
             });
@@ -187,19 +166,16 @@ impl Args {
         let runs: Mutex<BTreeMap<Series, bypasses::Results>> = Mutex::default();
         // An emulated machine keeps a core busy.
         let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
-        // In parts, so that no core is idle while another is busy with the last kernel.
-        let parts = if self.filter.is_none() { PARTS } else { 1 };
-        let runs_of = |&series| (1..=parts).map(move |part| (series, Part { part, of: parts }));
-        let items: Vec<(Series, Part)> = kernels.iter().flat_map(runs_of).collect();
+        // On the oldest kernel, which comes first, there is about as much to try as on the others.
         steps.run_beside(
-            &items,
+            kernels,
             jobs,
-            |(series, part)| format!("VM tests on {series}{part}"),
-            |(series, part)| {
-                let log = self.in_vm(cache, *series, *part, &built)?;
-                let results = bypasses::results(&log);
-                let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-                runs.entry(*series).or_default().extend(results);
+            |series| format!("VM tests on {series}"),
+            |series| {
+                let log = self.in_vm(cache, *series, &built)?;
+                runs.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(*series, bypasses::results(&log));
                 Ok(Outcome::Done(log))
             },
         );
@@ -209,17 +185,11 @@ impl Args {
         }
     }
 
-    fn in_vm(
-        &self,
-        cache: &Cache,
-        series: Series,
-        Part { part, of }: Part,
-        built: &Programs,
-    ) -> Result<String> {
+    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<String> {
         let kernel = Kernel::get(cache, series)?;
         let machine = Machine {
             accel: Accel::fastest(cache, &kernel)?,
-            command: ["karmor-e2e".to_owned(), format!("--part={part}/{of}")]
+            command: ["karmor-e2e".to_owned()]
                 .into_iter()
                 .chain(self.filter.clone())
                 .collect(),

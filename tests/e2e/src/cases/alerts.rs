@@ -11,20 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Case;
-use crate::support::{Container, Guest, Image, KernelVersion, run, until};
+use super::{Case, case};
+use crate::support::{Container, DefaultPostures, Guest, Image, run, until};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "alerts_of_a_refused_exec_tell_who_and_what",
-        since: KernelVersion::new(6, 1),
-        run: refused_exec,
-    },
-    Case {
-        name: "alerts_of_an_audited_read_tell_who_and_what",
-        since: KernelVersion::new(6, 1),
-        run: audited_read,
-    },
+    case("alerts_of_a_refused_exec_tell_who_and_what", refused_exec),
+    case("alerts_of_an_audited_read_tell_who_and_what", audited_read),
 ];
 
 /// Where container and case leave each other files, on either side.
@@ -215,7 +207,7 @@ fn tell(guest: &Guest, name: &str, spec: &str, command: &[&str], own: Value) -> 
     fs::create_dir_all(HOST_SHARE).with_context(|| format!("cannot create {HOST_SHARE}"))?;
     // The user in the container writes here.
     run("chmod", ["1777", HOST_SHARE])?.success()?;
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest
             .container(Image::Debian)?
             .bind("/usr/local/bin", "/opt/tools")

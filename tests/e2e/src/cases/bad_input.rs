@@ -7,7 +7,9 @@ use karmor_proto::{karmor::v1::Outcome, policy::PolicyStatus};
 use serde_json::Value;
 
 use super::{Case, case};
-use crate::support::{Applied, Container, Guest, Image, Watched, Wire, run, until};
+use crate::support::{
+    Applied, Container, DefaultPostures, Guest, Image, Watched, Wire, run, until,
+};
 
 pub(super) const CASES: &[Case] = &[
     case("bad_input_over_grpc_changes_nothing", over_grpc),
@@ -51,7 +53,7 @@ fn beside(
     guest: &Guest,
     wrong: impl FnOnce(&Watched, &Container<'_>, &Applied<'_>) -> Result<()>,
 ) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest.container(Image::Debian)?.kept("bad-input")?;
         watched.enforcer.knows(container.name())?;
         let good = watched.policy(GOOD)?;

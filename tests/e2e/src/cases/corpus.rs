@@ -26,34 +26,18 @@ use karmor_cases::{
 use karmor_proto::karmor::v1::{Enforcement, PolicyRef};
 use serde_json::Value;
 
-use super::{Case, escapes::with_tools};
+use super::{Case, case, escapes::with_tools};
 use crate::support::{
-    Actor, Container, ENDS_AT_ONCE, Guest, KernelVersion, Output, Watched, Wire, note, until,
+    Actor, Container, DefaultPostures, ENDS_AT_ONCE, Guest, Output, Watched, Wire, note, until,
 };
 
-pub(super) const AUDIT_CASES: &[Case] = &[Case {
-    name: "corpus_posture_audit",
-    since: KernelVersion::new(6, 1),
-    run: |guest| corpus(guest, Posture::Audit, AUDIT),
-}];
+pub(super) const AUDIT_CASES: &[Case] = &[case("corpus_posture_audit", |guest| {
+    corpus(guest, Posture::Audit, &DefaultPostures::AUDIT)
+})];
 
-pub(super) const BLOCK_CASES: &[Case] = &[Case {
-    name: "corpus_posture_block",
-    since: KernelVersion::new(6, 1),
-    run: |guest| corpus(guest, Posture::Block, BLOCK),
-}];
-
-const AUDIT: &[&str] = &["--enableKubeArmorHostPolicy"];
-
-const BLOCK: &[&str] = &[
-    "--enableKubeArmorHostPolicy",
-    "--defaultFilePosture=block",
-    "--defaultNetworkPosture=block",
-    "--defaultCapabilitiesPosture=block",
-    "--hostDefaultFilePosture=block",
-    "--hostDefaultNetworkPosture=block",
-    "--hostDefaultCapabilitiesPosture=block",
-];
+pub(super) const BLOCK_CASES: &[Case] = &[case("corpus_posture_block", |guest| {
+    corpus(guest, Posture::Block, &DefaultPostures::BLOCK)
+})];
 
 /// Capabilities that containerd does not give, for cases about them, and the files of tables.
 const OPTIONS: &[&str] = &[
@@ -78,11 +62,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How many problems say that going on is a waste of time.
 const ENOUGH: usize = 20;
 
-fn corpus(guest: &Guest, posture: Posture, flags: &[&str]) -> Result<()> {
+fn corpus(guest: &Guest, posture: Posture, postures: &DefaultPostures) -> Result<()> {
     let all = karmor_cases::all()?;
     let cases: Vec<&Tried> = all.iter().filter(|case| case.posture == posture).collect();
     make_files(&all)?;
-    guest.watched(flags, |watched| {
+    guest.watched(postures, |watched| {
         let container = with_tools(guest, OPTIONS, "corpus")?;
         watched.enforcer.knows(container.name())?;
         let mut stage = Stage {

@@ -6,23 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{loaded_links, loaded_programs};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{
-    Alerts, Container, Enforcer, Guest, Hammer, Image, KernelVersion, probe, run, until,
-};
+use super::{Case, case};
+use crate::support::{Alerts, Container, Enforcer, Guest, Hammer, Image, probe, run, until};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "crash_of_the_daemon_opens_no_gap",
-    since: KernelVersion::new(6, 1),
-    run: crash,
-}];
-
-/// What a crash does to the search for names.
-pub(super) const SEARCH_CASES: &[Case] = &[Case {
-    name: "crash_of_the_daemon_frees_no_hard_link",
-    since: KernelVersion::new(6, 1),
-    run: hard_link,
-}];
+pub(super) const CASES: &[Case] = &[
+    case("crash_of_the_daemon_opens_no_gap", crash),
+    case("crash_of_the_daemon_frees_no_hard_link", hard_link),
+];
 
 const POLICY: &str = "\
 apiVersion: security.kubearmor.com/v1

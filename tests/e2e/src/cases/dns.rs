@@ -6,35 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Case,
+    Case, case,
     escapes::{HOST_SHARE, with_tools},
 };
-use crate::support::{Container, Guest, KernelVersion, Output, Watched, run, until};
+use crate::support::{Container, DefaultPostures, Guest, Output, Watched, run, until};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "dns_queries_are_refused_however_they_are_sent",
-        since: KernelVersion::new(6, 1),
-        run: refused,
-    },
-    Case {
-        name: "dns_queries_are_refused_by_source",
-        since: KernelVersion::new(6, 1),
-        run: sources,
-    },
+    case("dns_queries_are_refused_however_they_are_sent", refused),
+    case("dns_queries_are_refused_by_source", sources),
+    case("dns_queries_are_audited_and_whitelisted", milder),
+    case("dns_queries_of_the_host_are_refused", of_the_host),
 ];
-
-pub(super) const POSTURE_CASES: &[Case] = &[Case {
-    name: "dns_queries_are_audited_and_whitelisted",
-    since: KernelVersion::new(6, 1),
-    run: milder,
-}];
-
-pub(super) const HOST_CASES: &[Case] = &[Case {
-    name: "dns_queries_of_the_host_are_refused",
-    since: KernelVersion::new(6, 1),
-    run: of_the_host,
-}];
 
 const TRIES: &str = "/opt/tools/karmor-tries";
 const OTHER: &str = "/opt/tools/other";
@@ -78,10 +60,10 @@ fn of_container(name: &str, rules: &str) -> String {
 /// Does something beside a container in which a resolver runs.
 fn with_resolver(
     guest: &Guest,
-    flags: &[&str],
+    postures: &DefaultPostures,
     work: impl FnOnce(&Watched, &Container<'_>) -> Result<()>,
 ) -> Result<()> {
-    guest.watched(flags, |watched| {
+    guest.watched(postures, |watched| {
         let container = with_tools(guest, &[], "dns")?;
         watched.enforcer.knows(container.name())?;
         for entry in fs::read_dir(HOST_SHARE).into_iter().flatten().flatten() {
@@ -228,7 +210,7 @@ fn refused(guest: &Guest) -> Result<()> {
         // The first part waits for the second, and goes with it.
         line(TRIES, "tcp-split", RESOLVER, "good.test"),
     ];
-    with_resolver(guest, &[], |watched, container| {
+    with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
         let lines: Vec<String> = tries
             .iter()
             .map(|t| line(TRIES, t.how, t.resolver, &t.names))
@@ -300,58 +282,61 @@ fn ask(container: &Container<'_>, program: &str, how: &str, names: &str) -> Resu
 }
 
 fn milder(guest: &Guest) -> Result<()> {
-    let flags = &["--defaultNetworkPosture=block"];
-    with_resolver(guest, flags, |watched, container| {
-        let policy = watched.policy(&of_container(
-            "audited-names",
-            "    - domain: evil.test\n  action: Audit\n",
-        ))?;
-        answers(container, "udp", "www.evil.test")?;
-        answers(container, "tcp", "tcp.evil.test")?;
-        for name in ["www.evil.test", "tcp.evil.test"] {
-            policy.expect(name, |alert| {
-                is_refusal(alert, name, "Audit") && alert["PolicyName"] == "audited-names"
+    with_resolver(
+        guest,
+        &DefaultPostures::BLOCK_NETWORK,
+        |watched, container| {
+            let policy = watched.policy(&of_container(
+                "audited-names",
+                "    - domain: evil.test\n  action: Audit\n",
+            ))?;
+            answers(container, "udp", "www.evil.test")?;
+            answers(container, "tcp", "tcp.evil.test")?;
+            for name in ["www.evil.test", "tcp.evil.test"] {
+                policy.expect(name, |alert| {
+                    is_refusal(alert, name, "Audit") && alert["PolicyName"] == "audited-names"
+                })?;
+            }
+            // What cannot be read is refused only where something could be.
+            answers(container, "reference", "good.test")?;
+            policy.expect("the alert of what cannot be read", |alert| {
+                is_refusal(alert, "@unreadable", "Audit") && !alert["EventData"]["Reason"].is_null()
             })?;
-        }
-        // What cannot be read is refused only where something could be.
-        answers(container, "reference", "good.test")?;
-        policy.expect("the alert of what cannot be read", |alert| {
-            is_refusal(alert, "@unreadable", "Audit") && !alert["EventData"]["Reason"].is_null()
-        })?;
-        drop(policy);
+            drop(policy);
 
-        let policy = watched.policy(&of_container(
-            "allowed-names",
-            "    - domain: good.test\n  action: Allow\n",
-        ))?;
-        answers(container, "udp", "good.test www.good.test")?;
-        answers(container, "tcp", "good.test")?;
-        for (how, name, said) in [
-            ("udp", "bad.test", NOT_PERMITTED),
-            ("tcp", "worse.test", NO_ANSWER),
-        ] {
-            let output = ask(container, TRIES, how, name)?;
+            let policy = watched.policy(&of_container(
+                "allowed-names",
+                "    - domain: good.test\n  action: Allow\n",
+            ))?;
+            answers(container, "udp", "good.test www.good.test")?;
+            answers(container, "tcp", "good.test")?;
+            for (how, name, said) in [
+                ("udp", "bad.test", NOT_PERMITTED),
+                ("tcp", "worse.test", NO_ANSWER),
+            ] {
+                let output = ask(container, TRIES, how, name)?;
+                ensure!(
+                    output.code != 0 && output.stdout.contains(said),
+                    "{how}: {output}"
+                );
+                policy.expect(name, |alert| {
+                    is_refusal(alert, name, "Block") && alert["PolicyName"] == "DefaultPosture"
+                })?;
+            }
             ensure!(
-                output.code != 0 && output.stdout.contains(said),
-                "{how}: {output}"
+                policy
+                    .alerts()?
+                    .iter()
+                    .all(|alert| !alert["Resource"].to_string().contains("good.test")),
+                "alerts of what is allowed"
             );
-            policy.expect(name, |alert| {
-                is_refusal(alert, name, "Block") && alert["PolicyName"] == "DefaultPosture"
-            })?;
-        }
-        ensure!(
-            policy
-                .alerts()?
-                .iter()
-                .all(|alert| !alert["Resource"].to_string().contains("good.test")),
-            "alerts of what is allowed"
-        );
-        Ok(())
-    })
+            Ok(())
+        },
+    )
 }
 
 fn sources(guest: &Guest) -> Result<()> {
-    with_resolver(guest, &[], |watched, container| {
+    with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
         let policy = watched.policy(&of_container(
             "names-for-others",
             "    - domain: evil.test\n      fromSource:\n      - path: /opt/tools/karmor-tries\n  \
@@ -382,32 +367,27 @@ fn sources(guest: &Guest) -> Result<()> {
 }
 
 fn of_the_host(guest: &Guest) -> Result<()> {
-    with_resolver(
-        guest,
-        &["--enableKubeArmorHostPolicy"],
-        |watched, container| {
-            let policy = watched.policy(&manifest(
-                "KubeArmorHostPolicy",
-                "names-of-the-host",
-                "    - domain: evil.test\n  action: Block\n",
-            ))?;
-            let ask = |name| run(ON_HOST, ["ask", "udp", RESOLVER, name]);
-            let output = ask("evil.test")?;
-            ensure!(
-                output.code != 0 && output.stderr.contains(NOT_PERMITTED),
-                "{output}"
-            );
-            let alert =
-                policy.expect("the alert", |alert| is_refusal(alert, "evil.test", "Block"))?;
-            ensure!(
-                alert["Type"] == "MatchedHostPolicy" && alert["ProcessName"] == ON_HOST,
-                "{alert:#}"
-            );
-            // Nobody answers on the host, and nothing is refused.
-            let output = ask("good.test")?;
-            ensure!(!output.stderr.contains(NOT_PERMITTED), "{output}");
-            // What the host may not ask for is no matter of a container's.
-            answers(container, "udp", "evil.test")
-        },
-    )
+    with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
+        let policy = watched.policy(&manifest(
+            "KubeArmorHostPolicy",
+            "names-of-the-host",
+            "    - domain: evil.test\n  action: Block\n",
+        ))?;
+        let ask = |name| run(ON_HOST, ["ask", "udp", RESOLVER, name]);
+        let output = ask("evil.test")?;
+        ensure!(
+            output.code != 0 && output.stderr.contains(NOT_PERMITTED),
+            "{output}"
+        );
+        let alert = policy.expect("the alert", |alert| is_refusal(alert, "evil.test", "Block"))?;
+        ensure!(
+            alert["Type"] == "MatchedHostPolicy" && alert["ProcessName"] == ON_HOST,
+            "{alert:#}"
+        );
+        // Nobody answers on the host, and nothing is refused.
+        let output = ask("good.test")?;
+        ensure!(!output.stderr.contains(NOT_PERMITTED), "{output}");
+        // What the host may not ask for is no matter of a container's.
+        answers(container, "udp", "evil.test")
+    })
 }

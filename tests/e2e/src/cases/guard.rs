@@ -6,20 +6,12 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Case, escapes::with_tools};
-use crate::support::{Alerts, Container, DELIVERY, Enforcer, Guest, KernelVersion, Output, run};
+use super::{Case, case, escapes::with_tools};
+use crate::support::{Alerts, Container, DELIVERY, DefaultPostures, Enforcer, Guest, Output, run};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "enforcer_is_out_of_reach_of_containers",
-        since: KernelVersion::new(6, 1),
-        run: containers,
-    },
-    Case {
-        name: "enforcer_is_out_of_reach_of_the_host_on_demand",
-        since: KernelVersion::new(6, 1),
-        run: host,
-    },
+    case("enforcer_is_out_of_reach_of_containers", containers),
+    case("enforcer_is_out_of_reach_of_the_host_on_demand", host),
 ];
 
 /// What a container may have at most: everything of the host's.
@@ -78,17 +70,17 @@ const HARMLESS: &[&str] = &[
 
 fn containers(guest: &Guest) -> Result<()> {
     // What is refused for another reason would prove nothing.
-    guest.watched(&["--self-protection=off"], |watched| {
-        let container = with_tools(guest, OPTIONS, "harmful")?;
-        let pid = watched.enforcer.pid();
-        for (line, _) in HARM {
-            in_container(&container, pid, line)?
-                .success()
-                .context("without protection")?;
-        }
-        Ok(())
-    })?;
-    guest.watched(&[], |watched| {
+    guest.without_enforcer();
+    let unprotected = Enforcer::start(guest.containerd()?, &["--self-protection=off"])?;
+    let container = with_tools(guest, OPTIONS, "harmful")?;
+    for (line, _) in HARM {
+        in_container(&container, unprotected.pid(), line)?
+            .success()
+            .context("without protection")?;
+    }
+    drop(container);
+    drop(unprotected);
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = with_tools(guest, OPTIONS, "harmful")?;
         watched.enforcer.knows(container.name())?;
         let pid = watched.enforcer.pid();

@@ -77,61 +77,45 @@ fn on_the_oldest(cases: impl Into<Vec<Case>>) -> Subject {
     }
 }
 
-/// Every case there is, by subject. Those that want the same enforcer are beside each other: it starts
-/// once for them, and that is what takes longest.
+/// Every case there is, by subject. Those that share an enforcer come first: starting one takes longest.
 fn subjects() -> Vec<Subject> {
     vec![
         everywhere(rig::CASES),
+        everywhere(seeds::CASES),
         on_the_oldest(corpus::BLOCK_CASES),
         everywhere(corpus::AUDIT_CASES),
-        everywhere(syscalls::HOST_CASES),
-        everywhere(presets::HOST_CASES),
-        everywhere(dns::HOST_CASES),
-        on_the_oldest(trial::HOST_CASES),
-        everywhere(dns::POSTURE_CASES),
-        everywhere(seeds::POSTURE_CASES),
-        everywhere(escapes::cases()),
+        everywhere(escapes::CASES.concat()),
         everywhere(args::CASES),
         everywhere(network::CASES),
         everywhere(dns::CASES),
         everywhere(presets::CASES),
         everywhere(syscalls::CASES),
         everywhere(verifier::CASES),
-        everywhere(seeds::CASES),
         on_the_oldest(alerts::CASES),
         on_the_oldest(bad_input::CASES),
         on_the_oldest(runtime::CASES),
-        on_the_oldest(guard::CASES),
-        on_the_oldest(trial::CASES),
         on_the_oldest(postures::CASES),
         on_the_oldest(swap::CASES),
         on_the_oldest(preempt::CASES),
         on_the_oldest(ring::CASES),
         on_the_oldest(differential::CASES),
+        on_the_oldest(trial::CASES),
+        on_the_oldest(guard::CASES),
         on_the_oldest(crash::CASES),
-        on_the_oldest(crash::SEARCH_CASES),
     ]
 }
 
 /// The kernel on which everything runs.
 const OLDEST: KernelVersion = KernelVersion::new(6, 1);
 
-/// A share of the cases for a kernel, of `of` that are about equal; `part` counts from 1. Not every
-/// subject is tried on every kernel, unless `full`.
+/// The cases for a kernel. Not every subject is tried on every kernel, unless `full`.
 #[must_use]
-pub fn part(part: usize, of: usize, kernel: KernelVersion, full: bool) -> Vec<Case> {
-    let mut subjects = subjects();
-    subjects.retain(|subject| full || kernel == OLDEST || subject.is_everywhere);
-    let all: usize = subjects.iter().map(|subject| subject.cases.len()).sum();
-    let mut before = 0;
-    let mut share = Vec::new();
-    for Subject { cases, .. } in subjects {
-        if before * of / all + 1 == part {
-            share.extend_from_slice(&cases);
-        }
-        before += cases.len();
-    }
-    share
+pub fn of(kernel: KernelVersion, full: bool) -> Vec<Case> {
+    subjects()
+        .into_iter()
+        .filter(|subject| full || kernel == OLDEST || subject.is_everywhere)
+        .flat_map(|subject| subject.cases)
+        .collect()
 }
 
 #[cfg(test)]
@@ -142,10 +126,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_identifiers() {
-        let names: Vec<String> = part(1, 1, OLDEST, true)
-            .iter()
-            .map(Case::full_name)
-            .collect();
+        let names: Vec<String> = of(OLDEST, true).iter().map(Case::full_name).collect();
         let unique: BTreeSet<&String> = names.iter().collect();
         assert_eq!(names.len(), unique.len(), "{names:?}");
         for name in names {
@@ -157,19 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn every_case_is_in_one_part() {
-        let names = |cases: Vec<Case>| cases.into_iter().map(|case| case.name).collect::<Vec<_>>();
-        for (kernel, of) in [(OLDEST, 2), (OLDEST, 4), (KernelVersion::new(6, 12), 2)] {
-            let parts = (1..=of).map(|number| part(number, of, kernel, false));
-            let parts: Vec<_> = parts.collect();
-            assert!(parts.iter().all(|cases| !cases.is_empty()), "{of} parts");
-            assert_eq!(names(parts.concat()), names(part(1, 1, kernel, false)));
-        }
-    }
-
-    #[test]
     fn everything_runs_on_the_oldest_kernel_and_on_demand() {
-        let count = |kernel, full| part(1, 1, kernel, full).len();
+        let count = |kernel, full| of(kernel, full).len();
         let newer = KernelVersion::new(7, 2);
         assert_eq!(count(OLDEST, false), count(newer, true));
         assert!(count(newer, false) < count(newer, true));

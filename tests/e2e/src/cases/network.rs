@@ -6,27 +6,24 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Case,
+    Case, case,
     escapes::{HOST_SHARE, with_tools},
 };
-use crate::support::{Container, Guest, KernelVersion, until};
+use crate::support::{Container, DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "sockets_from_before_a_policy_are_refused",
-        since: KernelVersion::new(6, 1),
-        run: sockets_from_before,
-    },
-    Case {
-        name: "connections_are_refused_in_the_name_of_who_listens",
-        since: KernelVersion::new(6, 1),
-        run: listeners,
-    },
-    Case {
-        name: "capabilities_the_kernel_asks_about_cause_no_alert",
-        since: KernelVersion::new(6, 1),
-        run: probed_capability,
-    },
+    case(
+        "sockets_from_before_a_policy_are_refused",
+        sockets_from_before,
+    ),
+    case(
+        "connections_are_refused_in_the_name_of_who_listens",
+        listeners,
+    ),
+    case(
+        "capabilities_the_kernel_asks_about_cause_no_alert",
+        probed_capability,
+    ),
 ];
 
 fn manifest(name: &str, spec: &str) -> String {
@@ -60,7 +57,7 @@ fn go() -> Result<()> {
 }
 
 fn sockets_from_before(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         clean();
@@ -110,7 +107,7 @@ fn sockets_from_before(guest: &Guest) -> Result<()> {
 fn listeners(guest: &Guest) -> Result<()> {
     const TRIES: &str = "/opt/tools/karmor-tries";
     const OTHER: &str = "/opt/tools/other";
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         clean();
@@ -192,7 +189,7 @@ fn listeners(guest: &Guest) -> Result<()> {
 }
 
 fn probed_capability(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let policy = watched.policy(&manifest(

@@ -4,14 +4,13 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Case;
-use crate::support::{Container, Enforcer, Guest, Hammer, Image, KernelVersion, probe, until};
+use super::{Case, case};
+use crate::support::{Container, DefaultPostures, Enforcer, Guest, Hammer, Image, probe, until};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "posture_changed_in_the_file_counts_at_once_and_opens_no_gap",
-    since: KernelVersion::new(6, 1),
-    run: changed,
-}];
+pub(super) const CASES: &[Case] = &[case(
+    "posture_changed_in_the_file_counts_at_once_and_opens_no_gap",
+    changed,
+)];
 
 /// A whitelist of processes, and Block rules that hold whatever the posture is.
 const POLICY: &str = "\
@@ -55,21 +54,23 @@ fn changed(guest: &Guest) -> Result<()> {
     let container = hammer
         .mount(guest.container(Image::Debian)?)?
         .start("whitelisted")?;
-    guest.without_enforcer();
-    let path = std::env::temp_dir().join("karmor-settings.yaml");
+    guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
+        follows(enforcer, &hammer, &container)
+    })
+}
+
+fn follows(enforcer: &Enforcer, hammer: &Hammer, container: &Container<'_>) -> Result<()> {
+    let path = DefaultPostures::file();
     let write = |posture: &str| {
         let text = format!("defaultFilePosture: {posture}\n");
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
-    write("audit")?;
-    let config = format!("--config={}", path.display());
-    let enforcer = Enforcer::start(guest.containerd()?, &[&config])?;
     enforcer.knows(container.name())?;
     let policy = enforcer.add_manifest("whitelisted", POLICY)?;
-    ensure!(runs_unnamed(&container)?, "refused with the posture audit");
+    ensure!(runs_unnamed(container)?, "refused with the posture audit");
 
     std::thread::scope(|scope| {
-        let hammering = hammer.start(scope, &container, &HAMMER);
+        let hammering = hammer.start(scope, container, &HAMMER);
         let changed = (|| {
             let start = hammer.reaches(10, &hammering)?;
             for posture in ["block", "audit"].into_iter().cycle().take(CHANGES) {
@@ -79,7 +80,7 @@ fn changed(guest: &Guest) -> Result<()> {
                     Ok((posture_now == posture).then_some(()))
                 })?;
                 ensure!(
-                    runs_unnamed(&container)? == (posture == "audit"),
+                    runs_unnamed(container)? == (posture == "audit"),
                     "told that the posture is {posture}, and it is not"
                 );
             }
@@ -99,7 +100,7 @@ fn changed(guest: &Guest) -> Result<()> {
     // What cannot be meant changes nothing, and is told.
     write("block")?;
     until("the posture to be block", PATIENCE, || {
-        Ok((!runs_unnamed(&container)?).then_some(()))
+        Ok((!runs_unnamed(container)?).then_some(()))
     })?;
     write("deny")?;
     until("to be told", PATIENCE, || {
@@ -107,7 +108,7 @@ fn changed(guest: &Guest) -> Result<()> {
         let told = error.as_str().is_some_and(|e| e.contains("deny"));
         Ok(told.then_some(()))
     })?;
-    ensure!(!runs_unnamed(&container)?, "a wrong value opened it");
+    ensure!(!runs_unnamed(container)?, "a wrong value opened it");
     enforcer.delete_policy(&policy)?;
     Ok(())
 }

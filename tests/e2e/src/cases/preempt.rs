@@ -2,14 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Case;
-use crate::support::{Guest, Hammer, Image, KernelVersion, probe, run};
+use super::{Case, case};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, probe, run};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "preempt_full_makes_no_wrong_verdict",
-    since: KernelVersion::new(6, 1),
-    run: preempt,
-}];
+pub(super) const CASES: &[Case] = &[case("preempt_full_makes_no_wrong_verdict", preempt)];
 
 const POLICY: &str = "\
 apiVersion: security.kubearmor.com/v1
@@ -56,7 +52,7 @@ fn preempt(guest: &Guest) -> Result<()> {
     let container = hammer
         .mount(guest.container(Image::Debian)?)?
         .start("preempt")?;
-    guest.unwatched(|enforcer| {
+    guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
         enforcer.knows(container.name())?;
         let policy = enforcer.add_manifest("preempted", POLICY)?;
         let faults = faults()?;

@@ -10,7 +10,7 @@ use super::{
     Case, case,
     escapes::{HOST_SHARE, SHARE, ordinary, privileged, with_tools},
 };
-use crate::support::{Applied, Container, Guest, Image, Output, Watched, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Image, Output, Watched, until};
 
 pub(super) const CASES: &[Case] = &[
     case("preset_fileless_exec", |guest| FILELESS.play(guest)),
@@ -25,9 +25,8 @@ pub(super) const CASES: &[Case] = &[
     case("preset_bpf", |guest| BPF.play(guest)),
     case("preset_io_uring", |guest| IO_URING.play(guest)),
     case("preset_exec", session),
+    case("preset_on_the_host", host),
 ];
-
-pub(super) const HOST_CASES: &[Case] = &[case("preset_on_the_host", host)];
 
 /// What is tried of a preset.
 #[derive(Clone, Copy, Debug)]
@@ -389,7 +388,7 @@ fn text<'a>(alert: &'a Value, key: &str) -> &'a str {
 
 impl Preset<'_> {
     fn play(&self, guest: &Guest) -> Result<()> {
-        guest.watched(&[], |watched| {
+        guest.watched(&DefaultPostures::AUDIT, |watched| {
             let container = if self.is_privileged {
                 privileged(guest)?
             } else {
@@ -523,7 +522,7 @@ fn session(guest: &Guest) -> Result<()> {
             .option(&format!("--env=NAME={name}"))
             .start_with(name, &["bash", "-c", ALIVE])
     };
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         // It makes the directories.
         with_tools(guest, &[], "escape")?;
         let container = start("session-before")?;
@@ -596,7 +595,7 @@ fn host(guest: &Guest) -> Result<()> {
         "PRESET-AnonMapExecutionPreset",
         "PRESET-FilelessExecutionPreset",
     ];
-    guest.watched(&["--enableKubeArmorHostPolicy"], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         for feat in feats {
             run(feat)?.success()?;
         }

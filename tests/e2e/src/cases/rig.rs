@@ -4,25 +4,13 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Case;
-use crate::support::{Guest, Image, KernelVersion, security_modules};
+use super::{Case, case};
+use crate::support::{Guest, Image, security_modules};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "rig_kernel_has_bpf_lsm_and_btf",
-        since: KernelVersion::new(6, 1),
-        run: kernel,
-    },
-    Case {
-        name: "rig_only_cgroup_v2_is_mounted",
-        since: KernelVersion::new(6, 1),
-        run: cgroups,
-    },
-    Case {
-        name: "rig_containerd_runs_containers",
-        since: KernelVersion::new(6, 1),
-        run: containers,
-    },
+    case("rig_kernel_has_bpf_lsm_and_btf", kernel),
+    case("rig_only_cgroup_v2_is_mounted", cgroups),
+    case("rig_containerd_runs_containers", containers),
 ];
 
 fn kernel(_: &Guest) -> Result<()> {

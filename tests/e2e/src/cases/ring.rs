@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Alerts, Enforcer, Guest, Hammer, Image, KernelVersion, probe, until};
+use super::{Case, case};
+use crate::support::{Alerts, DefaultPostures, Enforcer, Guest, Hammer, Image, probe, until};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "ring_full_changes_no_verdict_and_loses_no_count",
-    since: KernelVersion::new(6, 1),
-    run: ring,
-}];
+pub(super) const CASES: &[Case] = &[case(
+    "ring_full_changes_no_verdict_and_loses_no_count",
+    ring,
+)];
 
 const NAME: &str = "fills-the-rings";
 
@@ -52,7 +51,7 @@ fn ring(guest: &Guest) -> Result<()> {
     let container = hammer
         .mount(guest.container(Image::Debian)?)?
         .start("ring")?;
-    guest.unwatched(|enforcer| {
+    guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
         enforcer.knows(container.name())?;
         let policy = enforcer.add_manifest(NAME, POLICY)?;
         let before = settled()?;

@@ -6,14 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Guest, Hammer, Image, KernelVersion, probe};
+use super::{Case, case};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, probe};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "runtime_that_stalls_takes_no_policy_away",
-    since: KernelVersion::new(6, 1),
-    run: stall,
-}];
+pub(super) const CASES: &[Case] = &[case("runtime_that_stalls_takes_no_policy_away", stall)];
 
 const POLICY: &str = "\
 apiVersion: security.kubearmor.com/v1
@@ -42,7 +38,7 @@ const HAMMER: [&str; 4] = [
 const STALL: Duration = Duration::from_secs(45);
 
 fn stall(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let hammer = Hammer::new("stalled")?;
         let container = hammer
             .mount(guest.container(Image::Debian)?)?

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, case};
-use crate::support::{Applied, Container, Guest, Image, Output, Watched};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Image, Output, Watched};
 
 pub(super) const CASES: &[Case] = &[
     case("seeds_package_tools_do_not_run", package_tools),
@@ -12,9 +12,8 @@ pub(super) const CASES: &[Case] = &[
     case("seeds_service_account_is_closed", service_account),
     case("seeds_nginx_configuration_is_audited", nginx_configuration),
     case("seeds_token_is_for_cat_only", token),
+    case("seeds_only_nginx_and_bash_run", only_nginx),
 ];
-
-pub(super) const POSTURE_CASES: &[Case] = &[case("seeds_only_nginx_and_bash_run", only_nginx)];
 
 /// What comes of a line of bash.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +87,7 @@ fn judge(policy: &Applied<'_>, fate: Fate, output: Output) -> Result<()> {
 }
 
 fn package_tools(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest.container(Image::Debian)?.start("seed-apt")?;
         play(
             watched,
@@ -111,7 +110,7 @@ fn package_tools(guest: &Guest) -> Result<()> {
 }
 
 fn passwd(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest.container(Image::Debian)?.start("seed-passwd")?;
         play(
             watched,
@@ -127,7 +126,7 @@ fn passwd(guest: &Guest) -> Result<()> {
 }
 
 fn service_account(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest
             .container(Image::Debian)?
             .service_account()?
@@ -161,7 +160,7 @@ fn service_account(guest: &Guest) -> Result<()> {
 }
 
 fn nginx_configuration(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest.container(Image::Debian)?.start("seed-audit")?;
         play(
             watched,
@@ -180,7 +179,7 @@ fn nginx_configuration(guest: &Guest) -> Result<()> {
 }
 
 fn token(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest
             .container(Image::Debian)?
             .service_account()?
@@ -213,7 +212,7 @@ fn token(guest: &Guest) -> Result<()> {
 
 /// Needs the file posture at block: processes fall under it too.
 fn only_nginx(guest: &Guest) -> Result<()> {
-    guest.watched(&["--defaultFilePosture=block"], |watched| {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
         let container = guest.container(Image::Debian)?.start("seed-nginx")?;
         play(
             watched,

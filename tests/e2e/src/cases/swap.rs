@@ -5,14 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use karmor_proto::karmor::v1::{Enforcement, Outcome};
 
-use super::Case;
-use crate::support::{Guest, Hammer, Image, KernelVersion, Wire, Work};
+use super::{Case, case};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, Wire, Work};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "swap_of_policies_under_load_opens_no_gap",
-    since: KernelVersion::new(6, 1),
-    run: swap,
-}];
+pub(super) const CASES: &[Case] = &[case("swap_of_policies_under_load_opens_no_gap", swap)];
 
 const NAME: &str = "swapped";
 
@@ -82,7 +78,7 @@ fn swap(guest: &Guest) -> Result<()> {
     let container = hammer
         .mount(guest.container(Image::Debian)?)?
         .start("swap")?;
-    guest.unwatched(|enforcer| {
+    guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
         enforcer.knows(container.name())?;
         let wire = Wire::connect()?;
         let [first, second] = SETS;

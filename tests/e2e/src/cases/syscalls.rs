@@ -5,45 +5,22 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Case, escapes::with_tools};
-use crate::support::{Applied, Container, Guest, KernelVersion, probe, run, until};
+use super::{Case, case, escapes::with_tools};
+use crate::support::{Applied, Container, DefaultPostures, Guest, probe, run, until};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "syscalls_are_told_of_by_name",
-        since: KernelVersion::new(6, 1),
-        run: by_name,
-    },
-    Case {
-        name: "syscalls_are_told_of_by_source",
-        since: KernelVersion::new(6, 1),
-        run: by_source,
-    },
-    Case {
-        name: "syscalls_are_told_of_by_path",
-        since: KernelVersion::new(6, 1),
-        run: by_path,
-    },
-    Case {
-        name: "syscalls_are_seen_only_while_a_policy_asks",
-        since: KernelVersion::new(6, 1),
-        run: attachment,
-    },
+    case("syscalls_are_told_of_by_name", by_name),
+    case("syscalls_are_told_of_by_source", by_source),
+    case("syscalls_are_told_of_by_path", by_path),
+    case("syscalls_are_seen_only_while_a_policy_asks", attachment),
+    case("syscalls_of_the_host_are_told_of", of_the_host),
 ];
-
-pub(super) const HOST_CASES: &[Case] = &[Case {
-    name: "syscalls_of_the_host_are_told_of",
-    since: KernelVersion::new(6, 1),
-    run: of_the_host,
-}];
 
 const TRIES: &str = "/opt/tools/karmor-tries";
 const OTHER: &str = "/opt/tools/other";
 
 /// `getpriority` of 32-bit programs of x86-64.
 const GETPRIORITY_32: &str = "96";
-
-const HOST: &[&str] = &["--enableKubeArmorHostPolicy"];
 
 fn manifest(name: &str, rules: &str) -> String {
     format!(
@@ -92,7 +69,7 @@ fn expect(policy: &Applied<'_>, expected: &[&str]) -> Result<()> {
 }
 
 fn by_name(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let policy = watched.policy(&manifest(
@@ -134,7 +111,7 @@ fn by_name(guest: &Guest) -> Result<()> {
 }
 
 fn by_source(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let policy = watched.policy(&manifest(
@@ -164,7 +141,7 @@ fn by_source(guest: &Guest) -> Result<()> {
 }
 
 fn by_path(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let policy = watched.policy(&manifest(
@@ -233,7 +210,7 @@ fn by_path(guest: &Guest) -> Result<()> {
 }
 
 fn of_the_host(guest: &Guest) -> Result<()> {
-    guest.watched(HOST, |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let host = "/run/karmor-e2e/told";
@@ -277,7 +254,7 @@ fn of_the_host(guest: &Guest) -> Result<()> {
 
 fn attachment(guest: &Guest) -> Result<()> {
     const PIN: &str = "/sys/fs/bpf/karmor/v3/link_sys_enter";
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
         let seen = || -> Result<bool> {

@@ -9,27 +9,17 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Case;
-use crate::support::{Container, Enforcer, Guest, Image, KernelVersion, Output, run, until};
+use super::{Case, case};
+use crate::support::{Container, DefaultPostures, Enforcer, Guest, Image, Output, run, until};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "trial_is_taken_back_unless_confirmed",
-        since: KernelVersion::new(6, 1),
-        run: taken_back,
-    },
-    Case {
-        name: "trial_outlives_a_killed_daemon",
-        since: KernelVersion::new(6, 1),
-        run: killed,
-    },
+    case("trial_is_taken_back_unless_confirmed", taken_back),
+    case(
+        "trial_of_a_host_policy_lets_the_administrator_in_again",
+        locked_out,
+    ),
+    case("trial_outlives_a_killed_daemon", killed),
 ];
-
-pub(super) const HOST_CASES: &[Case] = &[Case {
-    name: "trial_of_a_host_policy_lets_the_administrator_in_again",
-    since: KernelVersion::new(6, 1),
-    run: locked_out,
-}];
 
 /// What was there before, and stays throughout.
 const BEFORE: &str = "/etc/nginx/nginx.conf";
@@ -95,7 +85,7 @@ const AS_BEFORE: [bool; 2] = [true, false];
 const AS_TRIED: [bool; 2] = [false, true];
 
 fn taken_back(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = guest.container(Image::Debian)?.start("tried")?;
         watched.enforcer.knows(container.name())?;
         let before = policy("tried", BEFORE);
@@ -168,7 +158,7 @@ spec:
 ";
 
 fn locked_out(guest: &Guest) -> Result<()> {
-    guest.watched(&["--enableKubeArmorHostPolicy"], |_| {
+    guest.watched(&DefaultPostures::AUDIT, |_| {
         let refused = || -> Result<bool> {
             // Refused, it is not even started.
             let karmor = run("karmor", ["version"]).is_err();

@@ -7,6 +7,7 @@ mod containerd;
 mod enforcer;
 mod hammer;
 mod kernel;
+mod postures;
 mod program;
 mod shell;
 mod wait;
@@ -26,6 +27,7 @@ pub use self::{
     enforcer::{Enforcer, SOCKET, probe},
     hammer::{Hammer, HammerCounts, HammerReport, Hammering},
     kernel::{KernelVersion, security_modules},
+    postures::DefaultPostures,
     program::{Output, run},
     wait::until,
     watched::{Applied, Watched},
@@ -76,39 +78,51 @@ impl Guest {
         Ok(ContainerBuilder::new(self.containerd()?, image))
     }
 
-    /// Does something beside an enforcer with these arguments: the one of the case before, when it
-    /// has the same.
+    /// Does something beside an enforcer with these default postures, which enforces policies for the
+    /// host as well: the one of the case before, when there is one.
     ///
     /// # Errors
-    /// When the enforcer does not start; what `work` returns.
+    /// When the enforcer does not start or does not take the postures; what `work` returns.
     pub fn watched<T>(
         &self,
-        arguments: &[&str],
+        postures: &DefaultPostures,
         work: impl FnOnce(&Watched) -> Result<T>,
     ) -> Result<T> {
         let mut kept = lock(&self.watched);
-        if let Some(watched) = kept.take_if(|watched| watched.has(arguments)) {
-            return work(kept.insert(watched));
-        }
-        drop(kept.take());
-        drop(lock(&self.unwatched).take());
-        let watched = Watched::start(self.containerd()?, arguments)?;
-        work(kept.insert(watched))
+        let watched = match (kept.take(), lock(&self.unwatched).take()) {
+            (Some(watched), _) => watched,
+            (None, Some(enforcer)) => Watched::beside(enforcer)?,
+            (None, None) => Watched::beside(self.start()?)?,
+        };
+        let watched = kept.insert(watched);
+        postures.hold()?;
+        work(watched)
     }
 
-    /// Does something beside an enforcer whose alerts nobody reads: the one of the case before,
-    /// when that had one.
+    /// As [`Guest::watched`], with alerts that nobody reads.
     ///
     /// # Errors
-    /// When the enforcer does not start; what `work` returns.
-    pub fn unwatched<T>(&self, work: impl FnOnce(&Enforcer) -> Result<T>) -> Result<T> {
-        drop(lock(&self.watched).take());
+    /// As for [`Guest::watched`].
+    pub fn unwatched<T>(
+        &self,
+        postures: &DefaultPostures,
+        work: impl FnOnce(&Enforcer) -> Result<T>,
+    ) -> Result<T> {
         let mut kept = lock(&self.unwatched);
-        let enforcer = match kept.take() {
-            Some(enforcer) => enforcer,
-            None => Enforcer::start(self.containerd()?, &[])?,
+        let enforcer = match (kept.take(), lock(&self.watched).take()) {
+            (Some(enforcer), _) => enforcer,
+            (None, Some(watched)) => watched.enforcer,
+            (None, None) => self.start()?,
         };
-        work(kept.insert(enforcer))
+        let enforcer = kept.insert(enforcer);
+        postures.hold()?;
+        work(enforcer)
+    }
+
+    fn start(&self) -> Result<Enforcer> {
+        let config = DefaultPostures::AUDIT.write()?;
+        let arguments = ["--enableKubeArmorHostPolicy", &config];
+        Enforcer::start(self.containerd()?, &arguments)
     }
 
     /// Ends the enforcer of the case before, for a case that starts its own.

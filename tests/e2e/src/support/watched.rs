@@ -5,32 +5,29 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Alerts, Containerd, DELIVERY, Enforcer};
+use super::{Alerts, DELIVERY, Enforcer};
 
 /// A running enforcer and everything it says.
 ///
 /// The alerts go first: they are a client of the enforcer.
 #[derive(Debug)]
 pub struct Watched {
-    /// `karmor logs --json`, since the enforcer's start.
+    /// `karmor logs --json`.
     pub alerts: Alerts,
     /// The daemon.
     pub enforcer: Enforcer,
-    arguments: Vec<String>,
 }
 
 impl Watched {
-    pub(super) fn start(containerd: &Containerd, arguments: &[&str]) -> Result<Self> {
-        let enforcer = Enforcer::start(containerd, arguments)?;
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When `karmor logs` does not connect.
+    pub fn beside(enforcer: Enforcer) -> Result<Self> {
         Ok(Self {
             alerts: Alerts::watch(&[])?,
             enforcer,
-            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
         })
-    }
-
-    pub(super) fn has(&self, arguments: &[&str]) -> bool {
-        self.arguments == arguments
     }
 
     /// Adds a policy the way a user does; it goes with the value.

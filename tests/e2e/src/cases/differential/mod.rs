@@ -24,14 +24,13 @@ use karmor_policy::{
 };
 
 use self::calls::{Call, Judge};
-use super::Case;
-use crate::support::{Container, Enforcer, Guest, Image, KernelVersion, Work, note};
+use super::{Case, case};
+use crate::support::{Container, DefaultPostures, Enforcer, Guest, Image, Work, note};
 
-pub(super) const CASES: &[Case] = &[Case {
-    name: "differential_kernel_does_what_the_reference_says",
-    since: KernelVersion::new(6, 1),
-    run: differential,
-}];
+pub(super) const CASES: &[Case] = &[case(
+    "differential_kernel_does_what_the_reference_says",
+    differential,
+)];
 
 /// Policies, one after the other: at least, and in a full run.
 const POLICIES: [usize; 2] = [8, 100];
@@ -56,7 +55,6 @@ fn differential(guest: &Guest) -> Result<()> {
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
     note(&format!("differential: KARMOR_SEED={seed}"));
-    let mut rng = Rng::with_seed(seed);
     fs::create_dir_all(HOST_SHARE).with_context(|| format!("cannot create {HOST_SHARE}"))?;
     for program in ["karmor-tries", "busybox"] {
         let from = ["/usr/local/bin", "/usr/bin"].map(|dir| format!("{dir}/{program}"));
@@ -70,14 +68,20 @@ fn differential(guest: &Guest) -> Result<()> {
         .bind(HOST_SHARE, SHARE)
         .start("differential")?;
     container.shell(&prepare())?.success()?;
-    guest.without_enforcer();
-    let enforcer = Enforcer::start(guest.containerd()?, &["--defaultFilePosture=block"])?;
+    guest.unwatched(&DefaultPostures::BLOCK, |enforcer| {
+        differ(enforcer, &container, seed)
+    })
+}
+
+/// As many policies as there is time for, each with its calls.
+fn differ(enforcer: &Enforcer, container: &Container<'_>, seed: u64) -> Result<()> {
+    let mut rng = Rng::with_seed(seed);
     enforcer.knows(container.name())?;
     let began = Instant::now();
     let work = Work::begin(POLICIES[0], POLICIES[1], TIME);
     let (mut policies, mut refused) = (0, 0);
     while work.goes_on(policies) {
-        refused += play(policies, &mut rng, &enforcer, &container)
+        refused += play(policies, &mut rng, enforcer, container)
             .with_context(|| format!("round {policies}, KARMOR_SEED={seed}"))?;
         policies += 1;
     }

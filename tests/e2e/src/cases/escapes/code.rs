@@ -3,20 +3,17 @@
 use anyhow::Result;
 
 use super::{Case, Escape, PREPARE, Plan, SHUT, case, ordinary, reading, running};
-use crate::support::Guest;
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_loader", loader),
     case("escape_by_script", script),
     case("escape_by_double_fork", double_fork),
-];
-
-/// These need the file posture at block.
-pub(super) const POSTURE_CASES: &[Case] = &[
     case("escape_by_memfd", memfd),
     case("escape_by_shared_memory", shared_memory),
 ];
 
+/// These need the file posture at block.
 /// The dynamic loader as a program maps what it runs.
 fn loader(guest: &Guest) -> Result<()> {
     const fn by_loader(line: &str) -> Escape<'_> {
@@ -26,7 +23,7 @@ fn loader(guest: &Guest) -> Result<()> {
             ..running(line, "/srv/vault/tool")
         }
     }
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-loader",
             spec: SHUT,
@@ -43,7 +40,7 @@ fn loader(guest: &Guest) -> Result<()> {
 
 /// The kernel executes a script's interpreter.
 fn script(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-script",
             spec: SHUT,
@@ -75,7 +72,7 @@ fn double_fork(guest: &Guest) -> Result<()> {
     let escape = orphan("/srv/launcher", "/srv/vault/tool");
     let other_program = orphan("/srv/launcher", "/srv/vault/other");
     let other_launcher = orphan("bash", "/srv/vault/tool");
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-orphan",
             spec: "
@@ -116,13 +113,11 @@ const ALLOW: &str = "
   action: Allow
 ";
 
-const POSTURE: &[&str] = &["--defaultFilePosture=block"];
-
 /// A program that has no path is on no list.
 fn memfd(guest: &Guest) -> Result<()> {
     const FROM_MEMORY: &str = "/opt/tools/karmor-tries memfd /srv/vault/other";
     let (_, processes) = ALLOW.split_at(ALLOW.find("  process:").unwrap_or(0));
-    guest.watched(POSTURE, |watched| {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
         let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-memfd",
@@ -147,7 +142,7 @@ fn memfd(guest: &Guest) -> Result<()> {
 }
 
 fn shared_memory(guest: &Guest) -> Result<()> {
-    guest.watched(POSTURE, |watched| {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
         Plan {
             name: "escape-shm",
             spec: ALLOW,

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use anyhow::{Result, ensure};
 
 use super::{Case, Plan, case, ordinary, reading, running};
-use crate::support::Guest;
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_path_of_4000_bytes", bytes),
@@ -59,7 +59,7 @@ fn play(guest: &Guest, name: &str, directory: &str) -> Result<()> {
         "rm -rf /srv/long && mkdir -p {directory} && cd {directory} && echo 1 > secret \
          && echo 2 > public && cp /usr/bin/true utool1 && cp /usr/bin/true utool2"
     );
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name,
             spec: SPEC,

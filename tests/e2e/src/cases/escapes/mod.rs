@@ -20,20 +20,16 @@ use super::{Case, case};
 use crate::support::{Applied, Container, DELIVERY, Guest, Image, Output, Watched};
 
 /// Every case. Those that need the posture come first, so that the enforcer starts once for them.
-pub(super) fn cases() -> Vec<Case> {
-    [
-        code::POSTURE_CASES,
-        mounts::POSTURE_CASES,
-        code::CASES,
-        names::CASES,
-        namespaces::CASES,
-        network::CASES,
-        writes::CASES,
-        long::CASES,
-        mounts::CASES,
-    ]
-    .concat()
-}
+/// By subject.
+pub(super) const CASES: &[&[Case]] = &[
+    code::CASES,
+    names::CASES,
+    namespaces::CASES,
+    network::CASES,
+    writes::CASES,
+    long::CASES,
+    mounts::CASES,
+];
 
 /// Where a container finds `karmor-tries`, and a busybox for what Debian's tools leave out.
 const TOOLS: &str = "/opt/tools";

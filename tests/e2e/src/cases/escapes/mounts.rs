@@ -3,12 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Case, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
-use crate::support::Guest;
-
-pub(super) const POSTURE_CASES: &[Case] = &[case(
-    "escape_by_mount_in_the_place_of_a_program",
-    substitute,
-)];
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_bind_mount", bind),
@@ -19,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_second_mount_or_handle", again),
     case("escape_by_mount_namespace", namespace),
     case("escape_by_mount_in_user_namespace", user_namespace),
+    case("escape_by_mount_in_the_place_of_a_program", substitute),
 ];
 
 /// Mount points, and /srv as in [`super::PREPARE`], whatever was mounted there before: what came last
@@ -44,7 +40,7 @@ macro_rules! tries {
 
 /// Mounts that add names go ahead; what is reached by the new name has the old one, too.
 fn bind(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-bind",
             spec: SHUT,
@@ -111,7 +107,7 @@ fn not_allowed_anyway(guest: &Guest, line: &str) -> Result<()> {
 }
 
 fn written(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-bind-written",
             spec: "
@@ -166,7 +162,7 @@ fn written(guest: &Guest) -> Result<()> {
 
 /// Something else under a name that a policy means.
 fn cover(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = privileged(guest)?;
         let plan = Plan {
             name: "escape-cover",
@@ -206,7 +202,7 @@ fn cover(guest: &Guest) -> Result<()> {
 
 /// The mount that gives something its name goes away, and a copy of it stays.
 fn moved(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-moved-mount",
             spec: SHUT,
@@ -241,7 +237,7 @@ fn moved(guest: &Guest) -> Result<()> {
 }
 
 fn overlay(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-overlay",
             spec: "
@@ -303,7 +299,7 @@ fn overlay(guest: &Guest) -> Result<()> {
 /// A second mount of what is mounted already, from the source and not from the first; and a handle,
 /// which names a file in its file system, wherever that is mounted.
 fn again(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-again",
             spec: "
@@ -373,7 +369,7 @@ fn namespace(guest: &Guest) -> Result<()> {
         "nsenter -t $! -m cat /tmp/m1/free",
     ]
     .map(beside);
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         in_namespaces(
             watched,
             &privileged(guest)?,
@@ -395,7 +391,7 @@ fn beside(line: &str) -> String {
 }
 
 fn user_namespace(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         in_namespaces(watched, &ordinary(guest)?, "-Urm", &[], &[])
     })
 }
@@ -446,7 +442,7 @@ fn in_namespaces(
 
 /// A whitelist means the program that is there, not what a workload puts in its place.
 fn substitute(guest: &Guest) -> Result<()> {
-    guest.watched(&["--defaultFilePosture=block"], |watched| {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
         let container = privileged(guest)?;
         let swap = inside(
             "-m",

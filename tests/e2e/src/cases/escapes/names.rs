@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context as _, Result};
 
 use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, reading, running};
-use crate::support::{Guest, until};
+use crate::support::{DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_chroot", chroot),
@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// chroot into a directory makes paths short.
 fn chroot(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-chroot",
             spec: "
@@ -56,7 +56,7 @@ fn chroot(guest: &Guest) -> Result<()> {
 }
 
 fn symlink(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-symlink",
             spec: SHUT,
@@ -131,7 +131,7 @@ fn link_of_the_image(guest: &Guest) -> Result<()> {
 
 /// Plays a plan whose first escape fails when the daemon has found the other names.
 fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = ordinary(guest)?;
         plan.before(&container)?;
         let policy = watched.policy(&manifest(plan.name, plan.spec))?;
@@ -147,7 +147,7 @@ fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
 }
 
 fn new_link(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-new-link",
             spec: SHUT,
@@ -172,7 +172,7 @@ fn new_link(guest: &Guest) -> Result<()> {
 }
 
 fn rename(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-rename",
             spec: SHUT,
@@ -198,7 +198,7 @@ fn rename(guest: &Guest) -> Result<()> {
 
 /// Within the directory every name is ruled alike.
 fn rename_out(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-rename-out",
             spec: "
@@ -236,7 +236,7 @@ fn rename_out(guest: &Guest) -> Result<()> {
 }
 
 fn rename_of_parent(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-parent",
             spec: SHUT,

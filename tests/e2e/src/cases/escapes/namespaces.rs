@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::{Case, PREPARE, Plan, SHUT, case, ordinary, privileged, reading, running};
-use crate::support::Guest;
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_unshare_mounts", mounts),
@@ -38,7 +38,7 @@ fn inside(options: &str) -> [String; 4] {
 }
 
 fn mounts(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let lines = inside("-m");
         let (escapes, twins, name) = plan("escape-unshare-m", &lines);
         let plan = Plan {
@@ -54,7 +54,7 @@ fn mounts(guest: &Guest) -> Result<()> {
 }
 
 fn pids(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let lines = inside("-p -f");
         let (escapes, twins, name) = plan("escape-unshare-p", &lines);
         let plan = Plan {
@@ -82,7 +82,7 @@ fn not_allowed_anyway(guest: &Guest, line: &str) -> Result<()> {
 
 /// A user namespace gives every capability, in itself.
 fn user(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         for (name, options) in [
             ("escape-unshare-urm", "-Urm"),
             ("escape-unshare-urmp", "-Urmp -f"),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Case, DENIED, Escape, Plan, case, ordinary};
-use crate::support::Guest;
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[case("escape_by_another_way_to_an_address", addresses)];
 
@@ -41,7 +41,7 @@ const fn heard<'a>(line: &'a str) -> Escape<'a> {
 }
 
 fn addresses(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-address",
             spec: SHUT,

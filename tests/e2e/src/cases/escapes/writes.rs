@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Case, HOST_SHARE, PREPARE, Plan, SHARE, SHUT, case, manifest, ordinary, reading, shared_file,
 };
-use crate::support::Guest;
+use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_truncating_open", truncating_open),
@@ -26,7 +26,7 @@ macro_rules! ring {
 /// What a ring does, and a thread of the kernel's in the name of whoever asks.
 fn io_uring(guest: &Guest) -> Result<()> {
     const SECRET: &str = "/srv/vault/secret";
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
             name: "escape-io-uring",
             spec: SHUT,
@@ -68,7 +68,7 @@ const READ_ONLY: &str = "
 const INTACT: &str = "[ \"$(cat /srv/vault/secret)\" = secret ]";
 
 fn truncating_open(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-truncating-open",
@@ -117,7 +117,7 @@ fn ftruncate(guest: &Guest) -> Result<()> {
 }
 
 fn shared_mapping(guest: &Guest) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-mapping",
@@ -153,7 +153,7 @@ fn shared_mapping(guest: &Guest) -> Result<()> {
 
 /// Opens a file, adds the policy, and lets the opener change the file.
 fn held(guest: &Guest, name: &str, change: &str, file: &str, refused: bool) -> Result<()> {
-    guest.watched(&[], |watched| {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = ordinary(guest)?;
         for output in container.lines(&[PREPARE])? {
             output.success()?;
