@@ -31,6 +31,8 @@ pub const HOMES: &str = "HOMES";
 pub const LISTENERS: &str = "LISTENERS";
 /// `SK_STORAGE`: who last sent over a socket to where names are asked for.
 pub const SENDERS: &str = "SENDERS";
+/// `LRU_HASH`: a workload and an address → the name that the address was an answer about.
+pub const RESOLVED: &str = "RESOLVED";
 /// `ARRAY` of one [`crate::guard::Guard`].
 pub const GUARD: &str = "GUARD";
 /// `HASH`: [`crate::guard::Own`] → how many levels of a directory are its own with it, up to

@@ -15,18 +15,21 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 use karmor_abi::word::DOMAIN;
 
-use crate::maps::{Name, Scratch};
+use crate::{
+    kernel::socket::MAPPED,
+    maps::{Name, Resolved, ResolvedKey, Scratch},
+};
 
 /// Bytes of [`Query::message`]; a power of two, and one more than are read.
 pub(crate) const MESSAGE_BYTES: usize = 2048;
 
-/// Bytes of [`Query::text`].
+/// Bytes of [`Resolved::text`].
 pub(crate) const TEXT_BYTES: usize = 256;
 
 /// Longest name as text.
 const NAME_BYTES: u64 = 253;
 
-/// Where in [`Query::text`] a name's first byte goes: in front of the dot at its end.
+/// Where in [`Resolved::text`] a name's first byte goes: in front of the dot at its end.
 const FIRST_BYTE: u64 = TEXT_BYTES as u64 - 2;
 
 /// Longest name as sent.
@@ -35,13 +38,28 @@ const SENT_BYTES: u32 = 255;
 /// Bytes of a message's header.
 const HEADER_BYTES: u64 = 12;
 
+/// Of a header's third and fourth byte: an answer.
+const ANSWER: u64 = 0x8000;
+
+/// Bytes of a record between its owner and its data.
+const RECORD_BYTES: u64 = 10;
+
+const TYPE_A: u64 = 1;
+const TYPE_AAAA: u64 = 28;
+const CLASS_IN: u64 = 1;
+
+/// [`next_address`]: it was none.
+pub(crate) const PASSED: u64 = u64::MAX;
+/// [`next_address`]: that was all.
+pub(crate) const LAST: u64 = u64::MAX - 1;
+
 /// Most messages of one packet of a stream.
 const MESSAGES: u64 = 4;
 
 /// Most steps through a packet: messages and questions.
 pub(crate) const STEPS: u32 = 12;
 
-/// [`next_name`]: a name is in [`Query::text`].
+/// [`next_name`]: a name is in [`Query::name`].
 pub(crate) const NAMED: i32 = 0;
 /// [`next_name`]: a message begins.
 pub(crate) const BEGUN: i32 = 1;
@@ -68,12 +86,18 @@ pub(crate) struct Query {
     stream: u64,
     /// Bytes left of the current label.
     label: u64,
-    /// Where in `text` the next byte of the name goes: it grows downwards.
-    next: u64,
     /// How the reading of the name ended.
     outcome: i64,
-    /// The name's word, which goes from its end: it ends where this ends.
-    pub(crate) text: [u8; TEXT_BYTES],
+    /// Where the current message begins.
+    start: u64,
+    /// Records of its answer not yet read.
+    records: u64,
+    /// Not zero behind the name of a record.
+    named: u64,
+    /// What is learned from the answer, and of whom.
+    pub(crate) learned: ResolvedKey,
+    /// The name.
+    pub(crate) name: Resolved,
     /// What is read.
     pub(crate) message: [u8; MESSAGE_BYTES],
 }
@@ -94,7 +118,7 @@ impl Query {
     /// Where in `text` the word begins: its first byte, the name from its end, a dot.
     #[inline(always)]
     pub(crate) const fn word_start(&self) -> u64 {
-        self.next & (TEXT_BYTES as u64 - 1)
+        self.name.next & (TEXT_BYTES as u64 - 1)
     }
 
     /// [`Self::end`], of which the compiler believes nothing.
@@ -115,15 +139,22 @@ impl Query {
         byte(at) << 8 | byte(at + 1)
     }
 
+    /// Four bytes of the message, as they lie there.
+    #[inline(always)]
+    fn word_at(&self, at: u64) -> u32 {
+        let number = self.number_at(at) << 16 | self.number_at(at + 2);
+        (number as u32).to_be()
+    }
+
     /// Adds a byte to the name. `false` when it is too long.
     #[inline(always)]
     fn push(&mut self, byte: u8) -> bool {
-        let next = self.next;
+        let next = self.name.next;
         if next <= FIRST_BYTE - NAME_BYTES {
             return false;
         }
-        self.next = next - 1;
-        let text: *mut u8 = (&raw mut self.text).cast();
+        self.name.next = next - 1;
+        let text: *mut u8 = (&raw mut self.name.text).cast();
         // SAFETY: masked below the length.
         unsafe { *text.add(next as usize & (TEXT_BYTES - 1)) = byte };
         true
@@ -157,6 +188,7 @@ pub(crate) fn read_header(scratch: *mut Scratch) {
         }
         let end = (*query).end;
         (*query).at = HEADER_BYTES;
+        (*query).start = 0;
         (*query).message_end = end;
         // Less than a header asks for nothing that could be read.
         (*query).questions = if end < HEADER_BYTES {
@@ -184,7 +216,7 @@ pub(crate) extern "C" fn next_name(scratch: *mut Scratch) -> i32 {
         }
         (*query).questions -= 1;
         (*query).label = 0;
-        (*query).next = FIRST_BYTE;
+        (*query).name.next = FIRST_BYTE;
         (*query).outcome = UNREADABLE.into();
         let step: unsafe extern "C" fn(u64, *mut Reader) -> i64 = take_byte;
         let mut reader = Reader { query };
@@ -201,7 +233,7 @@ pub(crate) extern "C" fn next_name(scratch: *mut Scratch) -> i32 {
         if (*query).outcome != NAMED.into() || (*query).at > (*query).message_end {
             return UNREADABLE;
         }
-        let text: *mut u8 = (&raw mut (*query).text).cast();
+        let text: *mut u8 = (&raw mut (*query).name.text).cast();
         *text.add(TEXT_BYTES - 1) = b'.';
         *text.add((*query).word_start() as usize & (TEXT_BYTES - 1)) = DOMAIN;
     }
@@ -222,6 +254,7 @@ fn next_message(query: &mut Query) -> i32 {
     if len < HEADER_BYTES || start + len > query.end {
         return UNREADABLE;
     }
+    query.start = start;
     query.message_end = start + len;
     query.questions = query.number_at(start + 4);
     query.at = start + HEADER_BYTES;
@@ -255,13 +288,73 @@ unsafe extern "C" fn take_byte(_index: u64, reader: *mut Reader) -> i64 {
             return 1;
         }
         query.label = byte.into();
-        return i64::from(query.next != FIRST_BYTE && !query.push(b'.'));
+        return i64::from(query.name.next != FIRST_BYTE && !query.push(b'.'));
     }
     query.label -= 1;
     if matches!(byte, 0 | b'.') {
         return 1;
     }
     i64::from(!query.push(byte.to_ascii_lowercase()))
+}
+
+/// Whether the message is an answer to the one question that has been read, whose records follow.
+#[inline(always)]
+pub(crate) fn begin_answer(scratch: *mut Scratch) -> bool {
+    let query = Query::of(scratch);
+    // SAFETY: claimed by this task.
+    unsafe {
+        let start = (*query).start;
+        (*query).records = (*query).number_at(start + 6);
+        (*query).named = 0;
+        (*query).number_at(start + 2) & ANSWER != 0 && (*query).questions == 0
+    }
+}
+
+/// Takes the next part of a record: a label of its owner's name, which is that of the question or an
+/// alias of it, or what follows that. An address is put in [`Query::learned`] and its TTL, in seconds,
+/// comes back; else [`PASSED`], or [`LAST`] when nothing follows that can be read.
+#[inline(always)]
+pub(crate) fn next_address(query: &mut Query) -> u64 {
+    let at = query.at;
+    if query.records == 0 || at >= query.message_end {
+        return LAST;
+    }
+    if query.named == 0 {
+        let first = query.number_at(at) >> 8;
+        query.at = match first {
+            // It goes on elsewhere, and ends here.
+            0xc0.. => at + 2,
+            64.. => return LAST,
+            label => at + 1 + label,
+        };
+        query.named = u64::from(first == 0 || first >= 0xc0);
+        return PASSED;
+    }
+    let (kind, class) = (query.number_at(at), query.number_at(at + 2));
+    let ttl = query.number_at(at + 4) << 16 | query.number_at(at + 6);
+    let len = query.number_at(at + 8);
+    let data = at + RECORD_BYTES;
+    if data + len > query.message_end {
+        return LAST;
+    }
+    query.at = data + len;
+    query.records -= 1;
+    query.named = 0;
+    match (kind, class, len) {
+        (TYPE_A, CLASS_IN, 4) => {
+            query.learned.address = [0, 0, MAPPED, query.word_at(data)];
+        }
+        (TYPE_AAAA, CLASS_IN, 16) => {
+            query.learned.address = [
+                query.word_at(data),
+                query.word_at(data + 4),
+                query.word_at(data + 8),
+                query.word_at(data + 12),
+            ];
+        }
+        _ => return PASSED,
+    }
+    ttl
 }
 
 /// Puts the word of the name where its event is made of.
@@ -275,7 +368,7 @@ pub(crate) fn note_name(scratch: *mut Scratch) {
         bpf_probe_read_kernel(
             (&raw mut (*scratch).bytes).cast(),
             len as u32,
-            (&raw const (*query).text)
+            (&raw const (*query).name.text)
                 .cast::<u8>()
                 .add(start as usize & (TEXT_BYTES - 1))
                 .cast(),
@@ -291,10 +384,10 @@ pub(crate) fn take_for_unreadable(scratch: *mut Scratch) {
     let word = karmor_abi::word::UNREADABLE;
     // SAFETY: claimed by this task.
     unsafe {
-        (*query).next = (TEXT_BYTES - word.len()) as u64;
-        (*query).text[TEXT_BYTES - 3] = word[0];
-        (*query).text[TEXT_BYTES - 2] = word[1];
-        (*query).text[TEXT_BYTES - 1] = word[2];
+        (*query).name.next = (TEXT_BYTES - word.len()) as u64;
+        (*query).name.text[TEXT_BYTES - 3] = word[0];
+        (*query).name.text[TEXT_BYTES - 2] = word[1];
+        (*query).name.text[TEXT_BYTES - 1] = word[2];
     }
 }
 

@@ -24,9 +24,8 @@ use crate::{
     kernel::{
         memory::{read, read_or_zero},
         offsets::{
-            DENTRY_D_INODE, DENTRY_D_SB, FILE_SYSTEM_TYPE_NAME, INODE_I_MODE, MOUNT_LINK,
-            MOUNT_MNT, MOUNT_MNT_NS, MOUNT_NEXT, SUPER_BLOCK_S_MAGIC, SUPER_BLOCK_S_MOUNTS,
-            SUPER_BLOCK_S_ROOT, SUPER_BLOCK_S_TYPE, VFSMOUNT_MNT_ROOT,
+            DENTRY_D_INODE, DENTRY_D_SB, INODE_I_MODE, MOUNT_LINK, MOUNT_MNT, MOUNT_MNT_NS,
+            MOUNT_NEXT, SUPER_BLOCK_S_MAGIC, SUPER_BLOCK_S_MOUNTS, VFSMOUNT_MNT_ROOT,
         },
         path,
     },
@@ -389,11 +388,7 @@ fn judge_as_proc(scratch: *mut Scratch) -> u64 {
     if read_or_zero(super_block + u64::from(SUPER_BLOCK_S_MAGIC.load())) != PROC {
         return 0;
     }
-    let root = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_ROOT.load()));
-    let kind = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_TYPE.load()));
-    // "proc": the usual name of the directory is that of the file system.
-    let name = read_or_zero(kind + u64::from(FILE_SYSTEM_TYPE_NAME.load()));
-    if !path::walk_within(scratch, dentry, root, name, 4) {
+    if !path::walk_proc(scratch, dentry, super_block) {
         return 0;
     }
     judge_name(scratch, 0)

@@ -30,14 +30,11 @@ use crate::{
     },
     maps::{Access, CGROUPS, Feed, LISTENERS, Listener, Scratch},
     object::{Table, Visitor, with_table},
-    subject::{Identity, Subject},
+    subject::{CGROUP_LEVELS, Identity, Subject},
 };
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`.
 pub(crate) const CREATE: u64 = 1;
-
-/// Deepest cgroup level that is searched for a container, as for a task.
-pub(crate) const CGROUP_LEVELS: u32 = 16;
 
 #[inline(always)]
 fn stored(socket: &Socket, flags: u64) -> *mut Listener {

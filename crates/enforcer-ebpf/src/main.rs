@@ -1,5 +1,5 @@
-//! The kernel half: one LSM program a hook, one for packets that leave, and one at the tracepoint of
-//! system calls.
+//! The kernel half: one LSM program a hook, one for packets that leave and one for those that come in,
+//! and one at the tracepoint of system calls.
 //!
 //! ```text
 //! hook arguments ──hooks/*──▶ subject: who asks ──▶ object: which path, which file; or a word
@@ -37,8 +37,10 @@ mod hooks;
 mod kernel;
 mod listener;
 mod maps;
+mod name;
 mod object;
 mod preset;
+mod resolved;
 mod sender;
 mod subject;
 

@@ -1,7 +1,7 @@
 //! Every map: what it holds, who writes it, how large it gets. Names as in `karmor_abi::names`.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use karmor_abi::{
@@ -19,7 +19,7 @@ use karmor_abi::{
     verdict::Verdict,
 };
 
-use crate::kernel::path::Place;
+use crate::{dns::TEXT_BYTES, kernel::path::Place};
 
 /// `BPF_F_NO_PREALLOC`: entries are allocated as tasks appear.
 const NO_PREALLOC: usize = 1;
@@ -153,6 +153,38 @@ pub(crate) struct Sender {
 /// Senders, in their sockets and with them gone. Written in `socket_sendmsg`; 8 KiB a socket.
 #[btf_map]
 pub(crate) static SENDERS: SkStorage<Sender> = SkStorage::new();
+
+/// An address, of whom it was learned.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct ResolvedKey {
+    /// The workload that was answered.
+    pub(crate) workload: u32,
+    /// Not zero when its policies restrict the name for somebody: no other name takes its place.
+    pub(crate) restricted: u32,
+    /// The address in network byte order; that of IPv4 as IPv6 has it.
+    pub(crate) address: [u32; 4],
+}
+
+/// The name that an address was an answer about.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Resolved {
+    /// Until when, in nanoseconds since the boot.
+    pub(crate) until: u64,
+    /// Where in `text` the byte before the name lies.
+    pub(crate) next: u64,
+    /// The name's word, which goes from its end: it ends where this ends.
+    pub(crate) text: [u8; TEXT_BYTES],
+    /// [`Resolved::until`] again. The kernel gives the memory of an entry to another one at once, so
+    /// that a copy may be of both.
+    pub(crate) until_again: u64,
+}
+
+/// Addresses that workloads held to names were given in answers. Written when an answer comes in; who
+/// was asked for longest ago goes first. About 360 bytes an entry, 3 MiB.
+#[btf_map]
+pub(crate) static RESOLVED: LruHashMap<ResolvedKey, Resolved, 8192> = LruHashMap::new();
 
 /// One component of a path under decision.
 #[derive(Clone, Copy)]

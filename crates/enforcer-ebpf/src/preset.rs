@@ -14,11 +14,11 @@ use karmor_abi::{
 
 use crate::{
     decide::{ALLOWED, DENIED},
-    decide_word::Report,
+    decide_word::{Report, Who as _},
     elsewhere, emit,
     kernel::{
         memory::read_or_zero,
-        offsets::{DENTRY_D_SB, FILE_SYSTEM_TYPE_NAME, SUPER_BLOCK_S_ROOT, SUPER_BLOCK_S_TYPE},
+        offsets::DENTRY_D_SB,
         path::{self, Place},
         task::Task,
     },
@@ -73,23 +73,19 @@ pub(crate) fn decide(subject: &Subject, op: Op, notice: Notice) -> i32 {
     if !scratch.is_null() {
         // SAFETY: claimed by this task.
         unsafe {
-            let access = &raw mut (*scratch).access;
-            (*access).place = notice.object;
-            (*access).inode = 0;
-            (*access).handle = subject.handle;
-            (*access).workload = subject.workload;
-            (*access).hook = notice.hook as u32;
-            (*access).flags = notice.flags;
-            (*access).source = 0;
-            (*access).parent = 0;
-            (*access).exec_id = 0;
+            let access = &mut (*scratch).access;
+            access.place = notice.object;
+            access.inode = 0;
+            access.handle = subject.handle;
+            access.hook = notice.hook as u32;
+            access.flags = notice.flags;
+            access.source = 0;
             if !subject.label.is_null() {
-                (*access).source = (*subject.label).source;
-                (*access).parent = (*subject.label).parent;
-                (*access).exec_id = (*subject.label).exec_id;
+                access.source = (*subject.label).source;
             }
-            (*access).state = NO_STATE;
-            (*access).argument = 0;
+            access.state = NO_STATE;
+            access.argument = 0;
+            subject.note(access);
         }
     }
     let report = u32::from(matches!(notice.report, Report::Always));
@@ -203,9 +199,5 @@ fn walk(scratch: *mut Scratch, place: Place) -> bool {
         return false;
     }
     let super_block = read_or_zero(place.dentry + u64::from(DENTRY_D_SB.load()));
-    let root = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_ROOT.load()));
-    let kind = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_TYPE.load()));
-    // "proc": the usual name of the directory is that of the file system.
-    let name = read_or_zero(kind + u64::from(FILE_SYSTEM_TYPE_NAME.load()));
-    path::walk_within(scratch, place.dentry, root, name, 4)
+    path::walk_proc(scratch, place.dentry, super_block)
 }

@@ -15,16 +15,14 @@ use karmor_abi::{
 use crate::{
     decide_word::Who as _,
     kernel::{memory::Ptr, socket::Socket, task::Task},
-    listener::{self, CGROUP_LEVELS, CREATE, Hearer},
-    maps::{CGROUPS, SENDERS, Sender},
-    subject::{Identity, Subject},
+    listener::{self, CREATE, Hearer},
+    maps::{SENDERS, Sender},
+    name::ANYBODY,
+    subject::{Identity, Subject, nearest_workload},
 };
 
 /// The port of those who know names.
 pub(crate) const RESOLVER: u16 = 53;
-
-/// No class of an image: it cannot be told whose the packet is.
-pub(crate) const ANYBODY: u32 = u32::MAX;
 
 #[inline(always)]
 fn stored(sk: Ptr, flags: u64) -> *mut Sender {
@@ -124,24 +122,9 @@ pub(crate) extern "C" fn class_of_sender(sender: *const Sender, handle: u64) -> 
 #[inline(never)]
 extern "C" fn workload_of_packet(skb: *mut __sk_buff) -> u32 {
     // SAFETY: the context of the program.
-    let own = unsafe { bpf_skb_cgroup_id(skb) };
-    // SAFETY: entries are only ever replaced whole.
-    if let Some(&workload) = unsafe { CGROUPS.get(own) } {
-        return workload;
+    unsafe {
+        nearest_workload(bpf_skb_cgroup_id(skb), |level| {
+            bpf_skb_ancestor_cgroup_id(skb, level)
+        })
     }
-    let mut found = HOST;
-    let mut level = 1;
-    while level < CGROUP_LEVELS {
-        // SAFETY: as above; 0 past the socket's own level.
-        let id = unsafe { bpf_skb_ancestor_cgroup_id(skb, level as i32) };
-        if id == 0 || id == own {
-            break;
-        }
-        // SAFETY: as above.
-        if let Some(&workload) = unsafe { CGROUPS.get(id) } {
-            found = workload;
-        }
-        level += 1;
-    }
-    found
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Deepest cgroup level that is searched for a container; containerd and Kubernetes use up to 6.
-const CGROUP_LEVELS: i32 = 16;
+pub(crate) const CGROUP_LEVELS: i32 = 16;
 
 /// A task under policy.
 #[derive(Clone, Copy)]
@@ -155,8 +155,18 @@ extern "C" fn session_in(workload: u32) -> u64 {
 /// The workload whose cgroup the running task is in, or below.
 #[inline(never)]
 fn workload_of_cgroup() -> u32 {
-    // SAFETY: the helper has no preconditions.
-    let own = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: the helpers have no preconditions.
+    unsafe {
+        nearest_workload(bpf_get_current_cgroup_id(), |level| {
+            bpf_get_current_ancestor_cgroup_id(level)
+        })
+    }
+}
+
+/// The workload of a cgroup, or of the nearest above it that is one's. `ancestor` tells the id of the
+/// one at a level, 0 past the cgroup's own.
+#[inline(always)]
+pub(crate) fn nearest_workload(own: u64, ancestor: impl Fn(i32) -> u64) -> u32 {
     // SAFETY: entries are only ever replaced whole; a stale one names a number that is not reused.
     if let Some(&workload) = unsafe { CGROUPS.get(own) } {
         return workload;
@@ -164,8 +174,7 @@ fn workload_of_cgroup() -> u32 {
     let mut found = HOST;
     let mut level = 1;
     while level < CGROUP_LEVELS {
-        // SAFETY: the helper has no preconditions; 0 past the task's own level.
-        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        let id = ancestor(level);
         if id == 0 || id == own {
             break;
         }

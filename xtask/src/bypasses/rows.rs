@@ -197,6 +197,11 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["dns_queries_are_refused_however_they_are_sent"],
     },
     Row {
+        technique: "The address of a forbidden name, from another program's answer or an earlier one",
+        protects: "addresses in answers are remembered with the name, and speaking to them is decided by it",
+        cases: &["dns_answers_are_held_to_as_long_as_they_count"],
+    },
+    Row {
         technique: "Sockets made before the policy",
         protects: "each use of a socket is decided",
         cases: &["sockets_from_before_a_policy_are_refused"],

@@ -5,6 +5,7 @@ mod egress;
 mod exec;
 mod file;
 mod guard;
+mod ingress;
 mod mount;
 mod path;
 mod preset;

@@ -23,12 +23,15 @@ use crate::{
     },
     listener::{self, Hearer},
     maps::{Answer, Scratch},
-    sender,
+    resolved, sender,
     subject::{Identity, Subject},
 };
 
 /// `MSG_FASTOPEN`: connect by sending.
 const MSG_FASTOPEN: u32 = 0x2000_0000;
+
+/// What speaking to an address is about: the address, and the names it was an answer about.
+const SPEAK: u32 = Op::Egress.bit() | Op::Query.bit();
 
 /// `socket_create(family, type, protocol, kern)`: `socket`, and each half of `socketpair`.
 #[lsm(hook = "socket_create")]
@@ -89,7 +92,7 @@ pub(crate) fn socket_listen(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_connect")]
 pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
     let (address, len): (Ptr, i32) = (ctx.arg(1), ctx.arg(2));
-    let Some(subject) = Subject::current(Op::Socket.bit() | Op::Egress.bit()) else {
+    let Some(subject) = Subject::current(Op::Socket.bit() | SPEAK) else {
         return ALLOWED;
     };
     // SAFETY: the hook's argument.
@@ -152,7 +155,7 @@ pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
             return DENIED;
         }
     }
-    let Some(subject) = Subject::new(&identity, Op::Socket.bit() | Op::Egress.bit()) else {
+    let Some(subject) = Subject::new(&identity, Op::Socket.bit() | SPEAK) else {
         return ALLOWED;
     };
     let mut name = Name {
@@ -232,7 +235,7 @@ struct Name {
 /// and of the one about the address where both are equal.
 #[inline(always)]
 fn speak(subject: &Subject, socket: &Socket, name: Name, hook: Hook) -> i32 {
-    if subject.ops & Op::Egress.bit() == 0 || name.address == 0 {
+    if subject.ops & SPEAK == 0 || name.address == 0 {
         if subject.ops & Op::Socket.bit() == 0 {
             return ALLOWED;
         }
@@ -242,12 +245,13 @@ fn speak(subject: &Subject, socket: &Socket, name: Name, hook: Hook) -> i32 {
         return without_scratch();
     };
     let source = subject.source();
-    let answer = match socket::named(socket, name.address, name.len, name.unspec) {
-        Ok(Some(named)) => {
+    let named = socket::named(socket, name.address, name.len, name.unspec);
+    let answer = match named {
+        Ok(Some(named)) if subject.ops & Op::Egress.bit() != 0 => {
             note(scratch, socket, named);
             ask_noted(subject, source, scratch, Op::Egress)
         }
-        Ok(None) => Answer::ALLOW,
+        Ok(_) => Answer::ALLOW,
         Err(_) => {
             note(scratch, socket, Named::UNKNOWN);
             refused(Fault::Read, Op::Egress)
@@ -255,6 +259,17 @@ fn speak(subject: &Subject, socket: &Socket, name: Name, hook: Hook) -> i32 {
     };
     // SAFETY: claimed by this task.
     unsafe { (*scratch).answer = answer };
+    if subject.ops & Op::Query.bit() != 0
+        && let Ok(Some(Named { remote, .. })) = named
+    {
+        resolved::consider(
+            scratch,
+            subject.handle,
+            subject.workload,
+            source.ok(),
+            remote,
+        );
+    }
     if subject.ops & Op::Socket.bit() != 0 {
         // SAFETY: as above.
         let so_far = unsafe { (*scratch).answer.verdict.action_bits() };

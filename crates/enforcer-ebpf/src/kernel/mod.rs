@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 pub(crate) mod memory;
 pub(crate) mod offsets;
+pub(crate) mod packet;
 pub(crate) mod path;
 pub(crate) mod socket;
 pub(crate) mod syscall;

@@ -17,9 +17,9 @@ use karmor_abi::{
 use super::{
     memory::{Ptr, load, load_u32, read, read_or_zero},
     offsets::{
-        DENTRY_D_NAME, DENTRY_D_PARENT, MNT_NS_NS, MNT_NS_ROOT, MOUNT_MNT, MOUNT_MNT_NS,
-        MOUNT_MNT_PARENT, NS_COMMON_INUM, NSPROXY_MNT_NS, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS,
-        VFSMOUNT_MNT_ROOT,
+        DENTRY_D_NAME, DENTRY_D_PARENT, FILE_SYSTEM_TYPE_NAME, MNT_NS_NS, MNT_NS_ROOT, MOUNT_MNT,
+        MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM, NSPROXY_MNT_NS, SUPER_BLOCK_S_ROOT,
+        SUPER_BLOCK_S_TYPE, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS, VFSMOUNT_MNT_ROOT,
     },
 };
 use crate::maps::{Climb, Name, SCRATCH, SCRATCH_SLOTS, Scratch, Walk};
@@ -185,18 +185,16 @@ fn begin(scratch: *mut Scratch, mnt: u64, dentry: u64) {
     (climb.count, climb.bytes) = (0, 0);
 }
 
-/// [`walk`] within a file system, up to its root, as if that were mounted on a directory at the top
-/// that has the name `at`, of `len` bytes.
+/// [`walk`] within `/proc`, up to its root, as if that were mounted where it usually is: on a directory
+/// at the top that has the name of its type. `super_block` is the address of its `struct super_block`.
 #[inline(always)]
-pub(crate) fn walk_within(
-    scratch: *mut Scratch,
-    dentry: u64,
-    root: u64,
-    at: u64,
-    len: u64,
-) -> bool {
+pub(crate) fn walk_proc(scratch: *mut Scratch, dentry: u64, super_block: u64) -> bool {
     /// Stands for a mount that is its own parent, as the one at the top is.
     const TOPMOST: u64 = 1;
+    let root = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_ROOT.load()));
+    let kind = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_TYPE.load()));
+    let text = read_or_zero(kind + u64::from(FILE_SYSTEM_TYPE_NAME.load()));
+    let len = "proc".len() as u64;
     // SAFETY: claimed by this task.
     let climb = unsafe { &mut (*scratch).climb };
     (climb.count, climb.bytes, climb.end) = (0, 0, TOO_LONG);
@@ -209,7 +207,7 @@ pub(crate) fn walk_within(
     let count = climb.count;
     // SAFETY: as above; the index is masked below the length.
     unsafe {
-        (*scratch).names[count as usize & (PATH_COMPONENTS - 1)] = Name { text: at, len };
+        (*scratch).names[count as usize & (PATH_COMPONENTS - 1)] = Name { text, len };
         (*scratch).walk = Walk {
             count: count + 1,
             object: u64::from(OBJECT_PATH),

@@ -25,7 +25,7 @@ const SOCKADDR_IN_BYTES: u32 = 16;
 const SOCKADDR_IN6_BYTES: u32 = 24;
 
 /// What stands between the zeroes and the address in an IPv4 address mapped into IPv6.
-const MAPPED: u32 = 0x0000_ffff_u32.to_be();
+pub(crate) const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
 /// A socket.
 #[derive(Clone, Copy)]

@@ -350,7 +350,7 @@ unsafe extern "C" fn feed_byte<const WORDS: usize>(_index: u64, feeder: *mut Fee
         if feed.fed >= feed.len {
             return 1;
         }
-        let text: *const u8 = (&raw const (*Query::of(scratch)).text).cast();
+        let text: *const u8 = (&raw const (*Query::of(scratch)).name.text).cast();
         let byte = *text.add(feed.fed as usize & (TEXT_BYTES - 1));
         feed.fed += 1;
         let state = table::step(&table, feed.state as u32, byte);

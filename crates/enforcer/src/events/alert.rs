@@ -304,6 +304,9 @@ fn event_data(
     }
     let reason = match event.verdict().reason() {
         Reason::None | Reason::Posture => None,
+        _ if event.op == Op::Query && event.hook != Hook::Query => {
+            Some("the address was an answer about this name".to_owned())
+        }
         Reason::Rule if winner.is_some() => arguments(event),
         Reason::Rule => Some("the policy that decided is no longer loaded".to_owned()),
         Reason::Object if matches!(event.hook, Hook::Mount | Hook::PivotRoot | Hook::Umount) => {

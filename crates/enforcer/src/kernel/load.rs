@@ -11,8 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Lsm, ProgramError, ProgramInfo,
-        RawTracePoint, links::FdLink,
+        CgroupAttachMode, CgroupSkb, Lsm, ProgramError, ProgramInfo, RawTracePoint, links::FdLink,
     },
 };
 use karmor_abi::names;
@@ -287,13 +286,13 @@ fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> 
             let id = lsm.attach()?;
             lsm.take_link(id)?.into()
         }
-        Place::Egress => {
+        Place::Packets(direction) => {
             let root =
                 fs::File::open(cgroups).with_context(|| format!("open {}", cgroups.display()))?;
             let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
             // A link goes beside those of others, whatever the mode says.
             let mode = CgroupAttachMode::Single;
-            let id = skb.attach(root, CgroupSkbAttachType::Egress, mode)?;
+            let id = skb.attach(root, direction, mode)?;
             skb.take_link(id)?.try_into()?
         }
         Place::Tracepoint => {
@@ -310,7 +309,7 @@ fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
             let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
             lsm.load(program.hook, btf).and_then(|()| lsm.info())
         }
-        Place::Egress => {
+        Place::Packets(_) => {
             let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
             skb.load().and_then(|()| skb.info())
         }
@@ -377,6 +376,7 @@ const MAPS: &[&str] = &[
     names::MARKS,
     names::LISTENERS,
     names::SENDERS,
+    names::RESOLVED,
     names::SCRATCH,
     names::EVENT_SCRATCH,
     names::DENIALS,

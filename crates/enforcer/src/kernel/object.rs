@@ -1,6 +1,6 @@
 //! The embedded kernel half: its bytes, and its programs by hook.
 
-use aya::include_bytes_aligned;
+use aya::{include_bytes_aligned, programs::CgroupSkbAttachType};
 
 /// The eBPF object, as the build script made it; empty when it was told to skip it.
 pub(super) static OBJECT: &[u8] =
@@ -16,12 +16,12 @@ pub(super) enum Needed {
 }
 
 /// What a program is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     /// The LSM hook of the program's name.
     Lsm,
-    /// The root of the cgroups: every packet that leaves a socket.
-    Egress,
+    /// The root of the cgroups: every packet that leaves a socket, or comes in for one.
+    Packets(CgroupSkbAttachType),
     /// The tracepoint of the program's name, which sees and cannot refuse.
     Tracepoint,
 }
@@ -152,13 +152,17 @@ pub(super) const PROGRAMS: &[Program] = &[
     rare("socket_bind", ops::SOCKET),
     // Always: who listens when a policy comes is known by then.
     always("socket_listen"),
-    rare("socket_connect", ops::SOCKET | ops::EGRESS),
+    rare("socket_connect", ops::SOCKET | ops::EGRESS | ops::QUERY),
     rare("socket_accept", ops::SOCKET | ops::INGRESS),
     rare("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     rare("inet_conn_request", ops::INGRESS),
     Program {
-        place: Place::Egress,
+        place: Place::Packets(CgroupSkbAttachType::Egress),
         ..rare("cgroup_skb_egress", ops::QUERY)
+    },
+    Program {
+        place: Place::Packets(CgroupSkbAttachType::Ingress),
+        ..rare("cgroup_skb_ingress", ops::QUERY)
     },
     Program {
         place: Place::Tracepoint,

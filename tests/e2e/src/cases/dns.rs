@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case("dns_queries_are_refused_by_source", sources),
     case("dns_queries_are_audited_and_whitelisted", milder),
     case("dns_queries_of_the_host_are_refused", of_the_host),
+    case("dns_answers_are_held_to_as_long_as_they_count", resolved),
 ];
 
 const TRIES: &str = "/opt/tools/karmor-tries";
@@ -389,5 +390,76 @@ fn of_the_host(guest: &Guest) -> Result<()> {
         ensure!(!output.stderr.contains(NOT_PERMITTED), "{output}");
         // What the host may not ask for is no matter of a container's.
         answers(container, "udp", "evil.test")
+    })
+}
+
+/// Tries to speak to an address, by its number and as a line.
+fn speak(program: &str, how: &str, address: &str) -> String {
+    const UDP: u8 = 17;
+    format!("{program} speak {how} {address} {UDP}")
+}
+
+/// Longer than an answer without a TTL counts.
+const SHORTEST: Duration = Duration::from_secs(12);
+
+/// One program may ask for names that another one may not ask for.
+fn resolved(guest: &Guest) -> Result<()> {
+    let refused = [
+        ("udp 127-77-0-1.evil.test", "connect", "127.77.0.1:9"),
+        ("udp 127-77-0-1.good.test", "send", "127.77.0.1:9"),
+        ("tcp 127-77-0-3.evil.test", "ring", "127.77.0.3:9"),
+        (
+            "udp 127-77-0-4.evil.test",
+            "connect",
+            "[::ffff:127.77.0.4]:9",
+        ),
+        ("udp 0--7.evil.test", "connect", "[::7]:9"),
+        ("udp 127-77-0-5.short.evil.test", "connect", "127.77.0.5:9"),
+    ];
+    let free = ["127.77.0.2:9", "127.0.0.1:9"];
+    with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
+        let rules = format!(
+            "    - domain: evil.test\n      fromSource:\n      - path: {TRIES}\n  action: Block\n"
+        );
+        let policy = watched.policy(&of_container("answered", &rules))?;
+        let neighbour = with_tools(guest, &[], "dns-neighbour")?;
+        watched.enforcer.knows(neighbour.name())?;
+        let speaks = |container: &Container<'_>, program, how, address| -> Result<Output> {
+            let line = speak(program, how, address);
+            container.lines(&[&line])?.pop().context("no output")
+        };
+        for (question, how, address) in refused {
+            let (way, name) = question.split_once(' ').context("not two words")?;
+            ask(container, OTHER, way, name)?.success()?;
+            let output = speaks(container, TRIES, how, address)?;
+            ensure!(output.denied(), "not refused {address}: {output}");
+            // What is answered about another name makes nobody forget.
+            let name = name.replace("good", "evil");
+            let hook = if how == "send" {
+                "SOCKET_SENDMSG"
+            } else {
+                "SOCKET_CONNECT"
+            };
+            let alert = policy.expect(&name, |alert| {
+                alert["Resource"] == *name && alert["Data"] == format!("lsm={hook} domain={name}")
+            })?;
+            ensure!(
+                alert["ProcessName"] == TRIES
+                    && alert["Action"] == "Block"
+                    && alert["EventData"]["Reason"] == "the address was an answer about this name",
+                "{alert:#}"
+            );
+            speaks(container, OTHER, how, address)?.success()?;
+            speaks(&neighbour, TRIES, how, address)?.success()?;
+        }
+        for address in free {
+            speaks(container, TRIES, "connect", address)?.success()?;
+        }
+        std::thread::sleep(SHORTEST);
+        let (_, how, short) = refused[5];
+        speaks(container, TRIES, how, short)?.success()?;
+        drop(policy);
+        speaks(container, TRIES, "connect", "127.77.0.1:9")?.success()?;
+        Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     path::Path,
     thread,
@@ -86,11 +86,50 @@ fn serve(mut stream: TcpStream) -> Option<()> {
     }
 }
 
-/// The message with the bit of an answer.
+/// The message with the bit of an answer, and with an address if the name tells it.
 fn answer(message: &[u8]) -> Option<Vec<u8>> {
     let mut answer = message.to_vec();
     *answer.get_mut(2)? |= 0x80;
+    if message.get(4..6)? == [0, 1]
+        && let Some((address, ttl)) = address_in(message.get(HEADER..)?)
+    {
+        answer[6..8].copy_from_slice(&[0, 2]);
+        answer.extend(alias(address, ttl));
+    }
     Some(answer)
+}
+
+/// What a name with a label like `127-0-0-1` stands for, or one like `0--1` for IPv6, and for how many
+/// seconds: ten minutes, and none with the label `short`.
+fn address_in(mut name: &[u8]) -> Option<(IpAddr, u32)> {
+    let (mut address, mut ttl) = (None, 600);
+    while let [len @ 1..=63, rest @ ..] = name {
+        let (label, behind) = rest.split_at_checked(usize::from(*len))?;
+        let label = str::from_utf8(label).ok()?;
+        if label == "short" {
+            ttl = 0;
+        }
+        let parsed = [".", ":"].map(|dot| label.replace('-', dot).parse::<IpAddr>());
+        address = address.or(parsed.into_iter().find_map(Result::ok));
+        name = behind;
+    }
+    Some((address?, ttl))
+}
+
+/// Records that name an alias of the name asked for, and the alias's address.
+fn alias(address: IpAddr, ttl: u32) -> Vec<u8> {
+    const ALIAS: &[u8] = b"\x05alias\x04test\0";
+    let record = |owner: &[u8], kind: u8, data: &[u8]| {
+        let [high, low] = u16::try_from(data.len()).unwrap_or(0).to_be_bytes();
+        let class = [0, kind, 0, 1];
+        [owner, &class, &ttl.to_be_bytes(), &[high, low], data].concat()
+    };
+    let reference = [0xc0, 12];
+    let address = match address {
+        IpAddr::V4(address) => record(ALIAS, 1, &address.octets()),
+        IpAddr::V6(address) => record(ALIAS, 28, &address.octets()),
+    };
+    [record(&reference, 5, ALIAS), address].concat()
 }
 
 /// Asks a resolver for names; an error says which is not answered, and why.
