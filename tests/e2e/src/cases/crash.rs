@@ -10,8 +10,8 @@ use super::{Case, case};
 use crate::support::{Alerts, Container, Enforcer, Guest, Hammer, Image, probe, run, until};
 
 pub(super) const CASES: &[Case] = &[
-    case("crash_of_the_daemon_opens_no_gap", crash),
     case("crash_of_the_daemon_frees_no_hard_link", hard_link),
+    case("crash_of_the_daemon_opens_no_gap", crash),
 ];
 
 const POLICY: &str = "\
@@ -55,8 +55,9 @@ fn crash(guest: &Guest) -> Result<()> {
     let container = hammer
         .mount(guest.container(Image::Debian)?)?
         .start("crash")?;
+    // Only what this policy needs is attached.
     guest.without_enforcer();
-    let mut enforcer = Enforcer::start(guest.containerd()?, &[])?;
+    let enforcer = guest.start()?;
     enforcer.knows(container.name())?;
     enforcer.add_manifest("survives-a-crash", POLICY)?;
     let policies = policies()?;
@@ -74,7 +75,7 @@ fn crash(guest: &Guest) -> Result<()> {
             let dead = hammer.counts()?;
             // Long enough that the rings overflow with nobody there.
             hammer.reaches(dead.denials() + ATTEMPTS / 2, &hammering)?;
-            let next = Enforcer::start(guest.containerd()?, &[])?;
+            let next = guest.start()?;
             let here = hammer.counts()?;
             hammer.reaches(here.denials() + 1_000, &hammering)?;
             Ok(next)
@@ -130,8 +131,7 @@ fn hard_link(guest: &Guest) -> Result<()> {
         .mount(guest.container(Image::Debian)?)?
         .start("linked")?;
     container.exec(&["bash", "-c", LINK])?.success()?;
-    guest.without_enforcer();
-    let mut enforcer = Enforcer::start(guest.containerd()?, &[])?;
+    let enforcer = guest.take_enforcer()?;
     enforcer.knows(container.name())?;
     let policy = enforcer.add_manifest("links-over-a-crash", LINK_POLICY)?;
     until("the link to be known", PATIENCE, || {
@@ -143,7 +143,7 @@ fn hard_link(guest: &Guest) -> Result<()> {
         let taken_over = (|| {
             hammer.reaches(1_000, &hammering)?;
             enforcer.crash()?;
-            let next = Enforcer::start(guest.containerd()?, &[])?;
+            let next = guest.start()?;
             next.knows(container.name())?;
             let here = hammer.counts()?;
             hammer.reaches(here.denials() + 10_000, &hammering)?;
@@ -153,7 +153,9 @@ fn hard_link(guest: &Guest) -> Result<()> {
         hammering.report()?.all_right()?;
         taken_over
     });
-    next?.delete_policy(&policy)?;
+    let next = next?;
+    next.delete_policy(&policy)?;
+    guest.keep(next);
     Ok(())
 }
 

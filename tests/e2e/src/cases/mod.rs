@@ -100,8 +100,8 @@ fn subjects() -> Vec<Subject> {
         on_the_oldest(ring::CASES),
         on_the_oldest(differential::CASES),
         on_the_oldest(trial::CASES),
-        on_the_oldest(guard::CASES),
         on_the_oldest(crash::CASES),
+        on_the_oldest(guard::CASES),
     ]
 }
 

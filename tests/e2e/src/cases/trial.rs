@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, case};
-use crate::support::{Container, DefaultPostures, Enforcer, Guest, Image, Output, run, until};
+use crate::support::{Container, DefaultPostures, Guest, Image, Output, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("trial_is_taken_back_unless_confirmed", taken_back),
@@ -190,8 +190,7 @@ fn locked_out(guest: &Guest) -> Result<()> {
 
 fn killed(guest: &Guest) -> Result<()> {
     let container = guest.container(Image::Debian)?.start("killed")?;
-    guest.without_enforcer();
-    let mut enforcer = Enforcer::start(guest.containerd()?, &[])?;
+    let enforcer = guest.take_enforcer()?;
     enforcer.knows(container.name())?;
     enforcer.add_manifest("tried", &policy("tried", BEFORE))?;
 
@@ -205,7 +204,7 @@ fn killed(guest: &Guest) -> Result<()> {
         forbids(&container)? == AS_TRIED,
         "in force without a daemon"
     );
-    let mut next = Enforcer::start(guest.containerd()?, &[])?;
+    let next = guest.start()?;
     let passed = answered.elapsed().as_secs();
     let trials = on_trial()?;
     if let Some(trial) = trials.first() {
@@ -231,7 +230,7 @@ fn killed(guest: &Guest) -> Result<()> {
     next.crash()?;
     std::thread::sleep(Duration::from_secs(SHORT + 3));
     ensure!(forbids(&container)? == AS_TRIED, "without a daemon");
-    let last = Enforcer::start(guest.containerd()?, &[])?;
+    let last = guest.start()?;
     last.knows(container.name())?;
     ensure!(
         forbids(&container)? == AS_BEFORE,
@@ -239,5 +238,6 @@ fn killed(guest: &Guest) -> Result<()> {
     );
     ensure!(on_trial()?.is_empty(), "there is still a trial");
     run("karmor", ["vm", "policy", "delete", "tried"])?.success()?;
+    guest.keep(last);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Enforcer {
     child: Child,
     log: PathBuf,
+    /// It is gone, and what it left in the kernel is the next one's.
+    crashed: bool,
 }
 
 impl Enforcer {
@@ -62,7 +64,11 @@ impl Enforcer {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("cannot start {PROGRAM}"))?;
-        let mut enforcer = Self { child, log };
+        let mut enforcer = Self {
+            child,
+            log,
+            crashed: false,
+        };
         until("the enforcer to get ready", PATIENCE, || enforcer.ready())
             .with_context(|| enforcer.log())?;
         Ok(enforcer)
@@ -135,13 +141,15 @@ impl Enforcer {
             .context("cannot signal the enforcer")
     }
 
-    /// Ends the daemon as a crash would. Enforcement stays.
+    /// Ends the daemon as a crash would. Enforcement stays, for the next one.
     ///
     /// # Errors
     /// When the process cannot be killed.
-    pub fn crash(&mut self) -> Result<ExitStatus> {
+    pub fn crash(mut self) -> Result<()> {
         self.child.kill().context("cannot kill the enforcer")?;
-        self.child.wait().context("cannot wait for the enforcer")
+        self.child.wait().context("cannot wait for the enforcer")?;
+        self.crashed = true;
+        Ok(())
     }
 
     /// Waits until the daemon knows a container, with or without policies: containerd tells it of
@@ -204,6 +212,9 @@ pub fn probe() -> Result<Value> {
 
 impl Drop for Enforcer {
     fn drop(&mut self) {
+        if self.crashed {
+            return;
+        }
         // The next case starts from nothing. Both fail only for a process that is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -17,7 +17,7 @@ mod work;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 pub use self::{
     actor::{Actor, ENDS_AT_ONCE},
@@ -119,7 +119,26 @@ impl Guest {
         work(enforcer)
     }
 
-    fn start(&self) -> Result<Enforcer> {
+    /// The enforcer that cases share, for a case that ends it.
+    ///
+    /// # Errors
+    /// As for [`Guest::watched`].
+    pub fn take_enforcer(&self) -> Result<Enforcer> {
+        self.unwatched(&DefaultPostures::AUDIT, |_| Ok(()))?;
+        let enforcer = lock(&self.unwatched).take();
+        enforcer.context("just now there was one")
+    }
+
+    /// Has the next case use an enforcer that [`Guest::start`] has started.
+    pub fn keep(&self, enforcer: Enforcer) {
+        *lock(&self.unwatched) = Some(enforcer);
+    }
+
+    /// Starts an enforcer as cases share it; none may run.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start(&self) -> Result<Enforcer> {
         let config = DefaultPostures::AUDIT.write()?;
         let arguments = ["--enableKubeArmorHostPolicy", &config];
         Enforcer::start(self.containerd()?, &arguments)
