@@ -55,9 +55,12 @@ pub enum Fault {
     NoLabel = 3,
     /// There was no room to note what an exec has still to show.
     NoPending = 4,
+    /// There was no room to note an open file that a policy came after; every open file is decided
+    /// at each use.
+    NoSuspect = 5,
 }
 
 /// Number of fault kinds.
-pub const FAULTS: usize = 5;
+pub const FAULTS: usize = 6;
 
-const _: () = assert!(size_of::<Counters>() == 72);
+const _: () = assert!(size_of::<Counters>() == 80);

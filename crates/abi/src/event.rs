@@ -93,11 +93,17 @@ pub enum Hook {
     BpfMap = 40,
     /// `bpf_prog`: a descriptor for a program
     BpfProg = 41,
+    /// `file_permission`: a use of a descriptor from before the policy
+    Use = 42,
+    /// `file_receive`: a descriptor that another process passed on
+    Receive = 43,
+    /// The iterator `task_file`, which only looks: there is no event of it.
+    Search = 44,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -140,6 +146,9 @@ impl Hook {
         Self::Kill,
         Self::BpfMap,
         Self::BpfProg,
+        Self::Use,
+        Self::Receive,
+        Self::Search,
     ];
 }
 

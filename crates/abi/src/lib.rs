@@ -8,7 +8,7 @@
 //!
 //! Everything both sides must agree on is here and nowhere else: the operations ([`op`]), the
 //! verdict ([`verdict`]), the words for what is no path ([`word`]), the compiled table and the one function that reads it ([`table`]), the
-//! task label ([`label`]), the exec under way ([`pending`]), the event record ([`event`]), the names of maps and programs
+//! task label ([`label`]), the exec under way ([`pending`]), the descriptors that policies came after ([`descriptor`]), the event record ([`event`]), the names of maps and programs
 //! ([`names`]), the kernel struct offsets ([`offsets`]) and every limit ([`limits`]).
 //!
 //! `no_std`, no dependencies; the feature `user` only adds `aya::Pod` impls.
@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 pub mod counters;
+pub mod descriptor;
 pub mod event;
 pub mod guard;
 pub mod label;

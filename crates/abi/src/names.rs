@@ -23,6 +23,10 @@ pub const REGISTRY_ENTRIES: usize = 2;
 pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_1M", "TABLES_4M"];
 /// `HASH`: [`crate::label::MarkKey`] → [`crate::label::Mark`].
 pub const MARKS: &str = "MARKS";
+/// `HASH`: `struct file` address → [`crate::descriptor::Suspect`].
+pub const SUSPECTS: &str = "SUSPECTS";
+/// `ARRAY` of one [`crate::descriptor::Search`].
+pub const SEARCH: &str = "SEARCH";
 /// `HASH`: `task_struct` address → [`crate::pending::Pending`].
 pub const PENDING: &str = "PENDING";
 /// `ARRAY`: workload number modulo [`crate::limits::WORKLOADS`] → [`crate::label::Home`].

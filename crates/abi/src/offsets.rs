@@ -46,6 +46,7 @@ macro_rules! for_each_member {
             INODE_I_INO = "inode"."i_ino";
             INODE_I_SB = "inode"."i_sb";
             INODE_I_MODE = "inode"."i_mode";
+            INODE_I_RDEV = "inode"."i_rdev";
             INODE_I_NLINK = "inode"."i_nlink";
             SUPER_BLOCK_S_MOUNTS = "super_block"."s_mounts";
             SUPER_BLOCK_S_MAGIC = "super_block"."s_magic";
@@ -67,6 +68,8 @@ macro_rules! for_each_member {
             TASK_IO_URING = "task_struct"."io_uring";
             TASK_THREAD_INFO = "task_struct"."thread_info";
             THREAD_INFO_STATUS = "thread_info"."status|flags";
+            TASK_CGROUPS = "task_struct"."cgroups";
+            CSS_SET_DFL_CGRP = "css_set"."dfl_cgrp";
             TASK_PID_LINKS = "task_struct"."pid_links";
             NSPROXY_MNT_NS = "nsproxy"."mnt_ns";
             MM_EXE_FILE = "mm_struct"."exe_file";

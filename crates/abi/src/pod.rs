@@ -2,6 +2,7 @@
 
 use crate::{
     counters::Counters,
+    descriptor::{Search, Suspect},
     guard::{Guard, Own},
     label::{Home, Label, Mark, MarkKey, Workload},
     pending::Pending,
@@ -26,3 +27,7 @@ unsafe impl aya::Pod for Pending {}
 unsafe impl aya::Pod for Guard {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Own {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Suspect {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Search {}

@@ -58,6 +58,12 @@ pub const SET_BY_OWNER: u32 = 2;
 /// those with one.
 pub const SET_BY_TERMINAL: u32 = 4;
 
+/// Set flag: some row refuses reading, whoever asks; a descriptor for it is worth another look.
+pub const SET_REFUSES_READ: u32 = 8;
+
+/// Set flag: some row refuses writing.
+pub const SET_REFUSES_WRITE: u32 = 16;
+
 /// Table sizes, as powers of two of words: 32 KiB, 256 KiB, 1 MiB, 4 MiB.
 ///
 /// A kernel map value has a fixed size, and a masked index needs a constant power of two; a table
@@ -146,7 +152,8 @@ impl Set {
         lo(self.0)
     }
 
-    /// [`SET_BY_SOURCE`], [`SET_BY_OWNER`] and [`SET_BY_TERMINAL`].
+    /// [`SET_BY_SOURCE`], [`SET_BY_OWNER`], [`SET_BY_TERMINAL`], and what is refused to anybody:
+    /// [`SET_REFUSES_READ`] and [`SET_REFUSES_WRITE`].
     #[must_use]
     #[inline(always)]
     pub const fn flags(self) -> u32 {
@@ -198,6 +205,14 @@ fn row<T: Words>(table: &T, set: Set, source: u32, asker: Asker) -> u32 {
 #[inline(always)]
 pub fn verdict<T: Words>(table: &T, set: Set, op: Op, source: u32, asker: Asker) -> Verdict {
     verdict_at(table, row(table, set, source, asker), op)
+}
+
+/// Whether somebody is refused one of `ops`, of reading and writing, on an object in `set`.
+#[inline(always)]
+pub const fn refuses_anybody(set: Set, ops: u32) -> bool {
+    let flags = set.flags();
+    flags & SET_REFUSES_READ != 0 && ops & Op::Read.bit() != 0
+        || flags & SET_REFUSES_WRITE != 0 && ops & Op::Write.bit() != 0
 }
 
 /// Source classes that [`strictest`] looks at.

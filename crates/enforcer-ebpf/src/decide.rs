@@ -176,6 +176,13 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// Whether nothing is told of what was not refused: a descriptor that is suspect is used over and
+    /// over, and the open that it comes from has been told of.
+    #[inline(always)]
+    fn is_untold(&self, action: u8) -> bool {
+        self.hook as u32 == Hook::Use as u32 && action < Action::Block as u8
+    }
+
     /// Has the access examined, and reports it. What comes back is what the hook returns, and the
     /// automaton's state after the object's path.
     #[inline(always)]
@@ -212,7 +219,7 @@ impl<'a> Question<'a> {
         }
         // SAFETY: as above.
         let action = unsafe { (*scratch).answer.verdict.action_bits() };
-        if action != Action::Allow as u8 {
+        if action != Action::Allow as u8 && !self.is_untold(action) {
             emit::emit(scratch);
         }
         // SAFETY: as above.
@@ -227,6 +234,15 @@ impl<'a> Question<'a> {
             state,
         )
     }
+}
+
+/// Whether the hook is about an open file rather than a place.
+#[inline(always)]
+const fn is_of_descriptors(hook: u32) -> bool {
+    hook == Hook::Open as u32
+        || hook == Hook::Use as u32
+        || hook == Hook::Receive as u32
+        || hook == Hook::Search as u32
 }
 
 /// Refuses for safety.
@@ -280,6 +296,43 @@ impl Visitor for StateAfter {
     }
 }
 
+/// Whether a table refuses to somebody what a task's descriptor is open for, under any name that the
+/// file has; `instead` is the address of the task's mount namespace. What cannot be told counts as
+/// refused.
+#[inline(always)]
+pub(crate) fn is_suspect(subject: &Subject, object: &Object, ops: u32, instead: u64) -> bool {
+    let Some(scratch) = path::claim() else {
+        return true;
+    };
+    // SAFETY: claimed by this task.
+    unsafe {
+        let access = &raw mut (*scratch).access;
+        (*access).place = object.place.place();
+        (*access).inode = object.inode;
+        (*access).marks = subject.marks;
+        (*access).handle = subject.handle;
+        (*access).workload = subject.workload;
+        (*access).ops = ops;
+        (*access).asked = ops;
+        (*access).hook = Hook::Search as u32;
+        (*access).other = NO_STATE;
+        (*access).state = NO_STATE;
+        (*access).unknown = Unknown::Never as u32;
+        (*scratch).climb.instead = instead;
+    }
+    let walked = path::walk_btf(scratch, object.place.mnt, object.place.dentry);
+    if walked {
+        judge(scratch, ops);
+    }
+    // SAFETY: as above.
+    let action = unsafe {
+        (*scratch).climb.instead = 0;
+        (*scratch).answer.verdict.action_bits()
+    };
+    path::release(scratch);
+    !walked || action >= Action::Block as u8
+}
+
 /// Notes who asks.
 #[inline(always)]
 pub(crate) fn identify(subject: &Subject, scratch: *mut Scratch) -> Result<(), Fault> {
@@ -331,7 +384,7 @@ fn judge_all_names(scratch: *mut Scratch, all: u32) -> Result<(), Fault> {
         if (*scratch).walk.object == path::BENEATH {
             // A directory of an overlay opens those it is made of, in the name of who opens it. No
             // path leads there; the one that was asked for has been decided.
-            if (*access).hook == Hook::Open as u32 {
+            if is_of_descriptors((*access).hook) {
                 (*scratch).answer = Answer::ALLOW;
                 return Ok(());
             }
@@ -441,6 +494,13 @@ pub(crate) fn consider<T: Words>(table: &T, scratch: *mut Scratch, set: u32) {
     // SAFETY: claimed by this task.
     let (access, answer) = unsafe { (&mut (*scratch).access, &mut (*scratch).answer) };
     let decoded = table::set(table, set);
+    if access.hook == Hook::Search as u32 {
+        // Whoever holds it now, anybody may use it later.
+        if table::refuses_anybody(decoded, access.ops) {
+            answer.verdict = Verdict::FAULT;
+        }
+        return;
+    }
     let asker = asker(decoded, access.inode);
     let rows = table::rows(table, decoded, access.source, access.parent, asker);
     let mut take = |op: Op, verdict: Verdict| {

@@ -366,14 +366,22 @@ fn begin(scratch: *mut Scratch, dentry: u64) -> u64 {
     let inode = read_or_zero(dentry + u64::from(DENTRY_D_INODE.load()));
     let mode = read::<u16>(inode + u64::from(INODE_I_MODE.load()));
     seek.device = u64::from(matches!(mode, Ok(mode) if mode & S_IFMT == S_IFCHR));
-    let namespace = path::namespace();
-    seek.namespace = namespace as u64;
+    // SAFETY: claimed by this task.
+    let (instead, walked) = unsafe { ((*scratch).climb.instead, (*scratch).climb.inum) };
+    let (namespace, inum) = match instead {
+        0 => {
+            let own = path::namespace();
+            (own as u64, u64::from(path::inum(own)))
+        }
+        other => (other, walked),
+    };
+    seek.namespace = namespace;
     seek.home = match home_of(access.workload) {
         // SAFETY: a live map value.
         Some(home) => u64::from(unsafe { (*home).namespace }),
         None => 0,
     };
-    seek.at_home = u64::from(seek.home == 0 || u64::from(path::inum(namespace)) == seek.home);
+    seek.at_home = u64::from(seek.home == 0 || inum == seek.home);
     (seek.found, seek.named, seek.mount) = (0, 0, 0);
     (seek.restarts, seek.end) = (0, 0);
     0

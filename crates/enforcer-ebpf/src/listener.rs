@@ -20,17 +20,14 @@ use crate::{
     emit,
     kernel::{
         memory::{Ptr, read_or_zero},
-        offsets::{
-            CGROUP_KN, CGROUP_SELF, CSS_PARENT, KERNFS_NODE_ID, SOCK_CGROUP_DATA_CGROUP,
-            SOCK_CGRP_DATA,
-        },
+        offsets::{SOCK_CGROUP_DATA_CGROUP, SOCK_CGRP_DATA},
         path,
         socket::Socket,
         task::Task,
     },
-    maps::{Access, CGROUPS, Feed, LISTENERS, Listener, Scratch},
+    maps::{Access, Feed, LISTENERS, Listener, Scratch},
     object::{Table, Visitor, with_table},
-    subject::{CGROUP_LEVELS, Identity, Subject},
+    subject::{Identity, Subject, workload_of},
 };
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`.
@@ -231,25 +228,9 @@ impl Who for Hearer {
 #[inline(never)]
 fn workload_of_socket(socket: &Socket) -> u32 {
     let data = socket.sk as u64 + u64::from(SOCK_CGRP_DATA.load());
-    let mut cgroup = read_or_zero(data + u64::from(SOCK_CGROUP_DATA_CGROUP.load()));
-    let mut found = HOST;
-    let mut level = 0;
-    while level < CGROUP_LEVELS && cgroup != 0 {
-        let node = read_or_zero(cgroup + u64::from(CGROUP_KN.load()));
-        let id = read_or_zero(node + u64::from(KERNFS_NODE_ID.load()));
-        // SAFETY: entries are only ever replaced whole.
-        if let Some(&workload) = unsafe { CGROUPS.get(id) } {
-            found = workload;
-            break;
-        }
-        let parent = cgroup + u64::from(CGROUP_SELF.load() + CSS_PARENT.load());
-        cgroup = match read_or_zero(parent) {
-            0 => 0,
-            parent => parent - u64::from(CGROUP_SELF.load()),
-        };
-        level += 1;
-    }
-    found
+    workload_of(read_or_zero(
+        data + u64::from(SOCK_CGROUP_DATA_CGROUP.load()),
+    ))
 }
 
 struct SourceOf {

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use karmor_abi::{
     counters::Counters,
+    descriptor::{SUSPECTS as SUSPECT_ENTRIES, Search, Suspect},
     event,
     guard::{Guard, Own},
     label::{Handle, Home, Label, Mark, MarkKey, Workload},
@@ -93,6 +94,16 @@ pub(crate) static TABLES_4M: ArrayOfMaps<
 /// Marks of protected files that have other names. Written by user space.
 #[btf_map]
 pub(crate) static MARKS: HashMap<MarkKey, Mark, 65_536, NO_PREALLOC> = HashMap::new();
+
+/// Open files that a table in use refuses to somebody, by `struct file` address. About 64 bytes an
+/// entry.
+#[btf_map]
+pub(crate) static SUSPECTS: HashMap<u64, Suspect, { SUSPECT_ENTRIES as usize }, NO_PREALLOC> =
+    HashMap::new();
+
+/// The search for them. 20 bytes.
+#[btf_map]
+pub(crate) static SEARCH: Array<Search, 1> = Array::new();
 
 /// The daemon that runs. Written by user space.
 #[btf_map]
@@ -289,12 +300,15 @@ pub(crate) struct Climb {
     /// `mnt_parent`, `mnt_mountpoint` and `mnt.mnt_root` of `mount`, which lie side by side (user
     /// space checks that before it loads the programs).
     pub(crate) edges: [u64; 3],
-    /// The mount at the top of the running task's mount namespace, and the root of what it shows.
+    /// The mount at the top of that mount namespace, and the root of what it shows.
     pub(crate) top: [u64; 2],
-    /// The running task's mount namespace, and its inode number.
+    /// The mount namespace that asks, and its inode number.
     pub(crate) namespace: u64,
     /// As above.
     pub(crate) inum: u64,
+    /// Address of the mount namespace that asks instead of the running task's, else 0. Whoever sets
+    /// it takes it back before the slot is given back.
+    pub(crate) instead: u64,
     /// Components noted.
     pub(crate) count: u64,
     /// Bytes of the path so far.

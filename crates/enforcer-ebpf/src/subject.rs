@@ -11,7 +11,13 @@ use karmor_abi::{
 
 use crate::{
     elsewhere,
-    kernel::task::Task,
+    kernel::{
+        memory::read_or_zero,
+        offsets::{
+            CGROUP_KN, CGROUP_SELF, CSS_PARENT, CSS_SET_DFL_CGRP, KERNFS_NODE_ID, TASK_CGROUPS,
+        },
+        task::Task,
+    },
     maps::{CGROUPS, LABELS, REGISTRY, WORKLOADS},
 };
 
@@ -121,6 +127,44 @@ impl Identity {
             }
         }
     }
+}
+
+/// The workload of a task that does not run here: by its label, or by its cgroup, as when it next
+/// asks itself.
+#[inline(always)]
+pub(crate) fn workload_of_task(task: u64) -> u32 {
+    // SAFETY: of a task that may end meanwhile; it is then as good as any.
+    if let Some(label) = unsafe { LABELS.get(task) }
+        && label.workload != HOST
+    {
+        return label.workload;
+    }
+    let set = read_or_zero(task + u64::from(TASK_CGROUPS.load()));
+    workload_of(read_or_zero(set + u64::from(CSS_SET_DFL_CGRP.load())))
+}
+
+/// The workload that a cgroup is of, given by its address.
+#[inline(never)]
+pub(crate) fn workload_of(cgroup: u64) -> u32 {
+    let mut cgroup = cgroup;
+    let mut found = HOST;
+    let mut level = 0;
+    while level < CGROUP_LEVELS && cgroup != 0 {
+        let node = read_or_zero(cgroup + u64::from(CGROUP_KN.load()));
+        let id = read_or_zero(node + u64::from(KERNFS_NODE_ID.load()));
+        // SAFETY: entries are only ever replaced whole.
+        if let Some(&workload) = unsafe { CGROUPS.get(id) } {
+            found = workload;
+            break;
+        }
+        let parent = cgroup + u64::from(CGROUP_SELF.load() + CSS_PARENT.load());
+        cgroup = match read_or_zero(parent) {
+            0 => 0,
+            parent => parent - u64::from(CGROUP_SELF.load()),
+        };
+        level += 1;
+    }
+    found
 }
 
 /// Ancestors among which a workload's first process is looked for. Only who was there before labels

@@ -68,6 +68,15 @@ pub trait Backend: Send {
         files: &[MarkedFile],
     ) -> Result<(), BackendError>;
 
+    /// Finds descriptors that were open before and that the tables in force refuse to somebody, so that
+    /// their uses are decided. After changes by [`Backend::apply`] and [`Backend::mark`], once for
+    /// several. What goes wrong is in the log: the tables are in force all the same.
+    fn settle(&mut self) {}
+
+    /// Does what has to be done again later: what was being opened when tables changed is found, and
+    /// what has nothing left to decide is detached. Every second or so.
+    fn tick(&mut self) {}
+
     /// Takes the stream of raw events ([`karmor_abi::event`]), once.
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>>;
 

@@ -572,6 +572,7 @@ impl Index {
             }
         }
         let mut outcome = Ok(());
+        let is_change = !groups.is_empty();
         for (key, numbers) in groups {
             let done = self.switch(backend, &key, &numbers);
             if let Err(IndexError::Compile { .. }) = &done {
@@ -588,6 +589,9 @@ impl Index {
             if outcome.is_ok() && was_well {
                 outcome = done;
             }
+        }
+        if is_change {
+            backend.settle();
         }
         outcome
     }

@@ -360,11 +360,16 @@ async fn pump(
     }
 }
 
+/// Looks for losses, and has the engine do what is due every so often.
 async fn watch_losses(engine: Engine, accounts: Arc<Accounts>, feeds: Arc<Feeds>, node: Arc<Node>) {
     let mut tick = tokio::time::interval(LOSS_CHECK);
     loop {
         tick.tick().await;
-        match engine.ask(|core| core.counters()).await {
+        let counters = engine.ask(|core| {
+            core.tick();
+            core.counters()
+        });
+        match counters.await {
             Ok(Ok(counters)) => {
                 if let Some(losses) = accounts.new_losses(&counters) {
                     let (alert, message) = report(losses, &node);

@@ -10,7 +10,8 @@ use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 use karmor_abi::{
     limits::ARGUMENT_BYTES,
     op::{Object, Op},
-    table::Asker,
+    table::{self, Asker, Set, View},
+    verdict::Action as Decided,
     word::Protocol,
 };
 use karmor_policy::{
@@ -567,12 +568,34 @@ fn matcher_equals_reference() {
                 access,
                 text
             );
+            if let Some(set) = set_of_file(&compiled, &access)
+                && reference::decide(&effective, &access).action() == Decided::Block
+            {
+                prop_assert!(
+                    table::refuses_anybody(set, access.op.bit()),
+                    "{access:?} {text:?}"
+                );
+            }
         }
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
+}
+
+/// The set of what is read or written.
+fn set_of_file(compiled: &Compiled, access: &Access<'_>) -> Option<Set> {
+    if !matches!(access.op, Op::Read | Op::Write) {
+        return None;
+    }
+    let view = View::parse(&compiled.words).expect("what was compiled is a table");
+    let number = match access.object {
+        AccessObject::Path(path) => table::walk(&view, path),
+        AccessObject::Class(object) => table::object_set(&view, object),
+        _ => return None,
+    };
+    Some(table::set(&view, number))
 }
 
 #[test]

@@ -178,6 +178,24 @@ pub(super) const STOPPED: &[Row] = &[
         ],
     },
     Row {
+        technique: "A descriptor from before the policy, used by `read`, `write`, `splice`, `sendfile`, \
+                    `copy_file_range`, io_uring, `getdents`, opened anew, or inherited",
+        protects: "open files that a new table refuses are found, and each use of one is decided",
+        cases: &[
+            "escape_by_descriptor_from_before",
+            "escape_by_descriptor_inherited",
+            "escape_by_descriptor_of_a_directory",
+        ],
+    },
+    Row {
+        technique: "A descriptor that another process passes on, or that is on its way when the policy comes",
+        protects: "what is received is decided like an open",
+        cases: &[
+            "escape_by_descriptor_passed_on",
+            "escape_by_descriptor_on_its_way",
+        ],
+    },
+    Row {
         technique: "Paths, names and nesting beyond what others compare",
         protects: "whole paths of 4,095 bytes and 256 components; longer ones have a class",
         cases: &[
@@ -255,8 +273,8 @@ pub(super) const OPEN: &[Open] = &[
         helps: "a whitelist without interpreters; file rules",
     },
     Open {
-        technique: "A descriptor opened before the policy, or received from a process without one",
-        why: "opening is what is decided",
-        helps: "start containers after their policies",
+        technique: "A mapping, or a file registered with io_uring and closed, from before the policy",
+        why: "nothing asks when memory is read, and no process has the file open",
+        helps: "start containers after their policies; the preset `ioUring`",
     },
 ];

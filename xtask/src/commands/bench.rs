@@ -93,6 +93,9 @@ enum Setting {
     NoPolicy,
     /// A policy with so many rules, none of which matches.
     Rules(u32),
+    /// A policy with so many rules, one of which names a file that has been open since before it; what is
+    /// measured is another.
+    Held(u32),
     /// A policy on so many networks and a capability, none of which matches; 0 for one of another
     /// container.
     Networks(u32),
@@ -100,12 +103,13 @@ enum Setting {
     Syscalls(u32),
 }
 
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 10] = [
     Setting::NoPolicy,
     Setting::Rules(1),
     Setting::Rules(10),
     Setting::Rules(100),
     Setting::Rules(10_000),
+    Setting::Held(100),
     Setting::Networks(0),
     Setting::Networks(10_000),
     Setting::Syscalls(0),
@@ -117,6 +121,7 @@ impl Setting {
         match self {
             Self::NoPolicy => "no-policy".to_owned(),
             Self::Rules(rules) => format!("rules={rules}"),
+            Self::Held(rules) => format!("held/rules={rules}"),
             Self::Networks(networks) => format!("networks={networks}"),
             Self::Syscalls(calls) => format!("syscalls={calls}"),
         }
@@ -125,6 +130,14 @@ impl Setting {
     fn arguments(self) -> Vec<String> {
         let policy = match self {
             Self::NoPolicy => "--rules=0".to_owned(),
+            Self::Held(rules) => {
+                return [
+                    "--enforcer".to_owned(),
+                    format!("--rules={rules}"),
+                    "--held".to_owned(),
+                ]
+                .into();
+            }
             Self::Rules(rules) => format!("--rules={rules}"),
             Self::Networks(networks) => format!("--networks={networks}"),
             Self::Syscalls(calls) => format!("--syscalls={calls}"),

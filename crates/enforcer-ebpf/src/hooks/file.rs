@@ -11,12 +11,10 @@ use crate::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
     },
-    object::file::{FMODE_WRITE, place_of},
+    object::file::{FMODE_READ, FMODE_WRITE, place_of},
     subject::{Identity, Subject},
 };
 
-/// `FMODE_READ`.
-const FMODE_READ: u32 = 1;
 /// `FMODE_NOACCOUNT`: the file a stacked file system opens underneath, as itself; the user's file
 /// above it was decided.
 const FMODE_NOACCOUNT: u32 = 1 << 29;

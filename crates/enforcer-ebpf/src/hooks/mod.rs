@@ -1,6 +1,7 @@
 //! One file a family of hooks; each turns the hook's arguments into an [`crate::decide::Access`].
 
 mod capability;
+mod descriptor;
 mod egress;
 mod exec;
 mod file;

@@ -262,10 +262,14 @@ extern "C" fn ascend(scratch: *mut Scratch) -> bool {
     let state = unsafe {
         let climb = &mut (*scratch).climb;
         (climb.mount, climb.edges) = (mount, edges);
-        let namespace = namespace();
-        climb.top = top(namespace);
-        climb.namespace = namespace as u64;
-        climb.inum = u64::from(inum(namespace));
+        if climb.instead == 0 {
+            let namespace = namespace();
+            climb.top = top(namespace);
+            climb.namespace = namespace as u64;
+            climb.inum = u64::from(inum(namespace));
+        } else {
+            stand_in(climb);
+        }
         climb.end = TOO_LONG;
         climb
     };
@@ -334,6 +338,21 @@ fn top(namespace: Ptr) -> [u64; 2] {
         let root = load(mount, MOUNT_MNT.load() + VFSMOUNT_MNT_ROOT.load());
         [mount as u64, root as u64]
     }
+}
+
+/// Has another mount namespace than the running task's ask. What cannot be read of it is zero, as of
+/// a task that is about to end.
+#[inline(always)]
+fn stand_in(climb: &mut Climb) {
+    let namespace = climb.instead;
+    let mount = read_or_zero(namespace + u64::from(MNT_NS_ROOT.load()));
+    let root = mount + u64::from(MOUNT_MNT.load() + VFSMOUNT_MNT_ROOT.load());
+    climb.top = [mount, read_or_zero(root)];
+    climb.namespace = namespace;
+    climb.inum = match read::<u32>(inum_address(namespace)) {
+        Ok(inum) => u64::from(inum),
+        Err(_) => 0,
+    };
 }
 
 /// Whether what a `struct path` names hangs in a mount namespace somebody can live in: not so a

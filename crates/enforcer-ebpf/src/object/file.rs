@@ -12,6 +12,9 @@ use crate::kernel::{
 /// `FMODE_WRITE` in `file.f_mode`.
 pub(crate) const FMODE_WRITE: u32 = 2;
 
+/// `FMODE_READ`.
+pub(crate) const FMODE_READ: u32 = 1;
+
 /// Where a file lies. `file` must be a BTF pointer.
 #[inline(always)]
 pub(crate) fn place_of(file: Ptr) -> BtfPlace {

@@ -346,6 +346,9 @@ impl Core {
             warn!(%error, workload = number, "protected files could not be marked");
             found.unmarked(&switched.table.effective, &error.to_string());
         }
+        if !found.files.is_empty() {
+            self.backend.settle();
+        }
         self.index.set_remarks(number, found.remarks);
     }
 
@@ -450,6 +453,11 @@ impl Core {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.backend.capabilities().clone()
+    }
+
+    /// Has the backend do what it has to do again.
+    pub fn tick(&mut self) {
+        self.backend.tick();
     }
 
     /// The backend's counters.

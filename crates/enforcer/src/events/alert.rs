@@ -71,6 +71,9 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::Kill => "TASK_KILL",
         Hook::BpfMap => "BPF_MAP",
         Hook::BpfProg => "BPF_PROG",
+        Hook::Use => "FILE_PERMISSION",
+        Hook::Receive => "FILE_RECEIVE",
+        Hook::Search => "TASK_FILE",
     }
 }
 

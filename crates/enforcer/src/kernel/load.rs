@@ -11,20 +11,21 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
-        CgroupAttachMode, CgroupSkb, Lsm, ProgramError, ProgramInfo, RawTracePoint, links::FdLink,
+        CgroupAttachMode, CgroupSkb, Iter, Lsm, ProgramError, ProgramInfo, RawTracePoint,
+        links::FdLink,
     },
 };
 use karmor_abi::names;
 
 use super::{
     btf,
-    object::{GUARD, Needed, OBJECT, PROGRAMS, Place, Program},
+    object::{GUARD, HELD, Needed, OBJECT, PROGRAMS, Place, Program, TASK_FILE},
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v3";
+const PIN_VERSION: &str = "v4";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {
@@ -33,8 +34,8 @@ pub(super) struct Loaded {
     hooks: Hooks,
     /// Mount point of the cgroups.
     cgroups: PathBuf,
-    /// [`GUARD`] while the daemon is protected, else 0.
-    guard: u32,
+    /// [`GUARD`] while the daemon is protected, and [`HELD`] while descriptors are suspect.
+    standing: u32,
     /// Two daemons would take each other's policies away.
     _alone: OwnedFd,
 }
@@ -75,7 +76,7 @@ impl Loaded {
             pins,
             hooks,
             cgroups: cgroups.to_owned(),
-            guard: 0,
+            standing: 0,
             _alone: alone,
         })
     }
@@ -98,25 +99,15 @@ impl Loaded {
         for program in PROGRAMS {
             let wanted = match program.needed {
                 Needed::Always => ops != 0,
-                Needed::ForOps(needed) => needed & (ops | self.guard) != 0,
+                Needed::ForOps(needed) => needed & (ops | self.standing) != 0,
+                Needed::OnDemand => false,
             };
             if !wanted {
                 continue;
             }
-            if matches!(self.hooks[program.name], Load::Unneeded) {
-                let btf = match &kernel_btf {
-                    Some(btf) => btf,
-                    None => kernel_btf.insert(read_kernel_btf()?),
-                };
-                let load = load(&mut self.ebpf, program, btf)?;
-                self.hooks.insert(program.name, load);
-            }
-            let attached = match self.hooks.get_mut(program.name) {
-                Some(Load::Loaded { attached, .. }) => attached,
-                Some(Load::Refused(why)) if program.required => {
-                    bail!("the kernel refuses the program {}: {why}", program.name)
-                }
-                _ => continue,
+            let loaded = loaded(&mut self.ebpf, &mut self.hooks, program, &mut kernel_btf)?;
+            let Some(attached) = loaded else {
+                continue;
             };
             if *attached {
                 continue;
@@ -129,6 +120,41 @@ impl Loaded {
         Ok(())
     }
 
+    /// Runs the program that looks at every descriptor.
+    ///
+    /// # Errors
+    /// When the kernel refuses it, or to run it.
+    pub(super) fn look_at_descriptors(&mut self) -> Result<()> {
+        let program = PROGRAMS.iter().find(|program| program.name == TASK_FILE);
+        let program = program.context("there is no program for descriptors")?;
+        loaded(&mut self.ebpf, &mut self.hooks, program, &mut None)?;
+        let iter: &mut Iter = named(&mut self.ebpf, program)?.try_into()?;
+        let id = iter.attach().context("attach the search for descriptors")?;
+        let mut run = iter.take_link(id)?.into_file()?;
+        // It writes nothing; reading it is what runs it.
+        io::copy(&mut run, &mut io::sink()).context("search the descriptors")?;
+        Ok(())
+    }
+
+    /// Attaches what decides each use of a descriptor, or detaches it.
+    ///
+    /// # Errors
+    /// As for [`Loaded::attach`] and [`Loaded::detach_unneeded`].
+    pub(super) fn hold(&mut self, is_wanted: bool, ops: u32) -> Result<()> {
+        if is_wanted {
+            self.standing |= HELD;
+            self.attach(0)
+        } else {
+            self.standing &= !HELD;
+            self.detach_unneeded(ops)
+        }
+    }
+
+    /// Whether that is attached.
+    pub(super) const fn is_held(&self) -> bool {
+        self.standing & HELD != 0
+    }
+
     /// Detaches every program that no policy on `ops` needs.
     ///
     /// # Errors
@@ -138,7 +164,7 @@ impl Loaded {
             let Needed::ForOps(needed) = program.needed else {
                 continue;
             };
-            if needed & (ops | self.guard) != 0 {
+            if needed & (ops | self.standing) != 0 {
                 continue;
             }
             if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) {
@@ -165,10 +191,10 @@ impl Loaded {
     /// As for [`Loaded::attach`] and [`Loaded::detach_unneeded`].
     pub(super) fn protect(&mut self, is_wanted: bool) -> Result<()> {
         if is_wanted {
-            self.guard = GUARD;
+            self.standing |= GUARD;
             self.attach(0)
         } else {
-            self.guard = 0;
+            self.standing &= !GUARD;
             Ok(())
         }
     }
@@ -200,6 +226,31 @@ impl Loaded {
                 Load::Loaded { .. } | Load::Unneeded => None,
             })
             .collect()
+    }
+}
+
+/// Loads a program unless that was tried before, and says whether it is attached; nothing of one that
+/// may be missing and is. `kernel_btf` is read when it is first needed.
+fn loaded<'a>(
+    ebpf: &mut Ebpf,
+    hooks: &'a mut Hooks,
+    program: &Program,
+    kernel_btf: &mut Option<Btf>,
+) -> Result<Option<&'a mut bool>> {
+    if matches!(hooks[program.name], Load::Unneeded) {
+        let btf = match kernel_btf {
+            Some(btf) => btf,
+            None => kernel_btf.insert(read_kernel_btf()?),
+        };
+        let load = load(ebpf, program, btf)?;
+        hooks.insert(program.name, load);
+    }
+    match hooks.get_mut(program.name) {
+        Some(Load::Loaded { attached, .. }) => Ok(Some(attached)),
+        Some(Load::Refused(why)) if program.required => {
+            bail!("the kernel refuses the program {}: {why}", program.name)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -300,6 +351,7 @@ fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> 
             let id = tracepoint.attach(program.hook)?;
             tracepoint.take_link(id)?.into()
         }
+        Place::Iterator => bail!("{} is attached to nothing", program.name),
     })
 }
 
@@ -316,6 +368,10 @@ fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
         Place::Tracepoint => {
             let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
             tracepoint.load().and_then(|()| tracepoint.info())
+        }
+        Place::Iterator => {
+            let iter: &mut Iter = named(ebpf, program)?.try_into()?;
+            iter.load(program.hook, btf).and_then(|()| iter.info())
         }
     };
     Ok(match loaded {
@@ -363,6 +419,8 @@ fn is_about_the_verifier(line: &str) -> bool {
 const MAPS: &[&str] = &[
     names::LABELS,
     names::PENDING,
+    names::SUSPECTS,
+    names::SEARCH,
     names::CGROUPS,
     names::WORKLOADS,
     names::HOMES,

@@ -5,10 +5,11 @@
 //! object  the embedded programs           load   maps, programs, links, pins
 //! btf     offsets for them                tables compiled tables, shared and freed
 //! events  the rings                       self_test  the proof at start
-//! guard   the daemon's own protection
+//! guard   the daemon's own protection     descriptors  those that policies came after
 //! ```
 
 mod btf;
+mod descriptors;
 mod events;
 mod guard;
 mod load;
@@ -39,7 +40,7 @@ use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use self::{events::Rings, guard::Owned, load::Loaded, tables::Tables};
+use self::{descriptors::Descriptors, events::Rings, guard::Owned, load::Loaded, tables::Tables};
 pub use self::{
     guard::{OwnFile, Protection},
     load::{is_loaded, unload},
@@ -63,6 +64,7 @@ pub struct Kernel {
     homes: Array<MapData, Home>,
     registry: Array<MapData, u64>,
     marks: BpfHashMap<MapData, MarkKey, Mark>,
+    descriptors: Descriptors,
     counters: PerCpuArray<MapData, Counters>,
     /// What each workload has, by number.
     applied: HashMap<u32, Handle>,
@@ -101,6 +103,7 @@ impl Kernel {
             homes: Array::try_from(take(ebpf, names::HOMES)?)?,
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
             marks: BpfHashMap::try_from(take(ebpf, names::MARKS)?)?,
+            descriptors: Descriptors::new(ebpf)?,
             counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
             applied: HashMap::new(),
             marked: HashMap::new(),
@@ -142,6 +145,9 @@ impl Kernel {
         for key in self.marks.keys() {
             let key = key.context("read the marks")?;
             self.marked.entry(key.workload).or_default().insert(key);
+        }
+        if self.descriptors.any()? {
+            self.loaded.hold(true, 0)?;
         }
         self.loaded.attach(self.tables.ops())?;
         self.loaded.detach_unloaded()
@@ -400,6 +406,24 @@ impl Backend for Kernel {
             .map_err(kernel_error("marking protected files"))
     }
 
+    fn settle(&mut self) {
+        self.descriptors.expect_more();
+        let ops = self.tables.ops();
+        said(self.descriptors.search(&mut self.loaded, ops));
+        self.capabilities.hooks = self.loaded.support();
+    }
+
+    fn tick(&mut self) {
+        let ops = self.tables.ops();
+        match self.descriptors.tick(&mut self.loaded, ops) {
+            Ok(false) => {}
+            outcome => {
+                said(outcome.map(|_| ()));
+                self.capabilities.hooks = self.loaded.support();
+            }
+        }
+    }
+
     fn events(&mut self) -> Option<mpsc::Receiver<RawEvent>> {
         let (named, ready) = std::sync::mpsc::channel();
         self.named = Some(named);
@@ -431,6 +455,16 @@ fn forget<K: Pod, V: Pod>(map: &mut BpfHashMap<MapData, K, V>, key: &K) -> Resul
     match map.remove(key) {
         Err(MapError::KeyNotFound) => Ok(()),
         removed => removed,
+    }
+}
+
+/// What was wrong with a search for descriptors.
+fn said(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        warn!(
+            error = format!("{error:#}"),
+            "descriptors from before a policy may go on to work"
+        );
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) enum Needed {
     Always,
     /// While a table does not allow one of these operations ([`karmor_abi::op::Op::bit`]).
     ForOps(u32),
+    /// Never: it runs when it is asked to.
+    OnDemand,
 }
 
 /// What a program is attached to.
@@ -24,6 +26,8 @@ pub(super) enum Place {
     Packets(CgroupSkbAttachType),
     /// The tracepoint of the program's name, which sees and cannot refuse.
     Tracepoint,
+    /// Nothing: it is run over everything of a kind, which its name says.
+    Iterator,
 }
 
 /// A program of the object.
@@ -85,6 +89,12 @@ const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Progra
 /// Stands among the operations for the daemon's own protection, which no table asks for.
 pub(super) const GUARD: u32 = 1 << 31;
 
+/// Stands among the operations for descriptors that were open before a policy which forbids them.
+pub(super) const HELD: u32 = 1 << 30;
+
+/// The program that looks for those.
+pub(super) const TASK_FILE: &str = "task_file";
+
 mod ops {
     use karmor_abi::op::Op;
 
@@ -114,6 +124,7 @@ mod ops {
     pub(super) const BPF: u32 = Op::Bpf.bit();
     pub(super) const IO_URING: u32 = Op::IoUring.bit();
     pub(super) const GUARD: u32 = super::GUARD;
+    pub(super) const HELD: u32 = super::HELD;
 }
 
 /// Every program, labels first: a decision without a label falls back to the cgroup, so the order
@@ -142,6 +153,15 @@ pub(super) const PROGRAMS: &[Program] = &[
         ..for_ops("file_truncate", ops::WRITE | ops::AT)
     },
     for_ops("inode_setxattr", ops::WRITE),
+    rare("file_receive", ops::OPEN),
+    Program {
+        place: Place::Iterator,
+        needed: Needed::OnDemand,
+        ..rare(TASK_FILE, 0)
+    },
+    // Before anything is noted that it has to forget.
+    rare("file_free_security", ops::HELD),
+    rare("file_permission", ops::HELD),
     rare("capable", ops::CAPABLE),
     for_ops("sb_mount", ops::ANY | ops::AT),
     for_ops("move_mount", ops::ANY | ops::AT),

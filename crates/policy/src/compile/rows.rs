@@ -7,7 +7,10 @@ use std::{
 
 use karmor_abi::{
     op::{Object, Op},
-    table::{Asker, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, Set},
+    table::{
+        Asker, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, SET_REFUSES_READ, SET_REFUSES_WRITE,
+        Set,
+    },
     verdict::{NO_RULE, Reason, Verdict},
 };
 
@@ -347,6 +350,7 @@ impl<'a> Rows<'a> {
 
         let classes = if by_source { self.sources } else { 1 };
         let mut group = Vec::new();
+        let (mut refuses_read, mut refuses_write) = (false, false);
         for class in 0..classes {
             let rows = special.get(&class).unwrap_or(&common);
             for (asker, row) in semantics::ASKERS.iter().zip(rows) {
@@ -354,6 +358,8 @@ impl<'a> Rows<'a> {
                     continue;
                 }
                 group.extend(row.words());
+                refuses_read |= refuses(row, ops, Op::Read);
+                refuses_write |= refuses(row, ops, Op::Write);
                 if reachable {
                     self.ops |= refusing_or_reporting(row, ops);
                 }
@@ -362,7 +368,9 @@ impl<'a> Rows<'a> {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         let flags = flag(by_source, SET_BY_SOURCE)
             | flag(by_owner, SET_BY_OWNER)
-            | flag(by_terminal, SET_BY_TERMINAL);
+            | flag(by_terminal, SET_BY_TERMINAL)
+            | flag(refuses_read, SET_REFUSES_READ)
+            | flag(refuses_write, SET_REFUSES_WRITE);
         Set::new(self.intern(group), flags, source)
     }
 
@@ -484,6 +492,11 @@ fn refusing_or_reporting(row: &Row, ops: &[Op]) -> u32 {
         .chain(moves)
         .filter(|&&op| may(op))
         .fold(0, |mask, op| mask | op.bit())
+}
+
+/// Whether a row refuses an operation, if it is about that.
+fn refuses(row: &Row, ops: &[Op], op: Op) -> bool {
+    ops.contains(&op) && row[op].action() == Action::Block
 }
 
 const fn moved(rule: u32) -> Verdict {

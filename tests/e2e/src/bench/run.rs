@@ -36,9 +36,17 @@ pub(crate) struct Args {
     )]
     syscalls: Option<u32>,
 
+    /// Open a file that a rule names before there is the policy, and keep it open
+    #[arg(long, requires = "rules")]
+    held: bool,
+
     /// Only the operations with one of these texts in their name
     names: Vec<String>,
 }
+
+/// Opens what the first of the rules names, and stays.
+const HOLDER: &str = "mkdir -p /opt/service-0/etc && exec 7<>/opt/service-0/etc/config.yaml \
+    && (sleep 1000000 < /dev/null > /dev/null 2>&1 &) && true";
 
 /// The daemon looks at containerd within seconds; under emulation seconds are long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,6 +69,9 @@ impl Args {
             .container(Image::Debian)?
             .label("app", "another")
             .start("bench-other")?;
+        if self.held {
+            container.exec(&["bash", "-c", HOLDER])?.success()?;
+        }
         let enforcer = match self.enforcer {
             true => Some(Enforcer::start(guest.containerd()?, &[])?),
             false => None,

@@ -226,7 +226,7 @@ fn one_link_each(before: &[String]) -> Result<()> {
     })
     .with_context(|| format!("links: {:?}", links()))?;
     let mut pins = Vec::new();
-    for entry in std::fs::read_dir(Path::new(PINS).join("v3")).context("nothing is pinned")? {
+    for entry in std::fs::read_dir(Path::new(PINS).join("v4")).context("nothing is pinned")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         pins.extend(name.strip_prefix("link_").map(str::to_owned));
     }

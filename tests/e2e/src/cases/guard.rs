@@ -30,13 +30,13 @@ const HARM: &[(&str, &str)] = &[
     ("kill -CONT $pid", "karmor-enforcer"),
     (": < /proc/$pid/mem", "karmor-enforcer"),
     (
-        "$tries open-pin $bpf/karmor/v3/WORKLOADS",
+        "$tries open-pin $bpf/karmor/v4/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
     (
-        "mv $bpf/karmor/v3/MARKS $bpf/karmor/v3/M && mv $bpf/karmor/v3/M $bpf/karmor/v3/MARKS",
+        "mv $bpf/karmor/v4/MARKS $bpf/karmor/v4/M && mv $bpf/karmor/v4/M $bpf/karmor/v4/MARKS",
         FILES,
     ),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),

@@ -6,6 +6,7 @@ mod batch;
 mod calls;
 mod capability;
 mod dns;
+mod kept;
 mod memory;
 mod mounts;
 mod net;
@@ -57,6 +58,21 @@ enum Attempt {
         /// Appears in this directory when the file is open: `ready`; what to wait for: `go`
         signals: PathBuf,
     },
+    /// Open a file and keep it open
+    Keep {
+        file: PathBuf,
+        /// It is open already, as this number
+        #[arg(long)]
+        inherited: Option<i32>,
+    },
+    /// Use a file that is kept open
+    Use {
+        #[arg(value_enum)]
+        how: kept::Use,
+        file: PathBuf,
+    },
+    /// Take a descriptor from standard input, a socket, and read it
+    Receive,
     /// Make the system calls that a file lists, and write what became of each to another
     Batch { input: PathBuf, output: PathBuf },
     /// Execute a program by its descriptor alone
@@ -236,6 +252,9 @@ fn attempt(attempt: Attempt) -> Result<()> {
             file,
             signals,
         } => hold(change, &file, &signals),
+        Attempt::Keep { file, inherited } => kept::keep(&file, inherited),
+        Attempt::Use { how, file } => kept::make(how, &file),
+        Attempt::Receive => kept::receive_and_read(),
         Attempt::Batch { input, output } => batch::run(&input, &output),
         Attempt::Descriptor { program, arguments } => arguments::descriptor(&program, &arguments),
         Attempt::Race {

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     net::SocketAddr,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -30,6 +30,8 @@ const REQUEST_BYTES: usize = 64;
 
 /// `IORING_OP_*`.
 const CONNECT: u8 = 16;
+const READ: u8 = 22;
+const WRITE: u8 = 23;
 const OPENAT: u8 = 18;
 const RENAMEAT: u8 = 35;
 const UNLINKAT: u8 = 36;
@@ -119,6 +121,20 @@ pub(crate) fn act(how: How, file: &Path, to: Option<&Path>, by_worker: bool) -> 
     };
     // SAFETY: the texts live until the request is done.
     unsafe { submit(request)? }.with_context(|| format!("cannot {how:?} {}", file.display()))
+}
+
+/// Reads or writes a byte of an open file.
+pub(crate) fn move_bytes(file: BorrowedFd<'_>, writes: bool) -> Result<()> {
+    let mut byte = [b'x'];
+    let request = Request {
+        operation: if writes { WRITE } else { READ },
+        fd: file.as_raw_fd(),
+        address: byte.as_mut_ptr().addr() as u64,
+        len: 1,
+        ..Request::default()
+    };
+    // SAFETY: the byte lives until the request is done.
+    unsafe { submit(request)? }.context("cannot move a byte")
 }
 
 /// Connects; the outer result is about the ring.

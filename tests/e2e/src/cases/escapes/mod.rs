@@ -1,6 +1,7 @@
 //! Ways around a policy, each tried as root in a container. None may lead anywhere.
 
 mod code;
+mod descriptors;
 mod long;
 mod mounts;
 mod names;
@@ -27,6 +28,7 @@ pub(super) const CASES: &[&[Case]] = &[
     namespaces::CASES,
     network::CASES,
     writes::CASES,
+    descriptors::CASES,
     long::CASES,
     mounts::CASES,
 ];

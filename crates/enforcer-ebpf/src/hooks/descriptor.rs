@@ -1,0 +1,244 @@
+//! Descriptors that were open before a policy, and such as others pass on: `task_file`,
+//! `file_permission`, `file_free_security`, `file_receive`.
+//!
+//! ```text
+//! task_file        looks, when a table has come into force  ──▶ SUSPECTS
+//! file_permission  each use of one of those is decided      ◀── SUSPECTS
+//! file_free_security  the last descriptor is closed         ──▶ SUSPECTS
+//! file_receive     comes from another process: decided like an open
+//! ```
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use karmor_abi::{counters::Fault, descriptor::Suspect, event::Hook, op::Op};
+
+use crate::{
+    decide::{ALLOWED, Object, decide, is_suspect},
+    emit::count_fault,
+    kernel::{
+        memory::{Ptr, load, load_u16, load_u32},
+        offsets::{
+            FILE_F_FLAGS, FILE_F_MODE, INODE_I_MODE, INODE_I_RDEV, NSPROXY_MNT_NS, TASK_NSPROXY,
+            VFSMOUNT_MNT_FLAGS,
+        },
+        path::MNT_INTERNAL,
+    },
+    maps::{SEARCH, SUSPECTS},
+    object::file::{FMODE_READ, FMODE_WRITE, inode_of, place_of},
+    subject::{Identity, Subject, workload_of_task},
+};
+
+/// Of the mask that `file_permission` gets: `MAY_WRITE`, `MAY_READ`, `MAY_APPEND`.
+const MAY_WRITE: u32 = 2;
+const MAY_READ: u32 = 4;
+const MAY_APPEND: u32 = 8;
+
+/// Type bits of `i_mode`, and a character device's.
+const S_IFMT: u16 = 0o170_000;
+const S_IFCHR: u16 = 0o020_000;
+
+/// Bits of a device number below the major number.
+const MINOR_BITS: u32 = 20;
+
+/// `file_permission(file, mask)`: read, write and whatever else moves a file's data, once a
+/// descriptor is suspect.
+#[lsm(hook = "file_permission")]
+pub(crate) fn file_permission(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let mask: u32 = ctx.arg(1);
+    // SAFETY: entries are replaced whole; the address is that of a live file.
+    let noted = match unsafe { SUSPECTS.get(file as u64) } {
+        Some(suspect) => suspect.inode == inode_of(file) as u64,
+        None => false,
+    };
+    if !noted && (!all_are_suspect() || !is_decided(file)) {
+        return ALLOWED;
+    }
+    let mut ops = 0;
+    if mask & MAY_READ != 0 {
+        ops |= Op::Read.bit();
+    }
+    if mask & (MAY_WRITE | MAY_APPEND) != 0 {
+        ops |= Op::Write.bit();
+    }
+    match Subject::current(ops) {
+        Some(subject) => decide(&subject, &Object::of(file), subject.ops, Hook::Use, 0),
+        None => ALLOWED,
+    }
+}
+
+/// `file_free_security(file)`: before the address is used again.
+#[lsm(hook = "file_free_security")]
+pub(crate) fn file_free_security(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    // SAFETY: as above. A look takes no lock, and most files are not there.
+    if unsafe { SUSPECTS.get(file as u64) }.is_some() {
+        // Before 6.2 a removal fails when it interrupts a change of the same bucket. What that left
+        // behind is not of the next file's inode, or is no more than a question.
+        let _ = SUSPECTS.remove(file as u64);
+    }
+    ALLOWED
+}
+
+/// `file_receive(file)`: a descriptor comes over a socket, or is taken from another process.
+#[lsm(hook = "file_receive")]
+pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
+    let file: Ptr = ctx.arg(0);
+    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
+        return ALLOWED;
+    };
+    let ops = open_for(file) & subject.ops;
+    if ops == 0 || !is_decided(file) {
+        return ALLOWED;
+    }
+    // SAFETY: the hook's argument and its member.
+    let flags = unsafe { load_u32(file, FILE_F_FLAGS.load()) };
+    decide(&subject, &Object::of(file), ops, Hook::Receive, flags)
+}
+
+/// What the iterator gets for each descriptor; both pointers are null at the end.
+#[repr(C)]
+struct TaskFile {
+    meta: Ptr,
+    task: Ptr,
+    fd: u32,
+    file: Ptr,
+}
+
+/// `bpf_iter__task_file`: every descriptor of every task. It runs in the daemon, which holds the file
+/// meanwhile, and nothing of it reaches a task.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub(crate) extern "C" fn task_file(ctx: *mut c_void) -> i32 {
+    let ctx: *const TaskFile = ctx.cast();
+    // SAFETY: the context of this kind of program.
+    let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
+    if !task.is_null() && !file.is_null() {
+        look_at(task, file);
+    }
+    0
+}
+
+#[inline(always)]
+fn look_at(task: Ptr, file: Ptr) {
+    let Some(search) = SEARCH.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a map value, which nothing else writes while the search goes on.
+    let (number, notes) = unsafe { ((*search).number, (*search).notes != 0) };
+    let refused = is_refused(task, file);
+    let known = SUSPECTS.get_ptr_mut(file as u64);
+    let inode = inode_of(file) as u64;
+    if let Some(known) = known
+        // SAFETY: a map value.
+        && unsafe { (*known).inode } == inode
+    {
+        // SAFETY: as above.
+        unsafe {
+            (*known).seen = number;
+            if refused {
+                (*known).refused = number;
+                (*search).found += 1;
+            }
+        }
+        return;
+    }
+    if !refused {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*search).found += 1 };
+    if !notes {
+        return;
+    }
+    let suspect = Suspect {
+        inode,
+        seen: number,
+        refused: number,
+    };
+    if SUSPECTS.insert(file as u64, suspect, 0).is_err() {
+        count_fault(Fault::NoSuspect);
+        // SAFETY: as above.
+        unsafe {
+            (*search).unnoted += 1;
+            (*search).all = 1;
+        }
+    }
+}
+
+/// Whether the table of a task's workload refuses its descriptor to somebody.
+#[inline(always)]
+fn is_refused(task: Ptr, file: Ptr) -> bool {
+    let ops = open_for(file);
+    if ops == 0 {
+        return false;
+    }
+    let identity = Identity {
+        label: core::ptr::null_mut(),
+        workload: workload_of_task(task as u64),
+    };
+    let Some(subject) = Subject::new(&identity, ops) else {
+        return false;
+    };
+    if !is_decided(file) {
+        return false;
+    }
+    // SAFETY: members of a BTF pointer.
+    let namespace = unsafe { load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load()) };
+    // A task that is about to end has none.
+    !namespace.is_null() && is_suspect(&subject, &Object::of(file), subject.ops, namespace as u64)
+}
+
+/// What a file is open for; nothing for one that is only a place. `file` must be a BTF pointer.
+#[inline(always)]
+fn open_for(file: Ptr) -> u32 {
+    // SAFETY: a member of a BTF pointer.
+    let mode = unsafe { load_u32(file, FILE_F_MODE.load()) };
+    let mut ops = 0;
+    if mode & FMODE_READ != 0 {
+        ops |= Op::Read.bit();
+    }
+    if mode & FMODE_WRITE != 0 {
+        ops |= Op::Write.bit();
+    }
+    ops
+}
+
+/// Whether descriptors for this are decided after they were opened: not for what no path leads to, such
+/// as pipes, sockets and memory, nor for terminals and the likes of `/dev/null`, with which programs are
+/// started. `file` must be a BTF pointer.
+#[inline(always)]
+fn is_decided(file: Ptr) -> bool {
+    // SAFETY: members of BTF pointers.
+    let (mount, mode, device) = unsafe {
+        let inode = inode_of(file);
+        (
+            load_u32(place_of(file).mnt, VFSMOUNT_MNT_FLAGS.load()),
+            load_u16(inode, INODE_I_MODE.load()),
+            load_u32(inode, INODE_I_RDEV.load()),
+        )
+    };
+    mount & MNT_INTERNAL == 0 && !(mode & S_IFMT == S_IFCHR && is_standard(device))
+}
+
+/// Terminals by their major numbers, serial and virtual ones and consoles too; `null`, `zero`, `full`,
+/// `random` and `urandom`.
+#[inline(always)]
+const fn is_standard(device: u32) -> bool {
+    let minor = device & ((1 << MINOR_BITS) - 1);
+    match device >> MINOR_BITS {
+        1 => matches!(minor, 3 | 5 | 7 | 8 | 9),
+        4 | 5 | 128..=143 | 204 | 229 => true,
+        _ => false,
+    }
+}
+
+/// Whether every open file is decided at each use.
+#[inline(always)]
+fn all_are_suspect() -> bool {
+    match SEARCH.get(0) {
+        Some(search) => search.all != 0,
+        None => false,
+    }
+}
