@@ -30,13 +30,14 @@ const LONGEST: u64 = 24 * 60 * 60;
 const SECOND: u64 = 1_000_000_000;
 
 /// Learns the addresses of the answer in `scratch`, whose question has been read.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn learn(scratch: *mut Scratch, handle: u64, workload: u32) -> i32 {
-    if scratch.is_null() || !dns::begin_answer(scratch) {
-        return 0;
+///
+/// Not a global function: 6.1 takes no entries of maps from memory that such a one was given.
+#[inline(always)]
+pub(crate) fn learn(scratch: *mut Scratch, handle: Handle, workload: u32) {
+    if !dns::begin_answer(scratch) {
+        return;
     }
-    let restricted = with_table(Handle(handle), Restricts { scratch }).unwrap_or(true);
+    let restricted = with_table(handle, Restricts { scratch }).unwrap_or(true);
     let query = Query::of(scratch);
     // SAFETY: claimed by this task.
     unsafe {
@@ -53,7 +54,6 @@ pub(crate) extern "C" fn learn(scratch: *mut Scratch, handle: u64, workload: u32
             0,
         );
     }
-    0
 }
 
 /// Whether the name in `scratch` is one that a table does not allow everybody.
@@ -109,30 +109,48 @@ pub(crate) fn consider(
     source: Option<u32>,
     remote: Remote,
 ) {
-    let address = match remote {
+    let [a, b, c, d] = match remote {
         Remote::V4(address) => [0, 0, MAPPED, address],
         Remote::V6(address) => address,
     };
-    let mut key = ResolvedKey {
-        workload,
-        restricted: 1,
-        address,
-    };
+    let (first, last) = (both(a, b), both(c, d));
+    // SAFETY: claimed by this task. It is what an event would say.
+    unsafe { (*scratch).access.workload = workload };
     let source = source.unwrap_or(ANYBODY);
-    consider_name(scratch, &raw const key, handle.0, source);
-    key.restricted = 0;
-    consider_name(scratch, &raw const key, handle.0, source);
+    consider_name(scratch, handle.0, both(source, 1), first, last);
+    consider_name(scratch, handle.0, both(source, 0), first, last);
 }
 
+const fn both(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+const fn each(both: u64) -> [u32; 2] {
+    [both as u32, (both >> 32) as u32]
+}
+
+/// [`consider`] for one of the names an address may have. Numbers come in pairs: a source and
+/// [`ResolvedKey::restricted`], the halves of the address.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn consider_name(
     scratch: *mut Scratch,
-    key: *const ResolvedKey,
     handle: u64,
-    source: u32,
+    source: u64,
+    first: u64,
+    last: u64,
 ) -> i32 {
-    if scratch.is_null() || key.is_null() || !recall(scratch, key) {
+    if scratch.is_null() {
+        return 0;
+    }
+    let ([a, b], [c, d], [source, restricted]) = (each(first), each(last), each(source));
+    let key = ResolvedKey {
+        // SAFETY: claimed by this task.
+        workload: unsafe { (*scratch).access.workload },
+        restricted,
+        address: [a, b, c, d],
+    };
+    if !recall(scratch, &key) {
         return 0;
     }
     let answer = name::ask(Handle(handle), scratch, source);
@@ -148,9 +166,8 @@ extern "C" fn consider_name(
 
 /// Puts the name of an address in `scratch`. `false` when there is none, or none any more.
 #[inline(always)]
-fn recall(scratch: *mut Scratch, key: *const ResolvedKey) -> bool {
-    // SAFETY: checked by the caller.
-    let Some(resolved) = RESOLVED.get_ptr(unsafe { &*key }) else {
+fn recall(scratch: *mut Scratch, key: &ResolvedKey) -> bool {
+    let Some(resolved) = RESOLVED.get_ptr(key) else {
         return false;
     };
     let query = Query::of(scratch);

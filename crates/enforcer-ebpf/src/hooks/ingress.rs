@@ -60,7 +60,7 @@ fn learn(skb: *mut __sk_buff) -> Option<()> {
         return None;
     };
     if read_question(skb, &payload, stream, scratch) {
-        resolved::learn(scratch, hearer.handle().0, hearer.workload());
+        resolved::learn(scratch, hearer.handle(), hearer.workload());
     }
     path::release(scratch);
     Some(())
