@@ -23,7 +23,7 @@ impl Watched {
     ///
     /// # Errors
     /// When `karmor logs` does not connect.
-    pub fn beside(enforcer: Enforcer) -> Result<Self> {
+    pub(super) fn beside(enforcer: Enforcer) -> Result<Self> {
         Ok(Self {
             alerts: Alerts::watch(&[])?,
             enforcer,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, PREPARE, case, manifest, ordinary, reading};
+use super::{Case, PREPARE, READ_ONLY, case, manifest, ordinary, reading};
 use crate::support::{Actor, Applied, DELIVERY, DefaultPostures, Guest, Output, probe, until};
 
 pub(super) const CASES: &[Case] = &[
@@ -28,14 +28,6 @@ const SHUT: &str = "
     matchPaths:
     - path: /srv/vault/secret
     - path: /srv/vault/closed
-  action: Block
-";
-
-const READ_ONLY: &str = "
-  file:
-    matchPaths:
-    - path: /srv/vault/secret
-      readOnly: true
   action: Block
 ";
 
@@ -246,8 +238,7 @@ fn while_needed(guest: &Guest) -> Result<()> {
 
 fn is_attached(hook: &str) -> Result<bool> {
     let report = probe()?;
-    let hooks = report["capabilities"]["hooks"].as_array();
-    let hooks = hooks.or_else(|| report["hooks"].as_array());
+    let hooks = report["hooks"].as_array();
     let mut hooks = hooks.context("the probe lists hooks")?.iter();
     let hook = hooks.find(|one| one["hook"] == hook);
     let attached = hook.and_then(|hook| hook["attached"].as_bool());

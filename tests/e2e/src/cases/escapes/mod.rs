@@ -20,8 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Case, case};
 use crate::support::{Applied, Container, DELIVERY, Guest, Image, Output, Watched};
 
-/// Every case. Those that need the posture come first, so that the enforcer starts once for them.
-/// By subject.
+/// Every case, by subject.
 pub(super) const CASES: &[&[Case]] = &[
     code::CASES,
     names::CASES,
@@ -55,6 +54,15 @@ const SHUT: &str = "
   process:
     matchPaths:
     - path: /srv/vault/tool
+  action: Block
+";
+
+/// A file that may be read.
+const READ_ONLY: &str = "
+  file:
+    matchPaths:
+    - path: /srv/vault/secret
+      readOnly: true
   action: Block
 ";
 

@@ -5,7 +5,8 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, HOST_SHARE, PREPARE, Plan, SHARE, SHUT, case, manifest, ordinary, reading, shared_file,
+    Case, HOST_SHARE, PREPARE, Plan, READ_ONLY, SHARE, SHUT, case, manifest, ordinary, reading,
+    shared_file,
 };
 use crate::support::{DefaultPostures, Guest};
 
@@ -55,14 +56,6 @@ fn io_uring(guest: &Guest) -> Result<()> {
         .play(watched, &ordinary(guest)?)
     })
 }
-
-const READ_ONLY: &str = "
-  file:
-    matchPaths:
-    - path: /srv/vault/secret
-      readOnly: true
-  action: Block
-";
 
 /// It still holds what it held, and can be read.
 const INTACT: &str = "[ \"$(cat /srv/vault/secret)\" = secret ]";
