@@ -12,7 +12,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_loop, bpf_probe_read_kernel, bpf_skb_load_bytes},
+};
 use karmor_abi::word::DOMAIN;
 
 use crate::{
@@ -123,7 +126,7 @@ impl Query {
 
     /// [`Self::end`], of which the compiler believes nothing.
     #[inline(always)]
-    pub(crate) fn end_read(&self) -> u64 {
+    fn end_read(&self) -> u64 {
         // SAFETY: a reference.
         unsafe { (&raw const self.end).read_volatile() }
     }
@@ -161,9 +164,38 @@ impl Query {
     }
 }
 
+/// Copies `len` bytes of a packet, from 1 to less than [`MESSAGE_BYTES`], and begins to read them.
+/// `false` when that fails.
+#[inline(always)]
+pub(crate) fn load(
+    skb: *mut __sk_buff,
+    at: u32,
+    len: u32,
+    stream: bool,
+    scratch: *mut Scratch,
+) -> bool {
+    let query = Query::of(scratch);
+    begin(scratch, len.into(), stream);
+    // The verifier follows what comes out of a map better than the compiler's way of comparing.
+    // SAFETY: claimed by this task; at least 1 and below the length of the message.
+    let error = unsafe {
+        let len = ((*query).end_read().wrapping_sub(1) & (MESSAGE_BYTES as u64 - 1)) + 1;
+        bpf_skb_load_bytes(
+            skb.cast(),
+            at,
+            (&raw mut (*query).message).cast(),
+            len as u32,
+        )
+    };
+    if error == 0 {
+        read_header(scratch);
+    }
+    error == 0
+}
+
 /// Notes that `end` bytes will be there to be read.
 #[inline(always)]
-pub(crate) fn begin(scratch: *mut Scratch, end: u64, stream: bool) {
+fn begin(scratch: *mut Scratch, end: u64, stream: bool) {
     let query = Query::of(scratch);
     // SAFETY: claimed by this task.
     unsafe {
@@ -179,7 +211,7 @@ pub(crate) fn begin(scratch: *mut Scratch, end: u64, stream: bool) {
 
 /// Reads the header of a datagram.
 #[inline(always)]
-pub(crate) fn read_header(scratch: *mut Scratch) {
+fn read_header(scratch: *mut Scratch) {
     let query = Query::of(scratch);
     // SAFETY: claimed by this task.
     unsafe {

@@ -30,7 +30,7 @@ use crate::{
         path,
     },
     maps::{HOMES, NO_STATE, Scratch},
-    object::{Table, Visitor, with_table},
+    object::{Table, Visitor, file::is_character_device, with_table},
 };
 
 /// Mounts of one file system that are looked at.
@@ -48,10 +48,6 @@ const UNREADABLE: u64 = 3;
 
 /// `PROC_SUPER_MAGIC`: of a file system that is made anew for each mount, and shows the same.
 pub(crate) const PROC: u64 = 0x9fa0;
-
-/// Type bits of `i_mode`, and a character device's.
-const S_IFMT: u16 = 0o170_000;
-const S_IFCHR: u16 = 0o020_000;
 
 /// The workload's entry, when it has one.
 #[inline(always)]
@@ -365,7 +361,7 @@ fn begin(scratch: *mut Scratch, dentry: u64) -> u64 {
     // Zero for a name that is still free; what is not there has no mode.
     let inode = read_or_zero(dentry + u64::from(DENTRY_D_INODE.load()));
     let mode = read::<u16>(inode + u64::from(INODE_I_MODE.load()));
-    seek.device = u64::from(matches!(mode, Ok(mode) if mode & S_IFMT == S_IFCHR));
+    seek.device = u64::from(matches!(mode, Ok(mode) if is_character_device(mode)));
     // SAFETY: claimed by this task.
     let (instead, walked) = unsafe { ((*scratch).climb.instead, (*scratch).climb.inum) };
     let (namespace, inum) = match instead {

@@ -25,7 +25,7 @@ use crate::{
         path::MNT_INTERNAL,
     },
     maps::{SEARCH, SUSPECTS},
-    object::file::{FMODE_READ, FMODE_WRITE, inode_of, place_of},
+    object::file::{inode_of, is_character_device, open_for, place_of},
     subject::{Identity, Subject, workload_of_task},
 };
 
@@ -33,10 +33,6 @@ use crate::{
 const MAY_WRITE: u32 = 2;
 const MAY_READ: u32 = 4;
 const MAY_APPEND: u32 = 8;
-
-/// Type bits of `i_mode`, and a character device's.
-const S_IFMT: u16 = 0o170_000;
-const S_IFCHR: u16 = 0o020_000;
 
 /// Bits of a device number below the major number.
 const MINOR_BITS: u32 = 20;
@@ -88,12 +84,17 @@ pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
     let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
         return ALLOWED;
     };
-    let ops = open_for(file) & subject.ops;
+    // SAFETY: the hook's argument and its members.
+    let (mode, flags) = unsafe {
+        (
+            load_u32(file, FILE_F_MODE.load()),
+            load_u32(file, FILE_F_FLAGS.load()),
+        )
+    };
+    let ops = open_for(mode) & subject.ops;
     if ops == 0 || !is_decided(file) {
         return ALLOWED;
     }
-    // SAFETY: the hook's argument and its member.
-    let flags = unsafe { load_u32(file, FILE_F_FLAGS.load()) };
     decide(&subject, &Object::of(file), ops, Hook::Receive, flags)
 }
 
@@ -170,7 +171,8 @@ fn look_at(task: Ptr, file: Ptr) {
 /// Whether the table of a task's workload refuses its descriptor to somebody.
 #[inline(always)]
 fn is_refused(task: Ptr, file: Ptr) -> bool {
-    let ops = open_for(file);
+    // SAFETY: a member of a BTF pointer.
+    let ops = open_for(unsafe { load_u32(file, FILE_F_MODE.load()) });
     if ops == 0 {
         return false;
     }
@@ -190,21 +192,6 @@ fn is_refused(task: Ptr, file: Ptr) -> bool {
     !namespace.is_null() && is_suspect(&subject, &Object::of(file), subject.ops, namespace as u64)
 }
 
-/// What a file is open for; nothing for one that is only a place. `file` must be a BTF pointer.
-#[inline(always)]
-fn open_for(file: Ptr) -> u32 {
-    // SAFETY: a member of a BTF pointer.
-    let mode = unsafe { load_u32(file, FILE_F_MODE.load()) };
-    let mut ops = 0;
-    if mode & FMODE_READ != 0 {
-        ops |= Op::Read.bit();
-    }
-    if mode & FMODE_WRITE != 0 {
-        ops |= Op::Write.bit();
-    }
-    ops
-}
-
 /// Whether descriptors for this are decided after they were opened: not for what no path leads to, such
 /// as pipes, sockets and memory, nor for terminals and the likes of `/dev/null`, with which programs are
 /// started. `file` must be a BTF pointer.
@@ -219,7 +206,7 @@ fn is_decided(file: Ptr) -> bool {
             load_u32(inode, INODE_I_RDEV.load()),
         )
     };
-    mount & MNT_INTERNAL == 0 && !(mode & S_IFMT == S_IFCHR && is_standard(device))
+    mount & MNT_INTERNAL == 0 && !(is_character_device(mode) && is_standard(device))
 }
 
 /// Terminals by their major numbers, serial and virtual ones and consoles too; `null`, `zero`, `full`,

@@ -1,12 +1,7 @@
 //! `cgroup_skb/egress`: which names are asked for. The packet is what is sent, so that nothing can
 //! change between the look and the sending; a refusal is `EPERM` to who sends it.
 
-use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
-};
+use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 use karmor_abi::{
     counters::Fault, event::Hook, label::Handle, op::Op, verdict::Verdict, word::IPPROTO_TCP,
 };
@@ -14,7 +9,7 @@ use karmor_abi::{
 use crate::{
     decide::{ALLOWED, DENIED},
     decide_word::{Who as _, conclude},
-    dns::{self, MESSAGE_BYTES, Query},
+    dns::{self, MESSAGE_BYTES},
     emit::count_untold,
     kernel::{
         memory::read,
@@ -42,18 +37,11 @@ pub(crate) fn cgroup_skb_egress(ctx: SkBuffContext) -> i32 {
     let Some(transport) = packet::transport(skb) else {
         return PASS;
     };
-    // SAFETY: members of the context, and what the helpers return.
-    let (sender, connected) = unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return PASS;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        if sk.is_null() {
-            return PASS;
-        }
-        (sender::of(sk), (*sk).dst_port)
+    let Some(sk) = packet::socket(skb) else {
+        return PASS;
     };
+    // SAFETY: a full socket of the packet.
+    let (sender, connected) = unsafe { (sender::of(sk), (*sk).dst_port) };
     // Where it goes may have been rewritten since, as where a resolver is in the same network
     // namespace on another port.
     let is_query = transport.protocol == TOO_MANY
@@ -109,24 +97,7 @@ fn copy(skb: *mut __sk_buff, payload: &Payload, stream: bool, scratch: *mut Scra
             None => return false,
         };
     }
-    let query = Query::of(scratch);
-    dns::begin(scratch, len.into(), stream);
-    // The verifier follows what comes out of a map better than the compiler's way of comparing.
-    // SAFETY: claimed by this task; at least 1 and below the length of the message.
-    let error = unsafe {
-        let len = ((*query).end_read().wrapping_sub(1) & (MESSAGE_BYTES as u64 - 1)) + 1;
-        bpf_skb_load_bytes(
-            skb.cast(),
-            payload.at,
-            (&raw mut (*query).message).cast(),
-            len as u32,
-        )
-    };
-    if error != 0 {
-        return false;
-    }
-    dns::read_header(scratch);
-    true
+    dns::load(skb, payload.at, len, stream, scratch)
 }
 
 /// Bytes of a packet that are not in its first piece. `None` when some are in memory that the sender

@@ -11,7 +11,7 @@ use crate::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
     },
-    object::file::{FMODE_READ, FMODE_WRITE, place_of},
+    object::file::{FMODE_WRITE, open_for, place_of},
     subject::{Identity, Subject},
 };
 
@@ -45,11 +45,8 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         return 0;
     }
     tell_at(&subject, place_of(file), Hook::Open);
-    let mut ops = 0;
-    if mode & FMODE_READ != 0 {
-        ops |= Op::Read.bit();
-    }
-    if mode & FMODE_WRITE != 0 || flags & O_TRUNC != 0 {
+    let mut ops = open_for(mode);
+    if flags & O_TRUNC != 0 {
         ops |= Op::Write.bit();
     }
     ops &= subject.ops;

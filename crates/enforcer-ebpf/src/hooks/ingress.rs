@@ -1,16 +1,11 @@
 //! `cgroup_skb/ingress`: what names are answered with. Nothing is refused here.
 
-use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
-};
+use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 use karmor_abi::{counters::Fault, op::Op, word::IPPROTO_TCP};
 
 use crate::{
     decide_word::Who as _,
-    dns::{self, MESSAGE_BYTES, Query},
+    dns::{self, MESSAGE_BYTES},
     emit::count_fault,
     kernel::{
         packet::{self, Payload},
@@ -36,18 +31,8 @@ fn learn(skb: *mut __sk_buff) -> Option<()> {
     if transport.from != RESOLVER {
         return None;
     }
-    // SAFETY: a member of the context, and what the helper returns.
-    let sender = unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return None;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        if sk.is_null() {
-            return None;
-        }
-        sender::of(sk)
-    };
+    // SAFETY: a full socket of the packet.
+    let sender = unsafe { sender::of(packet::socket(skb)?) };
     if sender.is_null() {
         // Nobody has asked here who is held to names.
         return None;
@@ -74,24 +59,10 @@ fn read_question(
     stream: bool,
     scratch: *mut Scratch,
 ) -> bool {
-    let query = Query::of(scratch);
     let len = payload.len.min(MESSAGE_BYTES as u32 - 1);
-    dns::begin(scratch, len.into(), stream);
-    // As in `egress`.
-    // SAFETY: claimed by this task; at least 1 and below the length of the message.
-    let error = unsafe {
-        let len = ((*query).end_read().wrapping_sub(1) & (MESSAGE_BYTES as u64 - 1)) + 1;
-        bpf_skb_load_bytes(
-            skb.cast(),
-            payload.at,
-            (&raw mut (*query).message).cast(),
-            len as u32,
-        )
-    };
-    if error != 0 {
+    if !dns::load(skb, payload.at, len, stream, scratch) {
         return false;
     }
-    dns::read_header(scratch);
     if stream && dns::next_name(scratch) != dns::BEGUN {
         return false;
     }

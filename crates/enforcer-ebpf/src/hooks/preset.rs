@@ -21,7 +21,7 @@ use crate::{
         syscall::{self, About},
         task::Task,
     },
-    object::file::{inode_of, place_of},
+    object::file::{inode_of, is_character_device, place_of},
     preset::{Notice, decide},
     subject::Subject,
 };
@@ -34,10 +34,6 @@ const MAP_SHARED: u64 = 1;
 /// `VM_EXEC`, `VM_SHARED`.
 const VM_EXEC: u64 = 4;
 const VM_SHARED: u64 = 8;
-
-/// Type bits of `i_mode`, and a character device's.
-const S_IFMT: u16 = 0o170_000;
-const S_IFCHR: u16 = 0o020_000;
 
 /// `TMPFS_MAGIC`, also that of shared memory and of devtmpfs; `RAMFS_MAGIC`; `HUGETLBFS_MAGIC`;
 /// `SECRETMEM_MAGIC`.
@@ -132,7 +128,7 @@ impl Code {
                 load_u16(self.inode, INODE_I_MODE.load()),
             )
         };
-        flags & MNT_INTERNAL != 0 || mode & S_IFMT == S_IFCHR || self.is_nameless()
+        flags & MNT_INTERNAL != 0 || is_character_device(mode) || self.is_nameless()
     }
 
     /// Decides whether it may become code.

@@ -1,6 +1,9 @@
 //! What a packet carries: IPv4 and IPv6, UDP and TCP.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
+};
 use karmor_abi::word::{IPPROTO_TCP, IPPROTO_UDP};
 
 /// Most headers between that of IPv6 and that of the transport.
@@ -8,6 +11,20 @@ const EXTENSIONS: u32 = 8;
 
 /// No protocol of a transport: there are more headers than that.
 pub(crate) const TOO_MANY: u32 = 256;
+
+/// The socket that a packet leaves, or comes in for; none that only stands for one.
+#[inline(always)]
+pub(crate) fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: a member of the context, and what the helper returns.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        (!sk.is_null()).then_some(sk)
+    }
+}
 
 /// The header of a transport.
 pub(crate) struct Transport {

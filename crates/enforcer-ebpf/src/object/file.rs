@@ -1,5 +1,7 @@
 //! Members of a `struct file` or an inode that decisions need.
 
+use karmor_abi::op::Op;
+
 use crate::kernel::{
     memory::{Ptr, load, read},
     offsets::{
@@ -13,7 +15,30 @@ use crate::kernel::{
 pub(crate) const FMODE_WRITE: u32 = 2;
 
 /// `FMODE_READ`.
-pub(crate) const FMODE_READ: u32 = 1;
+const FMODE_READ: u32 = 1;
+
+/// Type bits of `i_mode`, and a character device's.
+const S_IFMT: u16 = 0o170_000;
+const S_IFCHR: u16 = 0o020_000;
+
+/// What a file of this `f_mode` is open for; nothing for one that is only a place.
+#[inline(always)]
+pub(crate) const fn open_for(mode: u32) -> u32 {
+    let mut ops = 0;
+    if mode & FMODE_READ != 0 {
+        ops |= Op::Read.bit();
+    }
+    if mode & FMODE_WRITE != 0 {
+        ops |= Op::Write.bit();
+    }
+    ops
+}
+
+/// Whether an inode of this `i_mode` is a character device.
+#[inline(always)]
+pub(crate) const fn is_character_device(mode: u16) -> bool {
+    mode & S_IFMT == S_IFCHR
+}
 
 /// Where a file lies. `file` must be a BTF pointer.
 #[inline(always)]
