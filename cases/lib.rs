@@ -37,6 +37,9 @@ pub const ACTORS: &str = "/run/corpus/by";
 /// Other name of the file that is tried in a mount that is attached nowhere.
 pub const UNREACHABLE: &str = "/run/corpus/b";
 
+/// What is behind a name that is moved.
+pub const MOVED: &str = ".moved";
+
 /// Name of files that somebody else owns.
 pub const FOREIGN: &str = "foreign";
 
@@ -174,6 +177,53 @@ pub enum Target {
     Capability(String),
     /// A system call, by its name, and the path it is about.
     Syscall(String, Option<String>),
+    /// A name that is asked for.
+    Domain(String),
+    /// What a preset is about.
+    Preset(Preset),
+}
+
+/// A preset, in the words of policies.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[expect(
+    missing_docs,
+    reason = "docs/policy-semantics.md says what each is about"
+)]
+pub enum Preset {
+    AnonymousMapExec,
+    FilelessExec,
+    ProtectEnv,
+    ProtectProc,
+    Exec,
+    Drift,
+    Ptrace,
+    Mount,
+    Namespace,
+    KernelModule,
+    Bpf,
+    IoUring,
+}
+
+impl Preset {
+    /// As policies write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AnonymousMapExec => "anonymousMapExec",
+            Self::FilelessExec => "filelessExec",
+            Self::ProtectEnv => "protectEnv",
+            Self::ProtectProc => "protectProc",
+            Self::Exec => "exec",
+            Self::Drift => "drift",
+            Self::Ptrace => "ptrace",
+            Self::Mount => "mount",
+            Self::Namespace => "namespace",
+            Self::KernelModule => "kernelModule",
+            Self::Bpf => "bpf",
+            Self::IoUring => "ioUring",
+        }
+    }
 }
 
 /// A class of objects that no path names.
@@ -212,6 +262,8 @@ struct Written {
     endpoint: Option<String>,
     capability: Option<String>,
     syscall: Option<String>,
+    domain: Option<String>,
+    preset: Option<Preset>,
     by: Option<String>,
     from: Option<String>,
     #[serde(default)]
@@ -259,34 +311,44 @@ impl Written {
         somebody: &str,
     ) -> Result<Access, String> {
         use Operation as O;
-        let others = (self.socket, self.endpoint, self.capability);
-        let target = match (self.path, others, self.syscall) {
-            (path, (None, None, None), Some(syscall)) => Target::Syscall(syscall, path),
-            (Some(path), (None, None, None), None) => {
-                match Object::ALL.into_iter().find(|object| object.name() == path) {
-                    Some(object) => Target::Object(object),
-                    None => Target::Path(path),
-                }
+        let target = match (self.syscall, self.path) {
+            (Some(syscall), path) => Some(Target::Syscall(syscall, path)),
+            (None, Some(path)) => {
+                let class = Object::ALL.into_iter().find(|object| object.name() == path);
+                Some(class.map_or(Target::Path(path), Target::Object))
             }
-            (None, (Some(socket), None, None), None) => Target::Socket(socket),
-            (None, (None, Some(endpoint), None), None) => parse_endpoint(&endpoint)?,
-            (None, (None, None, Some(capability)), None) => Target::Capability(capability),
-            _ => {
-                let what = "an access has one of path, socket, endpoint, capability, syscall";
-                return Err(what.to_owned());
-            }
+            (None, None) => None,
+        };
+        let endpoint = self
+            .endpoint
+            .map(|text| parse_endpoint(&text))
+            .transpose()?;
+        let mut targets = [
+            target,
+            self.socket.map(Target::Socket),
+            endpoint,
+            self.capability.map(Target::Capability),
+            self.domain.map(Target::Domain),
+            self.preset.map(Target::Preset),
+        ]
+        .into_iter()
+        .flatten();
+        let (Some(target), None) = (targets.next(), targets.next()) else {
+            let what =
+                "an access has one of path, socket, endpoint, capability, syscall, domain, preset";
+            return Err(what.to_owned());
         };
         let operation = self.operation;
         let fits = match &target {
-            Target::Path(_) | Target::Object(_) => {
-                matches!(operation, O::Exec | O::Read | O::Write)
-            }
+            Target::Path(_) => matches!(operation, O::Exec | O::Map | O::Read | O::Write | O::Move),
+            Target::Object(_) => matches!(operation, O::Exec | O::Read | O::Write),
             Target::Socket(_) => matches!(
                 operation,
                 O::Create | O::Pair | O::Bind | O::Listen | O::Connect | O::Accept | O::Send
             ),
             Target::Endpoint(..) => matches!(operation, O::Connect | O::Accept | O::Send),
-            Target::Capability(_) => operation == O::Use,
+            Target::Capability(_) | Target::Preset(_) => operation == O::Use,
+            Target::Domain(_) => operation == O::Ask,
             Target::Syscall(..) => operation == O::Call,
         };
         if !fits {
@@ -330,10 +392,14 @@ fn parse_endpoint(text: &str) -> Result<Target, String> {
 pub enum Operation {
     /// Execute a path.
     Exec,
+    /// Map it executable.
+    Map,
     /// Open it for reading.
     Read,
     /// Open it for appending.
     Write,
+    /// Give it a name with [`MOVED`] behind, and its own again.
+    Move,
     /// Make a socket.
     Create,
     /// Make two that are connected.
@@ -348,8 +414,10 @@ pub enum Operation {
     Accept,
     /// Make one and send, or send to an address.
     Send,
-    /// Do what takes a capability.
+    /// Do what takes a capability, or what a preset is about.
     Use,
+    /// Ask for a name.
+    Ask,
     /// Make a system call.
     Call,
 }

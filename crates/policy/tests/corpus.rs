@@ -10,7 +10,7 @@ use karmor_abi::{
     verdict::{Action, Verdict},
     word::Protocol,
 };
-use karmor_cases::{Access, Case, Kind, Operation, Posture, Target};
+use karmor_cases::{Access, Case, Kind, MOVED, Operation, Posture, Target};
 use karmor_policy::{
     alias::Aliases,
     compile::compile,
@@ -98,13 +98,64 @@ fn check_as(case: &Case, kind: model::Kind) -> Vec<String> {
 
 /// Makes an access; what does not come out as it must.
 fn ask(access: &Access, effective: &Effective, compiled: &Compiled) -> Vec<String> {
-    // What the kernel sees: the image of bash is where the links of the root lead.
-    let path = match &access.target {
-        Target::Path(path) => effective.aliases.resolve(path),
-        _ => String::new(),
+    // What the kernel sees: the image of bash is where the links of the root lead, and a name is
+    // in lower case.
+    let texts = match &access.target {
+        Target::Path(path) => {
+            let path = effective.aliases.resolve(path);
+            [format!("{path}{MOVED}"), path]
+        }
+        Target::Syscall(_, Some(path)) => [String::new(), path.clone()],
+        Target::Domain(name) => [String::new(), name.to_lowercase()],
+        _ => [String::new(), String::new()],
     };
+    let by = effective.aliases.resolve(&access.by);
+    let from = effective.aliases.resolve(&access.from);
+    let arguments: Vec<&[u8]> = access.args.iter().map(String::as_bytes).collect();
+    let [moved, text] = texts.each_ref().map(String::as_bytes);
+    let questions = questions(access, text, moved).map(|(op, object)| reference::Access {
+        op,
+        object,
+        source: Some(by.as_bytes()),
+        parent: Some(from.as_bytes()),
+        asker: Asker {
+            owner: access.is_owner(),
+            terminal: access.terminal,
+        },
+        arguments: Some(&arguments),
+    });
+    let questions: Vec<_> = questions.collect();
+    let strictest = |decide: &dyn Fn(&reference::Access<'_>) -> Verdict| {
+        let verdicts = questions.iter().map(decide);
+        verdicts
+            .max_by_key(|verdict| verdict.action())
+            .expect("an operation")
+    };
+    let told = [
+        (
+            "reference",
+            strictest(&|access| reference::decide(effective, access)),
+        ),
+        ("table", strictest(&|access| compiled.decide(access))),
+    ];
+    told.into_iter()
+        .filter_map(|(who, verdict)| {
+            let wrong = mismatch(access, effective, verdict)?;
+            Some(format!("{access:?}: {who}: {wrong}"))
+        })
+        .collect()
+}
+
+/// What is asked about an access: operations, each of an object. `text` is its path or name, and
+/// `moved` what a path becomes.
+fn questions<'a>(
+    access: &Access,
+    text: &'a [u8],
+    moved: &'a [u8],
+) -> impl Iterator<Item = (Op, AccessObject<'a>)> {
+    let path = AccessObject::Path(text);
     let (ops, object): (&[Op], _) = match &access.target {
-        Target::Path(_) => (path_ops(access), AccessObject::Path(path.as_bytes())),
+        Target::Path(_) => (path_ops(access), path),
         Target::Object(object) => {
             let class = match object {
                 karmor_cases::Object::Anonymous => Object::Anonymous,
@@ -130,61 +181,37 @@ fn ask(access: &Access, effective: &Effective, compiled: &Compiled) -> Vec<Strin
                 port: address.port(),
             },
         ),
+        Target::Domain(_) => (&[Op::Query], AccessObject::Domain(text)),
         Target::Capability(name) => {
             let number = names::capability_named(name).expect("a capability");
             (&[Op::Capable], AccessObject::Capability(number))
         }
+        Target::Preset(preset) => {
+            let op = names::preset_named(preset.name()).expect("a preset");
+            let op = Op::PRESETS.iter().find(|&&found| found == op);
+            (op.map_or(&[], std::slice::from_ref), AccessObject::Preset)
+        }
         Target::Syscall(name, at) => {
             let syscall = Syscall::named(name).expect("a system call");
             match at {
-                Some(path) => {
-                    let object = AccessObject::SyscallAt(syscall, path.as_bytes());
-                    (&[Op::SyscallAt], object)
-                }
+                Some(_) => (&[Op::SyscallAt], AccessObject::SyscallAt(syscall, text)),
                 None => (&[Op::Syscall], AccessObject::Syscall(syscall)),
             }
         }
     };
-    let by = effective.aliases.resolve(&access.by);
-    let from = effective.aliases.resolve(&access.from);
-    let arguments: Vec<&[u8]> = access.args.iter().map(String::as_bytes).collect();
-    let question = |op| reference::Access {
-        op,
-        object,
-        source: Some(by.as_bytes()),
-        parent: Some(from.as_bytes()),
-        asker: Asker {
-            owner: access.is_owner(),
-            terminal: access.terminal,
-        },
-        arguments: Some(&arguments),
-    };
-    let strictest = |decide: &dyn Fn(&reference::Access<'_>) -> Verdict| {
-        let verdicts = ops.iter().map(|&op| decide(&question(op)));
-        verdicts
-            .max_by_key(|verdict| verdict.action())
-            .expect("an operation")
-    };
-    let told = [
-        (
-            "reference",
-            strictest(&|access| reference::decide(effective, access)),
-        ),
-        ("table", strictest(&|access| compiled.decide(access))),
-    ];
-    told.into_iter()
-        .filter_map(|(who, verdict)| {
-            let wrong = mismatch(access, effective, verdict)?;
-            Some(format!("{access:?}: {who}: {wrong}"))
-        })
-        .collect()
+    // The new name is written to as well.
+    let new =
+        (access.operation == Operation::Move).then_some((Op::Write, AccessObject::Path(moved)));
+    ops.iter().map(move |&op| (op, object)).chain(new)
 }
 
-/// What is asked of a file. Executing one begins with reading it.
+/// What is asked of a file. Executing one begins with reading it, and so does mapping it.
 fn path_ops(access: &Access) -> &'static [Op] {
     match access.operation {
         Operation::Exec => &[Op::Read, Op::Exec],
+        Operation::Map => &[Op::Read, Op::Map],
         Operation::Read => &[Op::Read],
+        Operation::Move => &[Op::Write, Op::Move],
         _ => &[Op::Write],
     }
 }

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use karmor_abi::op::Op;
 use karmor_cases::{Case, Kind, Posture};
-use serde_json::Value;
+use karmor_policy::names;
+use serde_json::{Value, json};
 
 /// The parts of a spec that are enforced, and the lists of their rules.
 const SECTIONS: [(&str, &[&str]); 4] = [
@@ -16,7 +18,10 @@ const SECTIONS: [(&str, &[&str]); 4] = [
         &["matchPaths", "matchDirectories", "matchPatterns"],
     ),
     ("file", &["matchPaths", "matchDirectories", "matchPatterns"]),
-    ("network", &["matchProtocols", "matchEndpoints"]),
+    (
+        "network",
+        &["matchProtocols", "matchEndpoints", "matchDNSQueries"],
+    ),
     ("capabilities", &["matchCapabilities"]),
 ];
 
@@ -35,7 +40,7 @@ type Combination = (String, &'static str, Posture, Kind);
 const MODIFIERS: [&str; 4] = ["ownerOnly", "readOnly", "pts", "fromSource"];
 
 /// Modifiers that a list does not have, so that there can be no case for them, and why.
-const IMPOSSIBLE: [(&str, &[&str], &str); 8] = [
+const IMPOSSIBLE: [(&str, &[&str], &str); 10] = [
     ("process.matchPaths", &["readOnly"], EXECUTED),
     ("process.matchDirectories", &["readOnly"], EXECUTED),
     (
@@ -55,19 +60,25 @@ const IMPOSSIBLE: [(&str, &[&str], &str); 8] = [
         NO_FILES,
     ),
     (
+        "network.matchDNSQueries",
+        &["ownerOnly", "readOnly"],
+        NO_FILES,
+    ),
+    ("network.matchDNSQueries", &["pts"], TERMINALS),
+    (
         "capabilities.matchCapabilities",
         &["ownerOnly", "readOnly"],
         NO_FILES,
     ),
-    (
-        "capabilities.matchCapabilities",
-        &["pts"],
-        "the language has it for sockets and files only",
-    ),
+    ("capabilities.matchCapabilities", &["pts"], TERMINALS),
 ];
+
+/// Presets that are not enforced on hosts; `karmor policy check` says so, and why.
+const NOT_ON_HOSTS: [Op; 3] = [Op::ExecSession, Op::Drift, Op::Bpf];
 
 const EXECUTED: &str = "programs are executed, not written";
 const PATTERNS: &str = "patterns have no condition but the owner";
+const TERMINALS: &str = "the language has it for sockets, addresses and files only";
 const NO_FILES: &str = "nothing that has an owner or is written";
 
 #[test]
@@ -78,6 +89,28 @@ fn every_combination_has_a_case() {
     let missing: Vec<&Combination> = wanted.difference(&covered).collect();
     println!("{} cases, {} combinations", cases.len(), wanted.len());
     assert!(missing.is_empty(), "no case for {missing:#?}");
+}
+
+#[test]
+fn presets_without_a_case_are_not_enforced() {
+    for op in NOT_ON_HOSTS {
+        let name = names::preset(op).expect("a preset");
+        let policy = json!({
+            "apiVersion": "security.kubearmor.com/v1",
+            "kind": "KubeArmorHostPolicy",
+            "metadata": {"name": "preset"},
+            "spec": {
+                "nodeSelector": {"matchLabels": {"kubearmor.io/hostname": "*"}},
+                "presets": [{"name": name}],
+            },
+        });
+        let report = karmor_policy::read(name, &policy.to_string());
+        let [policy] = &report.policies[..] else {
+            panic!("{name}: {:?}", report.diagnostics)
+        };
+        assert_eq!(policy.not_enforced.len(), 1, "{name}");
+        println!("presets.{name} on hosts: {:?}", policy.not_enforced);
+    }
 }
 
 #[test]
@@ -119,6 +152,13 @@ fn wanted() -> BTreeSet<Combination> {
                 }
             }
         }
+        for preset in presets(kind) {
+            for action in ACTIONS {
+                for posture in [Posture::Audit, Posture::Block] {
+                    all.insert((preset.clone(), action, posture, kind));
+                }
+            }
+        }
         for field in reported(schema) {
             for posture in [Posture::Audit, Posture::Block] {
                 all.insert((field.clone(), "Audit", posture, kind));
@@ -126,6 +166,14 @@ fn wanted() -> BTreeSet<Combination> {
         }
     }
     all
+}
+
+/// The presets that are enforced, such as `presets.ptrace`.
+fn presets(kind: Kind) -> impl Iterator<Item = String> {
+    let enforced = Op::PRESETS
+        .into_iter()
+        .filter(move |op| kind == Kind::Container || !NOT_ON_HOSTS.contains(op));
+    enforced.map(|op| format!("presets.{}", names::preset(op).expect("a preset")))
 }
 
 /// The fields of a custom resource, such as `process.matchPaths.path`.
@@ -205,6 +253,12 @@ fn combinations(case: &Case) -> Vec<Combination> {
                 add(rule, &format!("{section}.{list}."), &names, of_rule);
             }
         }
+    }
+    for preset in spec["presets"].as_array().into_iter().flatten() {
+        let name = preset["name"].as_str().expect("a name");
+        let field = format!("presets.{name}");
+        let action = action(preset).unwrap_or("Block");
+        found.push((field, action, case.posture, case.kind));
     }
     found
 }

@@ -20,8 +20,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use karmor_cases::{
-    ACTORS, Access, Case as Tried, FOREIGN, Kind, Object, Operation, PLACE, Posture, Target,
-    UNREACHABLE, Verdict,
+    ACTORS, Access, Case as Tried, FOREIGN, Kind, MOVED, Object, Operation, PLACE, Posture, Preset,
+    Target, UNREACHABLE, Verdict,
 };
 use karmor_proto::karmor::v1::{Enforcement, PolicyRef};
 use serde_json::Value;
@@ -42,6 +42,7 @@ pub(super) const BLOCK_CASES: &[Case] = &[case("corpus_posture_block", |guest| {
 /// Capabilities that containerd does not give, for cases about them, and the files of tables.
 const OPTIONS: &[&str] = &[
     "--cap-add=CAP_SYS_ADMIN",
+    "--cap-add=CAP_SYS_MODULE",
     "--cap-add=CAP_SYS_NICE",
     "--cap-add=CAP_SYS_RESOURCE",
     "--mount=type=bind,src=/run/corpus,dst=/run/corpus,options=rbind:rw",
@@ -49,6 +50,9 @@ const OPTIONS: &[&str] = &[
 
 /// What a shell makes of `SIGKILL`.
 const KILLED: i32 = 128 + 9;
+
+/// Whom names are asked of; nobody is there.
+const RESOLVER: &str = "127.0.0.1:53";
 
 /// A user that is not root.
 const SOMEBODY: u32 = 1000;
@@ -389,6 +393,10 @@ fn attempt(access: &Access) -> Vec<String> {
             vec!["speak".to_owned(), how, address, protocol]
         }
         Target::Capability(name) => vec!["capability".to_owned(), name.clone()],
+        Target::Domain(name) => ["ask", "unanswered", RESOLVER, name]
+            .map(str::to_owned)
+            .to_vec(),
+        Target::Preset(preset) => feat(*preset).iter().map(|&word| word.to_owned()).collect(),
         Target::Syscall(name, path) => {
             let words = ["call".to_owned(), name.clone()];
             words.into_iter().chain(path.clone()).collect()
@@ -405,6 +413,43 @@ fn attempt(access: &Access) -> Vec<String> {
     words
 }
 
+/// What a preset is about, as arguments of `karmor-tries`.
+const fn feat(preset: Preset) -> &'static [&'static str] {
+    match preset {
+        Preset::AnonymousMapExec => &["preset", "anonymous"],
+        // A tree and a file that what is in memory does without.
+        Preset::FilelessExec => &["act-on", "anonymous", "exec", "/", "none"],
+        Preset::ProtectEnv => &["act", "read", "/proc/1/environ"],
+        Preset::ProtectProc => &["act", "read", "/proc/1/status"],
+        // Who acts comes from outside, and the file is not the image's.
+        Preset::Exec | Preset::Drift => &["act", "exec", UNREACHABLE],
+        Preset::Ptrace => &["preset", "attach"],
+        Preset::Mount => &["preset", "mount"],
+        Preset::Namespace => &["preset", "setns"],
+        Preset::KernelModule => &["preset", "module-file"],
+        Preset::Bpf => &["preset", "bpf"],
+        Preset::IoUring => &["preset", "io-uring"],
+    }
+}
+
+/// What alerts about a preset name as the enforcer.
+const fn enforcer(preset: Preset) -> &'static str {
+    match preset {
+        Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
+        Preset::FilelessExec => "PRESET-FilelessExecutionPreset",
+        Preset::ProtectEnv => "PRESET-ProtectEnvPreset",
+        Preset::ProtectProc => "PRESET-ProtectProcPreset",
+        Preset::Exec => "PRESET-ExecPreset",
+        Preset::Drift => "PRESET-DriftPreset",
+        Preset::Ptrace => "PRESET-PtracePreset",
+        Preset::Mount => "PRESET-MountPreset",
+        Preset::Namespace => "PRESET-NamespacePreset",
+        Preset::KernelModule => "PRESET-KernelModulePreset",
+        Preset::Bpf => "PRESET-BpfPreset",
+        Preset::IoUring => "PRESET-IoUringPreset",
+    }
+}
+
 /// Whether what was tried has failed the way in which the kernel refuses such things.
 fn is_refused(access: &Access, output: &Output) -> bool {
     let says = |text| format!("{}{}", output.stdout, output.stderr).contains(text);
@@ -413,7 +458,11 @@ fn is_refused(access: &Access, output: &Output) -> bool {
             // Who wants to connect is not answered.
             (Target::Endpoint(..), Operation::Accept) => says("the connection was dropped"),
             // Most system calls have an answer of their own for a missing capability.
-            (Target::Capability(_), _) => says("not permitted") || output.denied(),
+            (Target::Capability(_) | Target::Preset(_), _) => {
+                says("not permitted") || output.denied()
+            }
+            // The packet is refused, not the call.
+            (Target::Domain(_), _) => says("not permitted"),
             // An argument in memory that is not there yet, as the texts of a shell may be, is only
             // seen by the new image, which dies.
             (Target::Path(_), Operation::Exec) if images(access).next().is_none() => {
@@ -465,10 +514,15 @@ fn is_about(alert: &Value, access: &Access, action: &str) -> bool {
                 }
             }
             // A written /bin/x is /usr/bin/x where the alert comes from.
-            Target::Path(path) => resource
-                .split(' ')
-                .next()
-                .is_some_and(|found| found.ends_with(path)),
+            Target::Path(path) => {
+                let found = resource.split(' ').next().unwrap_or_default();
+                // What moves has two names.
+                let first = match access.operation {
+                    Operation::Move => found.strip_suffix(MOVED).unwrap_or(found),
+                    _ => found,
+                };
+                found.ends_with(path) || first.ends_with(path)
+            }
             Target::Socket(socket) => {
                 let (_, kind, _) = socket.numbers();
                 let name = ["", "STREAM", "DGRAM", "RAW", "RDM", "SEQPACKET", "DCCP"]
@@ -487,6 +541,13 @@ fn is_about(alert: &Value, access: &Access, action: &str) -> bool {
                 );
                 operation("Network") && hooked(hook_of(access.operation)) && resource == said
             }
+            Target::Domain(name) => {
+                let name = name.to_lowercase();
+                operation("Network")
+                    && resource == name
+                    && text("Data") == format!("lsm=SOCKET_SENDMSG domain={name}")
+            }
+            Target::Preset(preset) => text("Enforcer") == enforcer(*preset),
             Target::Capability(name) => {
                 operation("Capabilities")
                     && hooked("CAPABLE")

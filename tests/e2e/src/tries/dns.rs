@@ -28,6 +28,8 @@ const IDENTITY: [u8; 2] = [0x4b, 0x61];
 pub(crate) enum How {
     /// Each in a datagram, over a connected socket
     Udp,
+    /// The same, without an answer
+    Unanswered,
     /// Each in a datagram to an address
     SendTo,
     /// All in one datagram
@@ -153,6 +155,13 @@ pub(crate) fn ask(how: How, resolver: SocketAddr, names: &[String]) -> Result<()
                     .iter()
                     .try_for_each(|message| datagram(&socket, message)),
             }
+        }
+        How::Unanswered => {
+            let socket = connected(resolver)?;
+            for message in &messages {
+                socket.send(message).context("cannot send")?;
+            }
+            Ok(())
         }
         How::SendTo => {
             let socket = bound(resolver)?;

@@ -1,6 +1,6 @@
-//! Writing to a file without `write`.
+//! Mapping files: to write to one without `write`, and to execute one without `execve`.
 
-use std::{fs::File, ptr};
+use std::{fs::File, path::Path, ptr};
 
 use anyhow::{Context as _, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -26,5 +26,16 @@ pub(crate) fn change(file: &File) -> Result<()> {
     // ends this process, which is a failed attempt.
     unsafe { start.cast::<u8>().write_volatile(b'!') };
     // SAFETY: nothing points into the mapping any more.
+    unsafe { munmap(start, LENGTH) }.context("cannot unmap the file")
+}
+
+/// Maps a file executable, as `ld.so` does.
+pub(crate) fn map_executable(file: &Path) -> Result<()> {
+    let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let prot = ProtFlags::READ | ProtFlags::EXEC;
+    // SAFETY: the kernel chooses the address, so that no other mapping is replaced.
+    let start = unsafe { mmap(ptr::null_mut(), LENGTH, prot, MapFlags::PRIVATE, &opened, 0) }
+        .with_context(|| format!("cannot map {}", file.display()))?;
+    // SAFETY: nothing points into the mapping.
     unsafe { munmap(start, LENGTH) }.context("cannot unmap the file")
 }

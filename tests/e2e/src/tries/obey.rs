@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{self, BufRead as _, Read as _, Write as _},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
@@ -11,23 +12,28 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser as _, ValueEnum};
+use karmor_cases::MOVED;
 use karmor_e2e::support::ENDS_AT_ONCE;
 use rustix::{
     fs::{CWD, MemfdFlags, Mode, OFlags, openat},
     process::{Pid, WaitOptions, waitpid},
 };
 
-use super::{Args, Attempt, mounts};
+use super::{Args, Attempt, memory, mounts};
 
 /// What is done to a file.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum How {
     /// Execute it
     Exec,
+    /// Map it executable
+    Map,
     /// Open it for reading
     Read,
     /// Open it for writing
     Write,
+    /// Give it another name, and its own again
+    Move,
 }
 
 /// A file that has no path.
@@ -59,6 +65,7 @@ fn attempt(words: &[String]) -> Result<(i32, String)> {
     let attempt = Args::try_parse_from(std::iter::once(&name).chain(words))?.attempt;
     match attempt {
         Attempt::Capability { .. }
+        | Attempt::Preset { .. }
         | Attempt::Act { how: How::Exec, .. }
         | Attempt::ActOn { how: How::Exec, .. } => in_child(attempt),
         // Nothing lasts of what is closed again.
@@ -109,6 +116,14 @@ pub(crate) fn act(how: How, file: &Path, arguments: &[OsString]) -> Result<()> {
         How::Exec => {
             return Err(Command::new(file).args(arguments).exec())
                 .with_context(|| format!("cannot execute {}", file.display()));
+        }
+        How::Map => return memory::map_executable(file),
+        How::Move => {
+            let mut moved = file.as_os_str().to_owned();
+            moved.push(MOVED);
+            return fs::rename(file, &moved)
+                .and_then(|()| fs::rename(&moved, file))
+                .with_context(|| format!("cannot rename {}", file.display()));
         }
         How::Read => OFlags::RDONLY,
         How::Write => OFlags::WRONLY | OFlags::APPEND,

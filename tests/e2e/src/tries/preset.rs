@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     os::fd::AsRawFd as _,
+    path::Path,
     ptr,
     sync::mpsc,
     thread,
@@ -16,6 +17,8 @@ use rustix::{
     fs::MemfdFlags,
     mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect},
 };
+
+use super::mounts;
 
 /// Something that a preset is about, or nearly.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -46,6 +49,8 @@ pub(crate) enum Feat {
     Memory,
     /// Has a child ask to be traced
     Traceme,
+    /// Mounts something, and unmounts it
+    Mount,
     /// Makes a child in a namespace of its own
     Clone,
     /// The same by the newer system call
@@ -116,6 +121,12 @@ pub(crate) fn try_it(feat: Feat) -> Result<()> {
                 .with_context(|| format!("cannot open {path}"))
         })?,
         Feat::Traceme => traceme()?,
+        Feat::Mount => {
+            let target = Path::new("/tmp/mounted");
+            fs::create_dir_all(target).context("cannot make a directory")?;
+            mounts::mount("tmpfs", "size=1m", target)?;
+            mounts::unmount(target)?;
+        }
         Feat::Clone => clone()?,
         Feat::Clone3 => clone3()?,
         Feat::Setns => {
