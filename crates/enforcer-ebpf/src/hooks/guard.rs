@@ -11,7 +11,7 @@ use crate::{
     guard::{refuse_change, refuse_changes, refuse_object, refuse_on},
     kernel::{
         memory::{Ptr, load, load_u32},
-        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID},
+        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID, PATH_DENTRY},
         task::Task,
     },
 };
@@ -109,4 +109,30 @@ pub(crate) fn inode_link(ctx: LsmContext) -> i32 {
 #[lsm(hook = "inode_rename")]
 pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
     refuse_changes(ctx.arg(1), ctx.arg(3), Hook::Rename)
+}
+
+/// `path_chmod(path, mode)`.
+#[lsm(hook = "path_chmod")]
+pub(crate) fn guard_chmod(ctx: LsmContext) -> i32 {
+    refuse_change_at(ctx.arg(0), Hook::Chmod)
+}
+
+/// `path_chown(path, uid, gid)`.
+#[lsm(hook = "path_chown")]
+pub(crate) fn guard_chown(ctx: LsmContext) -> i32 {
+    refuse_change_at(ctx.arg(0), Hook::Chown)
+}
+
+/// `path_truncate(path)`: without opening it, and before 6.2 through a descriptor.
+#[lsm(hook = "path_truncate")]
+pub(crate) fn guard_truncate(ctx: LsmContext) -> i32 {
+    refuse_change_at(ctx.arg(0), Hook::Truncate)
+}
+
+/// Refuses a change of what a `struct path` names, if that is the daemon's own.
+#[inline(always)]
+fn refuse_change_at(path: Ptr, hook: Hook) -> i32 {
+    // SAFETY: a hook's argument and its member.
+    let dentry = unsafe { load(path, PATH_DENTRY.load()) };
+    refuse_change(dentry, hook)
 }

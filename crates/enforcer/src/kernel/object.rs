@@ -80,10 +80,12 @@ const fn rare(hook: &'static str, ops: u32) -> Program {
 }
 
 const fn for_presets(name: &'static str, hook: &'static str, ops: u32) -> Program {
-    Program {
-        name,
-        ..rare(hook, ops)
-    }
+    beside(name, rare(hook, ops))
+}
+
+/// On a hook that another program of ours has the name of.
+const fn beside(name: &'static str, program: Program) -> Program {
+    Program { name, ..program }
 }
 
 /// Stands among the operations for the daemon's own protection, which no table asks for.
@@ -234,4 +236,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("inode_rmdir", ops::GUARD),
     for_ops("inode_mknod", ops::GUARD),
     for_ops("inode_rename", ops::GUARD),
+    beside("guard_chmod", for_ops("path_chmod", ops::GUARD)),
+    beside("guard_chown", for_ops("path_chown", ops::GUARD)),
+    beside("guard_truncate", for_ops("path_truncate", ops::GUARD)),
 ];

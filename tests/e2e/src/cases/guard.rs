@@ -53,6 +53,9 @@ const HARM: &[(&str, &str)] = &[
         FILES,
     ),
     (": >> $state/workloads.json", FILES),
+    ("$tries resize $state/workloads.json", FILES),
+    ("chmod --reference=$run/karmor.sock $run/karmor.sock", FILES),
+    ("chown --reference=$run/karmor.sock $run/karmor.sock", FILES),
 ];
 
 const FILES: &str = "files of karmor-enforcer";

@@ -17,10 +17,13 @@ mod ring;
 mod terminal;
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
     fs::{self, File},
     io,
-    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -47,6 +50,8 @@ enum Attempt {
     },
     /// Empty a file by opening it for reading
     Truncate { file: PathBuf },
+    /// `truncate` a file to the length that it has
+    Resize { file: PathBuf },
     /// Change a file's first byte through a shared mapping
     Map { file: PathBuf },
     /// Give a file an extended attribute
@@ -245,6 +250,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
     match attempt {
         Attempt::Memfd { program, arguments } => memfd(&program, &arguments),
         Attempt::Truncate { file } => truncate(&file),
+        Attempt::Resize { file } => resize(&file),
         Attempt::Map { file } => memory::change(&open(&file)?),
         Attempt::Mark { file } => mark(&file),
         Attempt::Hold {
@@ -337,6 +343,19 @@ fn truncate(file: &Path) -> Result<()> {
     rustix::fs::open(file, OFlags::RDONLY | OFlags::TRUNC, Mode::empty())
         .with_context(|| format!("cannot empty {}", file.display()))?;
     Ok(())
+}
+
+fn resize(file: &Path) -> Result<()> {
+    let length =
+        fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?;
+    let path = CString::new(file.as_os_str().as_bytes())?;
+    // SAFETY: a text that outlives the call.
+    let done = unsafe { libc::truncate(path.as_ptr(), length.len().try_into()?) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error())
+            .with_context(|| format!("cannot resize {}", file.display())),
+    }
 }
 
 fn mark(file: &Path) -> Result<()> {

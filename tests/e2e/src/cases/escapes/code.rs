@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, Escape, PREPARE, Plan, SHUT, case, ordinary, reading, running};
+use super::{Case, Escape, PREPARE, Plan, SHUT, case, reading, running};
 use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
@@ -34,7 +34,7 @@ fn loader(guest: &Guest) -> Result<()> {
             ],
             twins: &["/lib64/ld-linux-x86-64.so.2 /srv/vault/other"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -55,7 +55,7 @@ fn script(guest: &Guest) -> Result<()> {
             ],
             twins: &["/srv/open/free"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -94,7 +94,7 @@ fn double_fork(guest: &Guest) -> Result<()> {
             ],
             twins: &[&other_program, &other_launcher, "env /srv/vault/tool"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -118,7 +118,6 @@ fn memfd(guest: &Guest) -> Result<()> {
     const FROM_MEMORY: &str = "/opt/tools/karmor-tries memfd /srv/vault/other";
     let (_, processes) = ALLOW.split_at(ALLOW.find("  process:").unwrap_or(0));
     guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
-        let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-memfd",
             spec: processes,
@@ -129,7 +128,7 @@ fn memfd(guest: &Guest) -> Result<()> {
             ],
             twins: &["/srv/vault/other"],
         };
-        plan.play(watched, &container)?;
+        plan.play(watched, guest)?;
         // Where files are listed as well, opening it for the exec is refused before.
         Plan {
             name: "escape-memfd-open",
@@ -137,7 +136,7 @@ fn memfd(guest: &Guest) -> Result<()> {
             escapes: &[reading(FROM_MEMORY, "/memfd:nothing")],
             ..plan
         }
-        .play(watched, &container)
+        .play(watched, guest)
     })
 }
 
@@ -153,6 +152,6 @@ fn shared_memory(guest: &Guest) -> Result<()> {
             escapes: &[running("/dev/shm/other", "/dev/shm/other")],
             twins: &["/dev/shm/listed"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, PREPARE, READ_ONLY, case, manifest, ordinary, reading};
-use crate::support::{Actor, Applied, DELIVERY, DefaultPostures, Guest, Output, probe, until};
+use super::{Case, PREPARE, READ_ONLY, case, manifest, ordinary, privileged, reading};
+use crate::support::{
+    Actor, Applied, Container, DELIVERY, DefaultPostures, Guest, Output, probe, until,
+};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_descriptor_from_before", from_before),
@@ -59,8 +61,15 @@ const USES: &[&str] = &[
     "inherit",
 ];
 
+/// Once each what reads, what writes, and what another program does.
+const SOME_USES: &[&str] = &["pread", "pwrite", "inherit"];
+
 /// One who keeps files open in a container, and uses them.
-struct Holder(Actor);
+struct Holder {
+    actor: Actor,
+    /// Where.
+    container: String,
+}
 
 impl Drop for Holder {
     fn drop(&mut self) {
@@ -73,22 +82,32 @@ impl Drop for Holder {
 
 impl Holder {
     /// Begins with a line of bash; what that opens is inherited.
-    fn start(guest: &Guest, opens: &str, keeps: &[&[&str]]) -> Result<Self> {
-        let container = ordinary(guest)?;
+    fn start(container: &Container<'_>, opens: &str, keeps: &[&[&str]]) -> Result<Self> {
         for output in container.lines(&[PREPARE, "mkdir /srv/vault/closed"])? {
             output.success()?;
         }
         let line = format!("{opens} exec /opt/tools/karmor-tries obey");
-        let mut holder = Self(container.actor(&["bash", "-c", &line])?);
+        let mut holder = Self {
+            actor: container.actor(&["bash", "-c", &line])?,
+            container: container.name().to_owned(),
+        };
         for keep in keeps {
             holder.attempt(&[&["keep"], *keep].concat())?.success()?;
         }
         Ok(holder)
     }
 
+    /// One in an ordinary container and one in a privileged one.
+    fn start_both(guest: &Guest, opens: &str, keeps: &[&[&str]]) -> Result<[Self; 2]> {
+        Ok([
+            Self::start(&ordinary(guest)?, opens, keeps)?,
+            Self::start(&privileged(guest)?, opens, keeps)?,
+        ])
+    }
+
     fn attempt(&mut self, words: &[&str]) -> Result<Output> {
         let words = words.iter().copied().map(str::to_owned).collect();
-        let outputs = self.0.attempts(&[words])?;
+        let outputs = self.actor.attempts(&[words])?;
         outputs.into_iter().next().context("one answer an attempt")
     }
 
@@ -109,7 +128,7 @@ impl Holder {
         for how in uses {
             let output = self.attempt(&["use", how, file])?;
             let patience = deadline.saturating_duration_since(Instant::now());
-            reading(how, file).refused(policy, &output, &mut past, patience)?;
+            reading(how, file).refused(policy, &self.container, &output, &mut past, patience)?;
         }
         Ok(())
     }
@@ -125,15 +144,23 @@ fn only_about(policy: &Applied<'_>, file: &str) -> Result<()> {
 
 fn from_before(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[SECRET], &[FREE]])?;
-        holder.goes_on(USES, SECRET)?;
+        let [ordinary, privileged] = Holder::start_both(guest, "", &[&[SECRET], &[FREE]])?;
+        let mut holders = [(ordinary, USES), (privileged, SOME_USES)];
+        for (holder, uses) in &mut holders {
+            holder.goes_on(uses, SECRET)?;
+        }
         let policy = watched.policy(&manifest("descriptor-before", SHUT))?;
-        holder.goes_on(USES, FREE)?;
-        holder.is_refused(&policy, USES, SECRET)?;
+        for (holder, uses) in &mut holders {
+            holder.goes_on(uses, FREE)?;
+            holder.is_refused(&policy, uses, SECRET)?;
+        }
         only_about(&policy, SECRET)?;
         // It is not the descriptor that is spoilt.
         drop(policy);
-        holder.goes_on(USES, SECRET)
+        for (holder, _) in &mut holders {
+            holder.goes_on(SOME_USES, SECRET)?;
+        }
+        Ok(())
     })
 }
 
@@ -142,10 +169,12 @@ fn inherited(guest: &Guest) -> Result<()> {
     const OPENS: &str = "exec 7<>/srv/vault/secret 8<>/srv/vault/free;";
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let keeps: &[&[&str]] = &[&["--inherited=7", SECRET], &["--inherited=8", FREE]];
-        let mut holder = Holder::start(guest, OPENS, keeps)?;
+        let mut holders = Holder::start_both(guest, OPENS, keeps)?;
         let policy = watched.policy(&manifest("descriptor-inherited", SHUT))?;
-        holder.goes_on(&["pread", "pwrite", "inherit"], FREE)?;
-        holder.is_refused(&policy, &["pread", "pwrite", "inherit"], SECRET)?;
+        for holder in &mut holders {
+            holder.goes_on(SOME_USES, FREE)?;
+            holder.is_refused(&policy, SOME_USES, SECRET)?;
+        }
         only_about(&policy, SECRET)
     })
 }
@@ -153,11 +182,15 @@ fn inherited(guest: &Guest) -> Result<()> {
 /// Over a socket.
 fn passed_on(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[SECRET], &[FREE]])?;
-        holder.goes_on(&["pass"], SECRET)?;
+        let mut holders = Holder::start_both(guest, "", &[&[SECRET], &[FREE]])?;
+        for holder in &mut holders {
+            holder.goes_on(&["pass"], SECRET)?;
+        }
         let policy = watched.policy(&manifest("descriptor-passed", SHUT))?;
-        holder.goes_on(&["pass"], FREE)?;
-        holder.is_refused(&policy, &["pass"], SECRET)?;
+        for holder in &mut holders {
+            holder.goes_on(&["pass"], FREE)?;
+            holder.is_refused(&policy, &["pass"], SECRET)?;
+        }
         only_about(&policy, SECRET)
     })
 }
@@ -165,24 +198,32 @@ fn passed_on(guest: &Guest) -> Result<()> {
 /// In a socket when the policy comes, and open nowhere else.
 fn on_its_way(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[SECRET], &[FREE]])?;
-        for file in [SECRET, FREE] {
-            holder.goes_on(&["send", "take", "send", "close"], file)?;
+        let mut holders = Holder::start_both(guest, "", &[&[SECRET], &[FREE]])?;
+        for holder in &mut holders {
+            for file in [SECRET, FREE] {
+                holder.goes_on(&["send", "take", "send", "close"], file)?;
+            }
         }
         let policy = watched.policy(&manifest("descriptor-on-its-way", SHUT))?;
-        holder.goes_on(&["take"], FREE)?;
-        holder.is_refused(&policy, &["take"], SECRET)?;
+        for holder in &mut holders {
+            holder.goes_on(&["take"], FREE)?;
+            holder.is_refused(&policy, &["take"], SECRET)?;
+        }
         only_about(&policy, SECRET)
     })
 }
 
 fn of_a_directory(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[CLOSED], &["/srv/open"]])?;
-        holder.goes_on(&["list"], CLOSED)?;
+        let mut holders = Holder::start_both(guest, "", &[&[CLOSED], &["/srv/open"]])?;
+        for holder in &mut holders {
+            holder.goes_on(&["list"], CLOSED)?;
+        }
         let policy = watched.policy(&manifest("descriptor-directory", SHUT))?;
-        holder.goes_on(&["list"], "/srv/open")?;
-        holder.is_refused(&policy, &["list"], CLOSED)?;
+        for holder in &mut holders {
+            holder.goes_on(&["list"], "/srv/open")?;
+            holder.is_refused(&policy, &["list"], CLOSED)?;
+        }
         only_about(&policy, CLOSED)
     })
 }
@@ -190,7 +231,7 @@ fn of_a_directory(guest: &Guest) -> Result<()> {
 /// What is forbidden is forbidden, and nothing more.
 fn reading_alone(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[SECRET]])?;
+        let mut holder = Holder::start(&ordinary(guest)?, "", &[&[SECRET]])?;
         let policy = watched.policy(&manifest("descriptor-read-only", READ_ONLY))?;
         holder.goes_on(&["pread", "splice-from", "copy-from"], SECRET)?;
         ensure!(policy.alerts()?.is_empty(), "{:#?}", policy.alerts()?);
@@ -201,7 +242,7 @@ fn reading_alone(guest: &Guest) -> Result<()> {
 /// One program may, another may not, with the same open file.
 fn by_who_uses_it(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let mut holder = Holder::start(guest, "", &[&[SECRET]])?;
+        let mut holder = Holder::start(&ordinary(guest)?, "", &[&[SECRET]])?;
         let policy = watched.policy(&manifest("descriptor-source", FROM_TRIES))?;
         holder.goes_on(&["inherit"], SECRET)?;
         ensure!(policy.alerts()?.is_empty(), "{:#?}", policy.alerts()?);
@@ -218,7 +259,7 @@ fn while_needed(guest: &Guest) -> Result<()> {
                 Ok((is_attached("file_permission")? == wanted).then_some(()))
             })
         };
-        let mut holder = Holder::start(guest, "", &[&[FREE]])?;
+        let mut holder = Holder::start(&ordinary(guest)?, "", &[&[FREE]])?;
         let policy = watched.policy(&manifest("descriptor-hook", SHUT))?;
         ensure!(
             !is_attached("file_permission")?,

@@ -4,7 +4,7 @@ use std::iter::repeat_n;
 
 use anyhow::{Result, ensure};
 
-use super::{Case, Plan, case, ordinary, reading, running};
+use super::{Case, Plan, case, reading, running};
 use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
@@ -67,6 +67,6 @@ fn play(guest: &Guest, name: &str, directory: &str) -> Result<()> {
             escapes: &[reading(&cat, &secret), running(&tool, &tool)],
             twins: &[&cat_free, &path("utool2")],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }

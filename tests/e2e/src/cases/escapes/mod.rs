@@ -163,11 +163,21 @@ pub(super) fn manifest(name: &str, spec: &str) -> String {
 }
 
 impl Plan<'_> {
+    /// Tries everything as root of an ordinary container and of a privileged one.
+    fn play(&self, watched: &Watched, guest: &Guest) -> Result<()> {
+        self.play_in(watched, &[&ordinary(guest)?, &privileged(guest)?])
+    }
+
     /// Tries everything without the policy, then with it.
-    fn play(&self, watched: &Watched, container: &Container<'_>) -> Result<()> {
-        self.before(container)?;
+    fn play_in(&self, watched: &Watched, containers: &[&Container<'_>]) -> Result<()> {
+        for container in containers {
+            self.before(container)?;
+        }
         let policy = watched.policy(&manifest(self.name, self.spec))?;
-        self.after(&policy, container)
+        for container in containers {
+            self.after(&policy, container)?;
+        }
+        Ok(())
     }
 
     /// An escape that fails for another reason would prove nothing.
@@ -180,7 +190,8 @@ impl Plan<'_> {
         lines.extend(self.twins);
         lines.push(self.prepare);
         let outputs = container.lines(&lines)?.into_iter();
-        all(outputs.map(|output| output.success().map(drop))).context("without a policy")
+        all(outputs.map(|output| output.success().map(drop)))
+            .with_context(|| format!("without a policy in {}", container.name()))
     }
 
     fn after(&self, policy: &Applied<'_>, container: &Container<'_>) -> Result<()> {
@@ -197,8 +208,9 @@ impl Plan<'_> {
         let escapes = self.escapes.iter().zip(refused);
         all(escapes.map(|(escape, output)| {
             let patience = deadline.saturating_duration_since(Instant::now());
-            escape.refused(policy, &output, &mut past, patience)
-        }))?;
+            escape.refused(policy, container.name(), &output, &mut past, patience)
+        }))
+        .with_context(|| format!("in {}", container.name()))?;
         // The twins went first.
         let expected: BTreeSet<&str> = self.escapes.iter().map(|e| e.resource).collect();
         for alert in policy.alerts()? {
@@ -219,15 +231,21 @@ fn all(results: impl Iterator<Item = Result<()>>) -> Result<()> {
 }
 
 impl Escape<'_> {
-    /// Whether it was refused, and an alert says so.
-    fn failed(&self, policy: &Applied<'_>, output: &Output) -> Result<()> {
-        self.refused(policy, output, &mut 0, DELIVERY)
+    /// Whether it was refused in a container, and an alert says so.
+    fn failed(
+        &self,
+        policy: &Applied<'_>,
+        container: &Container<'_>,
+        output: &Output,
+    ) -> Result<()> {
+        self.refused(policy, container.name(), output, &mut 0, DELIVERY)
     }
 
     /// As [`Escape::failed`]; see [`Applied::expect_next`].
     fn refused(
         &self,
         policy: &Applied<'_>,
+        container: &str,
         output: &Output,
         past: &mut usize,
         patience: Duration,
@@ -240,7 +258,9 @@ impl Escape<'_> {
         let what = format!("an alert about `{}`", self.line);
         let alert = policy
             .expect_next(past, patience, &what, |alert| {
-                alert["Operation"] == self.operation && alert["Resource"] == self.resource
+                alert["Operation"] == self.operation
+                    && alert["Resource"] == self.resource
+                    && alert["ContainerName"] == container
             })
             .with_context(|| output.to_string())?;
         ensure!(

@@ -87,7 +87,7 @@ fn bind(guest: &Guest) -> Result<()> {
                  && mount --make-rprivate / && stat -f /srv/vault",
             ],
         }
-        .play(watched, &privileged(guest)?)?;
+        .play_in(watched, &[&privileged(guest)?])?;
         for line in ["mount --bind /srv /mnt && echo in", tries!("attach /srv /mnt && echo in")] {
             not_allowed_anyway(guest, line)?;
         }
@@ -156,7 +156,7 @@ fn written(guest: &Guest) -> Result<()> {
                  && /opt/tools/karmor-tries mark /tmp/m13/x",
             ],
         }
-        .play(watched, &privileged(guest)?)
+        .play_in(watched, &[&privileged(guest)?])
     })
 }
 
@@ -193,7 +193,7 @@ fn cover(guest: &Guest) -> Result<()> {
             ),
         ] {
             for output in container.lines(&[line])? {
-                reading(line, resource).failed(&policy, &output)?;
+                reading(line, resource).failed(&policy, &container, &output)?;
             }
         }
         Ok(())
@@ -232,7 +232,7 @@ fn moved(guest: &Guest) -> Result<()> {
             twins: &["/opt/tools/karmor-tries move /tmp/m10 /tmp/m11 \
                  && /opt/tools/karmor-tries unmount /tmp/m11"],
         }
-        .play(watched, &privileged(guest)?)
+        .play_in(watched, &[&privileged(guest)?])
     })
 }
 
@@ -292,7 +292,7 @@ fn overlay(guest: &Guest) -> Result<()> {
                  && echo x > /tmp/m13/f && mv /tmp/m13/f /tmp/m13/g && cat /tmp/m13/g",
             ],
         }
-        .play(watched, &privileged(guest)?)
+        .play_in(watched, &[&privileged(guest)?])
     })
 }
 
@@ -339,7 +339,7 @@ fn again(guest: &Guest) -> Result<()> {
                  /srv/vault/deep/free /tmp/m13",
             ],
         }
-        .play(watched, &privileged(guest)?)
+        .play_in(watched, &[&privileged(guest)?])
     })
 }
 
@@ -437,7 +437,7 @@ fn in_namespaces(
         escapes: &escapes.into_iter().chain(more).collect::<Vec<_>>(),
         twins: &[&twins, more_twins].concat(),
     }
-    .play(watched, container)
+    .play_in(watched, &[container])
 }
 
 /// A whitelist means the program that is there, not what a workload puts in its place.
@@ -481,7 +481,7 @@ fn substitute(guest: &Guest) -> Result<()> {
             ],
             twins: &[&usual, "/srv/vault/tool"],
         }
-        .play(watched, &container)
+        .play_in(watched, &[&container])
         .context("in a mount namespace")
     })
 }

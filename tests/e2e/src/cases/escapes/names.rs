@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, reading, running};
+use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
 use crate::support::{DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
@@ -51,7 +51,7 @@ fn chroot(guest: &Guest) -> Result<()> {
                 "chroot /srv/vault /busybox true",
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -79,7 +79,7 @@ fn symlink(guest: &Guest) -> Result<()> {
             ],
             twins: &["cat /srv/open/free", "/srv/open/directory/other"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -132,17 +132,27 @@ fn link_of_the_image(guest: &Guest) -> Result<()> {
 /// Plays a plan whose first escape fails when the daemon has found the other names.
 fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
-        plan.before(&container)?;
+        let containers = [ordinary(guest)?, privileged(guest)?];
+        for container in &containers {
+            plan.before(container)?;
+        }
         let policy = watched.policy(&manifest(plan.name, plan.spec))?;
         // Beside the engine: it may take a moment.
         let first = plan.escapes.first().context("there is an escape")?.line;
         until("the link to be known", Duration::from_secs(10), || {
-            Ok(container.shell(first)?.denied().then_some(()))
+            for container in &containers {
+                if !container.shell(first)?.denied() {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
         })?;
         // What is known of a file outlives the kernel's memory of it.
         fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop the caches")?;
-        plan.after(&policy, &container)
+        for container in &containers {
+            plan.after(&policy, container)?;
+        }
+        Ok(())
     })
 }
 
@@ -167,7 +177,7 @@ fn new_link(guest: &Guest) -> Result<()> {
                 "ln /srv/vault/other /srv/open/o && /srv/open/o",
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -192,7 +202,7 @@ fn rename(guest: &Guest) -> Result<()> {
                 "mv /srv/vault/other /srv/open/o && /srv/open/o",
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -231,7 +241,7 @@ fn rename_out(guest: &Guest) -> Result<()> {
                 "echo new > /srv/open/new && mv /srv/open/new /srv/pit/new",
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
@@ -247,6 +257,6 @@ fn rename_of_parent(guest: &Guest) -> Result<()> {
             ],
             twins: &["mv /srv/open /srv/o", "mv /srv/vault/deep /srv/d"],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }

@@ -48,7 +48,7 @@ fn mounts(guest: &Guest) -> Result<()> {
             escapes: &escapes,
             twins: &twins,
         };
-        plan.play(watched, &privileged(guest)?)?;
+        plan.play_in(watched, &[&privileged(guest)?])?;
         not_allowed_anyway(guest, &lines[0])
     })
 }
@@ -64,7 +64,7 @@ fn pids(guest: &Guest) -> Result<()> {
             escapes: &escapes,
             twins: &twins,
         };
-        plan.play(watched, &privileged(guest)?)?;
+        plan.play_in(watched, &[&privileged(guest)?])?;
         not_allowed_anyway(guest, &lines[0])
     })
 }
@@ -96,7 +96,7 @@ fn user(guest: &Guest) -> Result<()> {
                 escapes: &escapes,
                 twins: &twins,
             };
-            plan.play(watched, &ordinary(guest)?)?;
+            plan.play(watched, guest)?;
         }
         Ok(())
     })

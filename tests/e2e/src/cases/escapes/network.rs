@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, DENIED, Escape, Plan, case, ordinary};
+use super::{Case, DENIED, Escape, Plan, case};
 use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[case("escape_by_another_way_to_an_address", addresses)];
@@ -104,6 +104,6 @@ fn addresses(guest: &Guest) -> Result<()> {
                 "/opt/tools/karmor-tries speak accept 127.8.9.9:7000 6",
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }

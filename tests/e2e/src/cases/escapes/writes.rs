@@ -5,10 +5,10 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, HOST_SHARE, PREPARE, Plan, READ_ONLY, SHARE, SHUT, case, manifest, ordinary, reading,
-    shared_file,
+    Case, HOST_SHARE, PREPARE, Plan, READ_ONLY, SHARE, SHUT, case, manifest, ordinary, privileged,
+    reading, shared_file,
 };
-use crate::support::{DefaultPostures, Guest};
+use crate::support::{Container, DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_truncating_open", truncating_open),
@@ -53,16 +53,22 @@ fn io_uring(guest: &Guest) -> Result<()> {
                 ring!("--by-worker unlink /srv/open/g"),
             ],
         }
-        .play(watched, &ordinary(guest)?)
+        .play(watched, guest)
     })
 }
 
 /// It still holds what it held, and can be read.
 const INTACT: &str = "[ \"$(cat /srv/vault/secret)\" = secret ]";
 
+fn intact(container: &Container<'_>) -> Result<()> {
+    for output in container.lines(&[INTACT])? {
+        output.success()?;
+    }
+    Ok(())
+}
+
 fn truncating_open(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-truncating-open",
             spec: READ_ONLY,
@@ -81,13 +87,9 @@ fn truncating_open(guest: &Guest) -> Result<()> {
                 "/opt/tools/karmor-tries truncate /srv/vault/free",
             ],
         };
-        plan.before(&container)?;
-        let policy = watched.policy(&manifest(plan.name, plan.spec))?;
-        plan.after(&policy, &container)?;
-        for output in container.lines(&[INTACT])? {
-            output.success()?;
-        }
-        Ok(())
+        let containers = [&ordinary(guest)?, &privileged(guest)?];
+        plan.play_in(watched, &containers)?;
+        containers.into_iter().try_for_each(intact)
     })
 }
 
@@ -111,7 +113,6 @@ fn ftruncate(guest: &Guest) -> Result<()> {
 
 fn shared_mapping(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
         let plan = Plan {
             name: "escape-mapping",
             spec: READ_ONLY,
@@ -122,11 +123,9 @@ fn shared_mapping(guest: &Guest) -> Result<()> {
             )],
             twins: &[INTACT, "/opt/tools/karmor-tries map /srv/vault/free"],
         };
-        plan.play(watched, &container)?;
-        for output in container.lines(&[INTACT])? {
-            output.success()?;
-        }
-        Ok(())
+        let containers = [&ordinary(guest)?, &privileged(guest)?];
+        plan.play_in(watched, &containers)?;
+        containers.into_iter().try_for_each(intact)
     })?;
     held(
         guest,
@@ -170,7 +169,7 @@ fn held(guest: &Guest, name: &str, change: &str, file: &str, refused: bool) -> R
             anyhow::Ok((policy?, output??))
         })?;
         if refused {
-            reading("a change of the open file", file).failed(&policy, &output)?;
+            reading("a change of the open file", file).failed(&policy, &container, &output)?;
         } else {
             output.success()?;
             ensure!(policy.alerts()?.is_empty(), "{:#?}", policy.alerts()?);
