@@ -41,6 +41,9 @@ macro_rules! for_each_member {
             MOUNT_NEXT = "mount"."mnt_instance|mnt_next_for_sb";
             MNT_NS_NS = "mnt_namespace"."ns";
             MNT_NS_ROOT = "mnt_namespace"."root";
+            MNT_NS_USER_NS = "mnt_namespace"."user_ns";
+            USER_NS_LEVEL = "user_namespace"."level";
+            CRED_EUID = "cred"."euid";
             NS_COMMON_INUM = "ns_common"."inum";
             INODE_I_UID = "inode"."i_uid";
             INODE_I_INO = "inode"."i_ino";

@@ -279,6 +279,19 @@ pub fn verdict_of_both<T: Words>(table: &T, rows: Rows, op: Op) -> Verdict {
     verdict_at(table, rows.own, op).more_specific(verdict_at(table, rows.parent, op))
 }
 
+/// The class by which an image counts. That of an essential program counts as long as it is `trusted`,
+/// which is to say run by root of the host; else the class does that has the same rules and is of no such
+/// program. These come first, in the order of the essential ones.
+#[inline(always)]
+pub fn class_of<T: Words>(table: &T, class: u32, trusted: bool) -> u32 {
+    let first = lo(table.word(7));
+    if trusted || class < first {
+        class
+    } else {
+        class - first
+    }
+}
+
 /// Whether one of the two is an essential program: it is not held back by who started it, and lends
 /// nothing to what it starts.
 #[inline(always)]
@@ -403,7 +416,7 @@ pub struct Header {
     /// Word 6, high: number of rules that rows may name.
     pub rules: u32,
     /// Word 7, low: the first source class of essential programs, which are numbered last;
-    /// [`Header::sources`] when there are none.
+    /// [`Header::sources`] when there are none. See [`class_of`].
     pub essential: u32,
 }
 
@@ -488,6 +501,7 @@ impl<'a> View<'a> {
             || header.sets.1 == 0
             || header.sources == 0
             || header.essential > header.sources
+            || header.sources - header.essential > header.essential
             || header.rows.0 < header.sets.0
             || !region(header.sets.0, u64::from(header.sets.1))
             || !region(header.rows.0, row_words)

@@ -584,11 +584,13 @@ pub(crate) extern "C" fn source_of(handle: u64, scratch: *mut Scratch, task: u64
     if !place.is_somewhere() || !path::walk(scratch, place.mnt, place.dentry) {
         return 0;
     }
-    with_table(Handle(handle), SourceOf { scratch }).unwrap_or(0)
+    let trusted = Task(task).is_root_of_the_host();
+    with_table(Handle(handle), SourceOf { scratch, trusted }).unwrap_or(0)
 }
 
 struct SourceOf {
     scratch: *mut Scratch,
+    trusted: bool,
 }
 
 impl Visitor for SourceOf {
@@ -596,6 +598,9 @@ impl Visitor for SourceOf {
 
     #[inline(always)]
     fn visit<T: Table>(self, table: T) -> u32 {
-        set_of(table, self.scratch).map_or(0, |set| table::set(&table, set).source())
+        set_of(table, self.scratch).map_or(0, |set| {
+            let class = table::set(&table, set).source();
+            table::class_of(&table, class, self.trusted)
+        })
     }
 }

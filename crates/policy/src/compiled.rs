@@ -40,7 +40,8 @@ impl Compiled {
         };
         let class = |image: Option<&[u8]>| {
             image.map_or(0, |path| {
-                table::set(&view, table::walk(&view, path)).source()
+                let class = table::set(&view, table::walk(&view, path)).source();
+                table::class_of(&view, class, access.trusted)
             })
         };
         let number = match access.object {

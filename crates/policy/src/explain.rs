@@ -297,6 +297,7 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
             owner: query.uid == query.owner,
             terminal: query.terminal,
         },
+        trusted: query.uid == 0,
         arguments: arguments.as_deref(),
     };
     let verdict = reference::decide(effective, &access);

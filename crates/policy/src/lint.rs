@@ -166,6 +166,7 @@ fn winner_at(compiled: &Compiled, rule: &Rule) -> Option<u32> {
             source: rule.sources.first().map(|source| source.path().as_bytes()),
             parent: None,
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         });
         (verdict.reason() == Reason::Rule).then(|| verdict.rule())

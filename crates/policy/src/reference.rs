@@ -37,6 +37,9 @@ pub struct Access<'a> {
     pub parent: Option<&'a [u8]>,
     /// Whether the acting user owns the object and has a terminal.
     pub asker: Asker,
+    /// Whether who acts, and who forked that, is root of the host: an essential program is spared as
+    /// long as it is run by that.
+    pub trusted: bool,
     /// Arguments of an exec, from index 1 on, where they are known: without, every rule's list has
     /// them.
     pub arguments: Option<&'a [&'a [u8]]>,
@@ -83,7 +86,10 @@ pub fn decide(effective: &Effective, access: &Access<'_>) -> Verdict {
             // Who started an essential program holds nothing against it, nor it against what it
             // starts.
             let images = [access.source, access.parent];
-            if images.into_iter().any(|image| is_spared(effective, image)) {
+            if images
+                .into_iter()
+                .any(|image| is_spared_source(effective, access, image))
+            {
                 (None, own)
             } else {
                 let parent = decide_for(effective, access, access.parent);
@@ -117,7 +123,8 @@ fn mismatches(
     let Some(arguments) = access.arguments.filter(|_| access.op == Op::Exec) else {
         return Vec::new();
     };
-    let is_spared = is_spared(effective, source) || is_spared_object(effective, access);
+    let is_spared =
+        is_spared_source(effective, access, source) || is_spared_object(effective, access);
     let mut verdicts = Vec::new();
     for (index, rule) in (0..).zip(effective.rules()) {
         let rank = rank(rule, &effective.aliases);
@@ -154,7 +161,8 @@ pub fn unlisted(rule: &Rule, arguments: &[&[u8]]) -> Option<usize> {
 
 /// Decides as if only this image took part.
 fn decide_for(effective: &Effective, access: &Access<'_>, source: Option<&[u8]>) -> Verdict {
-    let is_spared = is_spared(effective, source) || is_spared_object(effective, access);
+    let is_spared =
+        is_spared_source(effective, access, source) || is_spared_object(effective, access);
     if access.op == Op::Move {
         return decide_move(effective, access, is_spared);
     }
@@ -201,6 +209,11 @@ fn spared(action: Action, is_spared: bool) -> Action {
         Action::Block if is_spared => Action::Audit,
         other => other,
     }
+}
+
+/// Whether what this image does is spared.
+fn is_spared_source(effective: &Effective, access: &Access<'_>, image: Option<&[u8]>) -> bool {
+    access.trusted && is_spared(effective, image)
 }
 
 /// Whether it is about executing an essential program, which opens it, and maps it.

@@ -122,6 +122,7 @@ fn ask(access: &Access, effective: &Effective, compiled: &Compiled) -> Vec<Strin
             owner: access.is_owner(),
             terminal: access.terminal,
         },
+        trusted: true,
         arguments: Some(&arguments),
     });
     let questions: Vec<_> = questions.collect();

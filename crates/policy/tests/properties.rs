@@ -435,6 +435,7 @@ struct AccessSeed {
     source: Option<&'static str>,
     parent: Option<&'static str>,
     asker: Asker,
+    trusted: bool,
     arguments: Option<Vec<&'static str>>,
 }
 
@@ -500,17 +501,17 @@ fn access_seed() -> impl Strategy<Value = AccessSeed> {
         asked(),
         image(),
         image(),
-        any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 3]>(),
         asked_arguments(),
     )
         .prop_map(
-            |((op, object), source, parent, owner, terminal, arguments)| AccessSeed {
+            |((op, object), source, parent, [owner, terminal, trusted], arguments)| AccessSeed {
                 op,
                 object,
                 source,
                 parent,
                 asker: Asker { owner, terminal },
+                trusted,
                 arguments,
             },
         )
@@ -558,6 +559,7 @@ fn matcher_equals_reference() {
                 source: seed.source.map(str::as_bytes),
                 parent: seed.parent.map(str::as_bytes),
                 asker: seed.asker,
+                trusted: seed.trusted,
                 arguments: arguments.as_deref(),
             };
             let text = String::from_utf8_lossy(&path);

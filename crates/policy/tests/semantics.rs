@@ -289,6 +289,7 @@ fn a_process_rule_sees_the_image_and_its_parent() {
             source: Some(source.as_bytes()),
             parent: Some(parent.as_bytes()),
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         };
         given(rules.to_vec()).decide(&access).action()
@@ -316,6 +317,49 @@ fn a_process_rule_sees_the_image_and_its_parent() {
     let reads = [from(file(path("/d/x"), Block), &["/bash"])];
     assert_eq!(decide(&reads, Read, "/sh", "/bash"), Allow);
     assert_eq!(decide(&reads, Read, "/bash", "/sh"), Block);
+}
+
+#[test]
+fn an_essential_program_is_spared_while_root_runs_it() {
+    let decide = |rules: &[Rule], trusted, source: &'static str| {
+        let access = Access {
+            op: Read,
+            object: AccessObject::Path(b"/d/x"),
+            source: Some(source.as_bytes()),
+            parent: None,
+            asker: Asker::default(),
+            trusted,
+            arguments: None,
+        };
+        given(rules.to_vec())
+            .posture(Posture::Block)
+            .decide(&access)
+            .action()
+    };
+    let sparing = |rule: Rule| Rule {
+        spares: true,
+        ..rule
+    };
+    const KARMOR: &str = "/usr/bin/karmor";
+    const LOGIN: &str = "/usr/bin/login";
+    let plain = [sparing(file(path("/d/x"), Block))];
+    assert_eq!(decide(&plain, true, KARMOR), Audit);
+    assert_eq!(decide(&plain, false, KARMOR), Block);
+    assert_eq!(decide(&plain, true, "/usr/bin/cat"), Block);
+    // What rules say of it by its name holds either way.
+    let named = [
+        sparing(from(file(path("/d/x"), Block), &[KARMOR, "/usr/bin/cat"])),
+        sparing(from(file(deep("/d/"), Allow), &[LOGIN])),
+    ];
+    assert_eq!(decide(&named, true, KARMOR), Audit);
+    assert_eq!(decide(&named, false, KARMOR), Block);
+    assert_eq!(decide(&named, false, "/usr/bin/cat"), Block);
+    assert_eq!(decide(&named, true, LOGIN), Allow);
+    assert_eq!(decide(&named, false, LOGIN), Allow);
+    // What no rule says is up to the posture.
+    assert_eq!(decide(&named, false, "/usr/bin/dog"), Block);
+    assert_eq!(decide(&named, true, "/sbin/agetty"), Audit);
+    assert_eq!(decide(&named, false, "/sbin/agetty"), Block);
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn table_and_reference_agree() {
             source: Some(source.as_bytes()),
             parent: None,
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         };
         let verdict = reference::decide(&effective, &access);

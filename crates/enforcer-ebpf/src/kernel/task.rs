@@ -10,10 +10,11 @@ use karmor_abi::offsets::ABSENT;
 use super::{
     memory::{Ptr, load, read, read_or_zero},
     offsets::{
-        FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS,
-        PID_TASKS, SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER,
-        TASK_IO_URING, TASK_MM, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL,
-        TASK_START_BOOTTIME, TASK_TGID, TTY_NAME,
+        CRED_EUID, FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, MNT_NS_USER_NS, NSPROXY_MNT_NS,
+        PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS, PID_TASKS, PROC_INODE_PID, PROC_INODE_VFS,
+        SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_IO_URING,
+        TASK_MM, TASK_NSPROXY, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL,
+        TASK_START_BOOTTIME, TASK_TGID, TTY_NAME, USER_NS_LEVEL,
     },
     path::Place,
 };
@@ -99,6 +100,28 @@ impl Task {
         let own = self.member(TASK_REAL_CRED.load()) == self.member(TASK_CRED.load());
         let io_uring = TASK_IO_URING.load() != ABSENT && self.member(TASK_IO_URING.load()) != 0;
         !own && !io_uring && matches!(flags, Ok(flags) if flags & PF_IO_WORKER == 0)
+    }
+
+    /// Whether it is root of the host in a mount namespace that the host made: not in one of a user
+    /// namespace, where anybody can have any file at any name. `false` when that cannot be told.
+    #[inline(always)]
+    pub(crate) fn is_root_of_the_host(self) -> bool {
+        let euid = read::<u32>(self.member(TASK_CRED.load()) + u64::from(CRED_EUID.load()));
+        let proxy = self.member(TASK_NSPROXY.load());
+        let namespace = read_or_zero(proxy + u64::from(NSPROXY_MNT_NS.load()));
+        let owner = read_or_zero(namespace + u64::from(MNT_NS_USER_NS.load()));
+        // Level 0 is that of the initial namespace.
+        euid == Ok(0) && read::<u32>(owner + u64::from(USER_NS_LEVEL.load())) == Ok(0)
+    }
+
+    /// The process that an inode of /proc is about, given by address.
+    #[inline(always)]
+    pub(crate) fn of_proc_inode(inode: u64) -> Option<Self> {
+        let of = inode - u64::from(PROC_INODE_VFS.load());
+        match read_or_zero(of + u64::from(PROC_INODE_PID.load())) {
+            0 => None,
+            pid => Self::of_pid(pid),
+        }
     }
 
     /// Its working directory.

@@ -577,24 +577,33 @@ impl Sets {
         sets
     }
 
-    /// Gives the classes of essential programs the highest numbers, so that one number tells them.
+    /// Gives the classes of essential programs the highest numbers, so that one number tells them, and
+    /// the lowest numbers to those that they are without being essential, in the same order: those that
+    /// [`table::class_of`] finds.
     fn number_essential_last(&mut self) {
         let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let is_essential = |class: &[u32]| class.last() == Some(&ESSENTIAL);
-        let mut order: Vec<usize> = (0..self.classes.len()).collect();
-        order.sort_by_key(|&class| is_essential(&self.classes[class]));
-        let mut renumbered = vec![0; order.len()];
-        for (new, &old) in order.iter().enumerate() {
-            renumbered[old] = number(new);
+        let old = std::mem::take(&mut self.classes);
+        let (mut essential, plain): (Vec<_>, Vec<_>) = old
+            .iter()
+            .cloned()
+            .partition(|class| class.last() == Some(&ESSENTIAL));
+        // The first is that of no rule, which class 0 is the other of.
+        if !essential.is_empty() {
+            essential.retain(|class| class.len() > 1);
+            essential.insert(0, Box::from([ESSENTIAL]));
         }
-        for key in &mut self.keys {
-            key.source = renumbered[key.source as usize];
-        }
-        let plain = self.classes.iter().filter(|class| !is_essential(class));
-        self.essential = number(plain.count());
-        self.classes = order
-            .into_iter()
-            .map(|class| std::mem::take(&mut self.classes[class]))
+        let mut classes: Vec<Box<[u32]>> = essential
+            .iter()
+            .map(|class| class[..class.len() - 1].into())
             .collect();
+        let others: Vec<_> = plain.into_iter().filter(|c| !classes.contains(c)).collect();
+        classes.extend(others);
+        self.essential = number(classes.len());
+        classes.extend(essential);
+        let numbers: HashMap<&[u32], u32> = (0..).zip(&classes).map(|(n, c)| (&**c, n)).collect();
+        for key in &mut self.keys {
+            key.source = numbers[&*old[key.source as usize]];
+        }
+        self.classes = classes;
     }
 }

@@ -127,6 +127,7 @@ impl Case {
                 owner,
                 terminal: false,
             },
+            trusted: true,
             arguments: None,
         });
         assert_eq!(
@@ -146,6 +147,7 @@ impl Case {
             source: Some(b"/s"),
             parent: None,
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         };
         assert_eq!(self.decide(&access).rule(), rule, "{op:?} {path}");
@@ -161,6 +163,7 @@ impl Case {
             source: None,
             parent: None,
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         });
         assert_eq!(
