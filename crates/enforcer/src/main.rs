@@ -225,7 +225,7 @@ fn probe(json: bool) -> anyhow::Result<()> {
 
 #[expect(clippy::print_stdout, reason = "the subcommand's output")]
 fn unload(config: &Config) -> anyhow::Result<()> {
-    match kernel::unload(&config.bpf_fs_path)? {
+    match kernel::unload(&config.bpf_fs_path, Path::new(CGROUPS))? {
         0 => println!("Nothing was loaded."),
         pins => println!("Unloaded: {pins} programs and maps are gone, nothing is enforced."),
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{
-        CgroupAttachMode, CgroupSkb, Iter, Lsm, ProgramError, ProgramInfo, RawTracePoint,
+        CgroupSkb, CgroupSkbAttachType, Iter, Lsm, ProgramError, ProgramInfo, RawTracePoint,
         links::FdLink,
     },
 };
@@ -20,12 +20,13 @@ use karmor_abi::names;
 use super::{
     btf,
     object::{GUARD, HELD, Needed, OBJECT, PROGRAMS, Place, Program, TASK_FILE},
+    sys,
 };
 use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v4";
+const PIN_VERSION: &str = "v5";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {
@@ -112,9 +113,8 @@ impl Loaded {
             if *attached {
                 continue;
             }
-            let link = attach(&mut self.ebpf, program, &self.cgroups)
+            attach(&mut self.ebpf, program, &self.pins, &self.cgroups)
                 .with_context(|| format!("attach {} to {}", program.name, program.hook))?;
-            self.pins.pin_link(program.name, link)?;
             *attached = true;
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Loaded {
                 continue;
             }
             if let Some(Load::Loaded { attached, .. }) = self.hooks.get_mut(program.name) {
-                self.pins.unpin_link(program.name)?;
+                self.pins.unpin(program, &self.cgroups)?;
                 *attached = false;
             }
         }
@@ -182,7 +182,7 @@ impl Loaded {
     pub(super) fn detach_unloaded(&self) -> Result<()> {
         let unloaded = |program: &&Program| matches!(self.hooks[program.name], Load::Unneeded);
         let mut programs = PROGRAMS.iter().filter(unloaded);
-        programs.try_for_each(|program| self.pins.unpin_link(program.name))
+        programs.try_for_each(|program| self.pins.unpin(program, &self.cgroups))
     }
 
     /// Attaches what protects the daemon itself, from now on and whatever policies need; or no longer.
@@ -330,21 +330,17 @@ fn support(hooks: &Hooks) -> Vec<HookSupport> {
         .collect()
 }
 
-fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> {
-    Ok(match program.place {
+/// Attaches a program and pins what keeps it attached.
+fn attach(ebpf: &mut Ebpf, program: &Program, pins: &Pins, cgroups: &Path) -> Result<()> {
+    let link = match program.place {
         Place::Lsm => {
             let lsm: &mut Lsm = named(ebpf, program)?.try_into()?;
             let id = lsm.attach()?;
             lsm.take_link(id)?.into()
         }
         Place::Packets(direction) => {
-            let root =
-                fs::File::open(cgroups).with_context(|| format!("open {}", cgroups.display()))?;
             let skb: &mut CgroupSkb = named(ebpf, program)?.try_into()?;
-            // A link goes beside those of others, whatever the mode says.
-            let mode = CgroupAttachMode::Single;
-            let id = skb.attach(root, direction, mode)?;
-            skb.take_link(id)?.try_into()?
+            return pins.attach_packets(program.name, skb, direction, cgroups);
         }
         Place::Tracepoint => {
             let tracepoint: &mut RawTracePoint = named(ebpf, program)?.try_into()?;
@@ -352,7 +348,8 @@ fn attach(ebpf: &mut Ebpf, program: &Program, cgroups: &Path) -> Result<FdLink> 
             tracepoint.take_link(id)?.into()
         }
         Place::Iterator => bail!("{} is attached to nothing", program.name),
-    })
+    };
+    pins.pin_link(program.name, link)
 }
 
 fn load(ebpf: &mut Ebpf, program: &Program, btf: &Btf) -> Result<Load> {
@@ -529,9 +526,74 @@ impl Pins {
         fs::rename(&fresh, &place).with_context(|| format!("pin the link of {program}"))
     }
 
-    fn unpin_link(&self, program: &str) -> Result<()> {
-        remove(&self.link(program))
+    fn packets(&self, program: &str) -> PathBuf {
+        self.dir.join(format!("{PACKETS}{program}"))
     }
+
+    /// Attaches a program to every packet, in place of an earlier one, and pins it, so that the next
+    /// daemon can detach it.
+    fn attach_packets(
+        &self,
+        name: &str,
+        program: &mut CgroupSkb,
+        direction: CgroupSkbAttachType,
+        cgroups: &Path,
+    ) -> Result<()> {
+        let fresh = self.dir.join(format!("{PACKETS}fresh_{name}"));
+        let place = self.packets(name);
+        // Of a daemon that ended in the middle of this.
+        detach_packets(&fresh, cgroups)?;
+        let what = || format!("pin {name}");
+        program.pin(&fresh).with_context(what)?;
+        let root = open(cgroups)?;
+        let fd = program.fd()?.as_fd();
+        sys::attach(root.as_fd(), fd, bpf_attach_type(direction)).context("the kernel refuses")?;
+        detach_packets(&place, cgroups)?;
+        fs::rename(&fresh, &place).with_context(what)
+    }
+
+    /// Detaches a program.
+    fn unpin(&self, program: &Program, cgroups: &Path) -> Result<()> {
+        match program.place {
+            Place::Packets(_) => detach_packets(&self.packets(program.name), cgroups),
+            _ => remove(&self.link(program.name)),
+        }
+    }
+}
+
+/// What the name of a pinned program begins with that sees packets.
+const PACKETS: &str = "packets_";
+
+/// Detaches a program that sees packets from the root of the cgroups, and removes its pin; nothing if
+/// there is none.
+fn detach_packets(pin: &Path, cgroups: &Path) -> Result<()> {
+    if !fs::exists(pin).with_context(|| format!("look at {}", pin.display()))? {
+        return Ok(());
+    }
+    let root = open(cgroups)?;
+    for direction in [CgroupSkbAttachType::Ingress, CgroupSkbAttachType::Egress] {
+        let program = CgroupSkb::from_pin(pin, direction)
+            .with_context(|| format!("open {}", pin.display()))?;
+        let fd = program.fd()?.as_fd();
+        match sys::detach(root.as_fd(), fd, bpf_attach_type(direction)) {
+            // In the other direction.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => outcome.with_context(|| format!("detach {}", pin.display()))?,
+        }
+    }
+    remove(pin)
+}
+
+/// `BPF_CGROUP_INET_INGRESS`, `BPF_CGROUP_INET_EGRESS`.
+const fn bpf_attach_type(direction: CgroupSkbAttachType) -> u32 {
+    match direction {
+        CgroupSkbAttachType::Ingress => 0,
+        CgroupSkbAttachType::Egress => 1,
+    }
+}
+
+fn open(cgroups: &Path) -> Result<fs::File> {
+    fs::File::open(cgroups).with_context(|| format!("open {}", cgroups.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -552,7 +614,13 @@ pub fn is_loaded(bpffs: &Path) -> bool {
     };
     let versions = entries(&bpffs.join(names::PIN_DIR));
     let mut pins = versions.iter().flat_map(|version| entries(version));
-    pins.any(|pin| pin.to_string_lossy().contains("/link_"))
+    pins.any(|pin| is_attached(&pin))
+}
+
+/// Whether a pin keeps a program attached.
+fn is_attached(pin: &Path) -> bool {
+    let name = pin.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("link_") || name.starts_with(PACKETS)
 }
 
 /// Removes everything pinned, by any version: enforcement ends here.
@@ -560,7 +628,7 @@ pub fn is_loaded(bpffs: &Path) -> bool {
 /// # Errors
 /// When a daemon runs: it would go on to believe that its programs are attached, and say so of
 /// every later policy. When something cannot be removed; what could be is gone.
-pub fn unload(bpffs: &Path) -> Result<usize> {
+pub fn unload(bpffs: &Path, cgroups: &Path) -> Result<usize> {
     let root = bpffs.join(names::PIN_DIR);
     let mut removed = 0;
     let _alone = match lock_directory(&root) {
@@ -580,8 +648,12 @@ pub fn unload(bpffs: &Path) -> Result<usize> {
             .map(|pin| Ok(pin?.path()))
             .collect::<io::Result<_>>()?;
         // Links first: no hook may run against maps that are half gone.
-        pins.sort_by_key(|pin| !pin.to_string_lossy().contains("/link_"));
+        pins.sort_by_key(|pin| !is_attached(pin));
         for pin in pins {
+            let name = pin.file_name().unwrap_or_default();
+            if name.to_string_lossy().starts_with(PACKETS) {
+                detach_packets(&pin, cgroups)?;
+            }
             remove(&pin)?;
             removed += 1;
         }
@@ -598,7 +670,11 @@ mod tests {
     #[test]
     fn nothing_is_unloaded_beside_a_daemon() {
         let bpffs = tempfile::tempdir().unwrap();
-        assert_eq!(unload(bpffs.path()).unwrap(), 0, "nothing was loaded");
+        assert_eq!(
+            unload(bpffs.path(), Path::new("/sys/fs/cgroup")).unwrap(),
+            0,
+            "nothing was loaded"
+        );
         let root = bpffs.path().join(names::PIN_DIR);
         let pins = root.join(PIN_VERSION);
         fs::create_dir_all(&pins).unwrap();
@@ -606,11 +682,14 @@ mod tests {
             fs::write(pins.join(name), "").unwrap();
         }
         let daemon = lock_directory(&root).unwrap();
-        let error = unload(bpffs.path()).unwrap_err();
+        let error = unload(bpffs.path(), Path::new("/sys/fs/cgroup")).unwrap_err();
         assert!(format!("{error:#}").contains("stop karmor-enforcer first"));
         assert_eq!(fs::read_dir(&pins).unwrap().count(), 2);
         drop(daemon);
-        assert_eq!(unload(bpffs.path()).unwrap(), 2);
+        assert_eq!(
+            unload(bpffs.path(), Path::new("/sys/fs/cgroup")).unwrap(),
+            2
+        );
         assert!(!root.exists());
     }
 }

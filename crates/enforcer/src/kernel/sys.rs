@@ -1,5 +1,6 @@
 //! Commands of `bpf(2)` that aya has no function for: emptying a slot of an array of maps, reading a
-//! value too large for the stack, and asking whether there is something of an id. And giving memory back.
+//! value too large for the stack, asking whether there is something of an id, and attaching to a cgroup
+//! without a link. And giving memory back.
 
 use std::{
     io,
@@ -108,6 +109,63 @@ pub(super) fn map_in_slot(map: BorrowedFd<'_>, slot: u32) -> io::Result<u32> {
 /// What the kernel says.
 pub(super) fn read_words(map: BorrowedFd<'_>, words: &mut [u64]) -> io::Result<()> {
     element(LOOKUP_ELEM, map, 0, words.as_mut_ptr().cast())
+}
+
+/// `BPF_PROG_ATTACH`.
+const PROG_ATTACH: libc::c_long = 8;
+/// `BPF_PROG_DETACH`.
+const PROG_DETACH: libc::c_long = 9;
+/// `BPF_F_ALLOW_MULTI`: beside those of others, here and below.
+const ALLOW_MULTI: u32 = 1 << 1;
+
+/// The part of `union bpf_attr` that attaches.
+#[repr(C)]
+struct AttachAttr {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// Attaches a program to a cgroup, beside those of others. There is no link, which whoever knows its id
+/// could detach or give another program: to detach this takes a descriptor of the program.
+///
+/// # Errors
+/// What the kernel says; `PermissionDenied` when somebody has attached there for themselves alone.
+pub(super) fn attach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, kind: u32) -> io::Result<()> {
+    attachment(PROG_ATTACH, cgroup, program, kind, ALLOW_MULTI)
+}
+
+/// Detaches it.
+///
+/// # Errors
+/// What the kernel says; `NotFound` when it is not attached.
+pub(super) fn detach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, kind: u32) -> io::Result<()> {
+    attachment(PROG_DETACH, cgroup, program, kind, 0)
+}
+
+fn attachment(
+    command: libc::c_long,
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    kind: u32,
+    flags: u32,
+) -> io::Result<()> {
+    let attr = AttachAttr {
+        target: cgroup.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        kind,
+        flags,
+    };
+    // SAFETY: `attr` lives until the call returns, and its size is passed along; the kernel takes the
+    // members beyond it as zero.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of_val(&attr)) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Lets threads share memory. By default each of the first few gets a heap of its own, and those that
