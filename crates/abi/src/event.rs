@@ -99,11 +99,19 @@ pub enum Hook {
     Receive = 43,
     /// The iterator `task_file`, which only looks: there is no event of it.
     Search = 44,
+    /// `file_send_sigiotask`
+    SendSigio = 45,
+    /// `task_setrlimit`
+    Setrlimit = 46,
+    /// `task_setscheduler`
+    Setscheduler = 47,
+    /// `task_setnice`
+    Setnice = 48,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 49] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -149,6 +157,10 @@ impl Hook {
         Self::Use,
         Self::Receive,
         Self::Search,
+        Self::SendSigio,
+        Self::Setrlimit,
+        Self::Setscheduler,
+        Self::Setnice,
     ];
 }
 

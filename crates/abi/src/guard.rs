@@ -9,7 +9,11 @@ pub const TICK_NS: u64 = 1_000_000_000 / TICKS;
 /// Most levels of a directory that are the daemon's own with it.
 pub const DEPTH: u32 = 2;
 
-/// The daemon that runs, and whom it is protected from. 32 bytes; user space writes, hooks read.
+/// Stands in the place of such a number for a directory above what is the daemon's own: it keeps its
+/// name, and nothing is mounted over it.
+pub const PLACE: u32 = u32::MAX;
+
+/// The daemon that runs, and whom it is protected from. 40 bytes; user space writes, hooks read.
 ///
 /// All zero: nothing is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub struct Guard {
     pub started: u64,
     /// Its executable. Host processes that run it may do what others may not.
     pub image: Own,
+    /// Inode number of its mount namespace.
+    pub namespace: u32,
+    /// Zero; fills the entry up.
+    pub reserved: u32,
 }
 
 /// Something of the daemon's own. 16 bytes.
@@ -86,11 +94,28 @@ pub enum Guarded {
     Program = 3,
     /// What it pinned, its sockets and its files.
     File = 4,
+    /// The switch that detaches every program from every hook.
+    Ftrace = 5,
+    /// The keys that end every process.
+    Sysrq = 6,
+    /// What names a program that the kernel executes, which no policy for a container is about.
+    Helper = 7,
+    /// What keeps kernel memory from every program that is loaded from then on.
+    Lockdown = 8,
 }
 
 impl Guarded {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Process, Self::Map, Self::Program, Self::File];
+    pub const ALL: [Self; 8] = [
+        Self::Process,
+        Self::Map,
+        Self::Program,
+        Self::File,
+        Self::Ftrace,
+        Self::Sysrq,
+        Self::Helper,
+        Self::Lockdown,
+    ];
 }
 
-const _: () = assert!(size_of::<Guard>() == 32 && size_of::<Own>() == 16);
+const _: () = assert!(size_of::<Guard>() == 40 && size_of::<Own>() == 16);

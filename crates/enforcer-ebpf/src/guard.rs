@@ -4,7 +4,7 @@
 
 use karmor_abi::{
     event::Hook,
-    guard::{DEPTH, Guard, Guarded, Own, TICK_NS},
+    guard::{DEPTH, Guard, Guarded, Own, PLACE, TICK_NS},
     label::{HOST, Handle, Label},
     op::Op,
     verdict::Verdict,
@@ -12,17 +12,25 @@ use karmor_abi::{
 };
 
 use crate::{
-    decide::ALLOWED,
+    decide::{ALLOWED, DENIED},
     decide_word::{Report, Who as _, settle},
+    elsewhere::PROC,
     kernel::{
-        memory::{Ptr, read_or_zero},
-        offsets::{DENTRY_D_INODE, DENTRY_D_PARENT, FILE_F_INODE},
+        memory::{Ptr, load, load_u32, load_u64, read, read_or_zero},
+        offsets::{
+            DENTRY_D_INODE, DENTRY_D_NAME, DENTRY_D_PARENT, FILE_F_INODE, INODE_I_SB, MOUNT_MNT,
+            MOUNT_MNT_NS, SUPER_BLOCK_S_MAGIC, VFSMOUNT_MNT_FLAGS,
+        },
+        path::{self, BtfPlace},
         task::Task,
     },
     maps::{Answer, GUARD, OWN},
-    object::file::number_of,
+    object::file::{inode_of, number_of, place_of},
     subject::{Identity, Subject},
 };
+
+/// `MNT_SHARED`: what is mounted on it shows elsewhere, too.
+const MNT_SHARED: u32 = 0x1000;
 
 /// The process that starts and stops all others.
 const INIT: u32 = 1;
@@ -45,9 +53,19 @@ fn is_daemon(task: Task) -> bool {
     guard().is_some_and(|guard| is(guard, task))
 }
 
-/// Whether the daemon owns what a dentry names, by itself or by a directory above.
+/// What of a dentry is changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Itself.
+    Itself,
+    /// Its name, or what is mounted there.
+    Name,
+}
+
+/// Whether the daemon owns what a dentry names, by itself or by a directory above. Of what is above its
+/// own, it owns the names.
 #[inline(always)]
-fn owns_dentry(dentry: Ptr) -> bool {
+fn owns_dentry(dentry: Ptr, change: Change) -> bool {
     let mut dentry = dentry as u64;
     let mut level = 0;
     while level <= DEPTH {
@@ -56,7 +74,11 @@ fn owns_dentry(dentry: Ptr) -> bool {
             && let Some(own) = own_inode(inode)
             // SAFETY: read at once.
             && let Some(&depth) = unsafe { OWN.get(own) }
-            && level <= depth
+            && if depth == PLACE {
+                level == 0 && change == Change::Name
+            } else {
+                level <= depth
+            }
         {
             return true;
         }
@@ -181,21 +203,153 @@ pub(crate) fn refuse_object(own: Own, what: Guarded, hook: Hook) -> i32 {
 /// Refuses a change of what a dentry names, if that is the daemon's own.
 #[inline(always)]
 pub(crate) fn refuse_change(dentry: Ptr, hook: Hook) -> i32 {
-    Stranger::refuse_change(Stranger::current(), || owns_dentry(dentry), hook)
-}
-
-/// [`refuse_change`], of what two dentries name.
-#[inline(always)]
-pub(crate) fn refuse_changes(one: Ptr, other: Ptr, hook: Hook) -> i32 {
-    let is_own = || owns_dentry(one) || owns_dentry(other);
+    let is_own = || owns_dentry(dentry, Change::Itself);
     Stranger::refuse_change(Stranger::current(), is_own, hook)
 }
 
-/// [`refuse_change`], by a task of which it is known who it is.
+/// [`refuse_change`], of a name.
 #[inline(always)]
-pub(crate) fn refuse_change_by(identity: Identity, dentry: Ptr, hook: Hook) -> i32 {
-    let stranger = Stranger::known_as(|| identity);
-    Stranger::refuse_change(stranger, || owns_dentry(dentry), hook)
+pub(crate) fn refuse_name(dentry: Ptr, hook: Hook) -> i32 {
+    let is_own = || owns_dentry(dentry, Change::Name);
+    Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// [`refuse_name`], of two.
+#[inline(always)]
+pub(crate) fn refuse_names(one: Ptr, other: Ptr, hook: Hook) -> i32 {
+    let is_own = || owns_dentry(one, Change::Name) || owns_dentry(other, Change::Name);
+    Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// Refuses to change what is mounted at a place, if that is the daemon's own and the daemon sees it.
+#[inline(always)]
+pub(crate) fn refuse_mount(place: BtfPlace, hook: Hook) -> i32 {
+    let is_own = || is_seen(place.mnt) && owns_dentry(place.dentry, Change::Name);
+    Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// Refuses to make another mount the root of the daemon's namespace.
+#[inline(always)]
+pub(crate) fn refuse_root(hook: Hook) -> i32 {
+    let is_own = || guard().is_some_and(|guard| path::inum(path::namespace()) == guard.namespace);
+    Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// Whether what is mounted on a mount shows in the daemon's namespace: because it is there, or because
+/// it may be propagated.
+#[inline(always)]
+fn is_seen(mnt: Ptr) -> bool {
+    let mount = mnt as u64 - u64::from(MOUNT_MNT.load());
+    let namespace = read_or_zero(mount + u64::from(MOUNT_MNT_NS.load()));
+    // SAFETY: a member of a BTF pointer.
+    let flags = unsafe { load_u32(mnt, VFSMOUNT_MNT_FLAGS.load()) };
+    let own = guard().map_or(0, |guard| guard.namespace);
+    flags & MNT_SHARED != 0 || read::<u32>(path::inum_address(namespace)) == Ok(own)
+}
+
+/// Refuses to open a file for writing, if that is the daemon's own, is about its process, or would do away
+/// with what is enforced.
+#[inline(always)]
+pub(crate) fn refuse_writing(identity: Identity, file: Ptr) -> i32 {
+    let Some(stranger) = Stranger::known_as(|| identity) else {
+        return ALLOWED;
+    };
+    let dentry = place_of(file).dentry;
+    let what = if owns_dentry(dentry, Change::Itself) {
+        Some(Guarded::File)
+    } else {
+        switched_by(&identity, inode_of(file), dentry)
+    };
+    match what {
+        Some(what) => stranger.refuse(what, Hook::Open),
+        None => ALLOWED,
+    }
+}
+
+/// What is done by writing to a file of the kernel's.
+#[inline(always)]
+fn switched_by(identity: &Identity, inode: Ptr, dentry: Ptr) -> Option<Guarded> {
+    /// `SYSFS_MAGIC`, `CGROUP_SUPER_MAGIC`, `BINFMTFS_MAGIC`, `SECURITYFS_MAGIC`.
+    const SYSFS: u64 = 0x6265_6572;
+    const CGROUP: u64 = 0x0027_e0eb;
+    const BINFMT: u64 = 0x4249_4e4d;
+    const SECURITY: u64 = 0x7363_6673;
+    // SAFETY: members of BTF pointers.
+    let magic = unsafe { load_u64(load(inode, INODE_I_SB.load()), SUPER_BLOCK_S_MAGIC.load()) };
+    let is_helper = match magic {
+        PROC => {
+            if let Some(task) = Task::of_proc_inode(inode as u64) {
+                return is_daemon(task).then_some(Guarded::Process);
+            }
+            let name = Short::of(dentry)?;
+            if name == Short::new(b"ftrace_enabled") {
+                return Some(Guarded::Ftrace);
+            }
+            if name == Short::new(b"sysrq-trigger") {
+                return Some(Guarded::Sysrq);
+            }
+            name == Short::new(b"core_pattern")
+                || name == Short::new(b"modprobe")
+                || name == Short::new(b"hotplug")
+                || name == Short::new(b"poweroff_cmd")
+        }
+        SECURITY => {
+            let is_lockdown = Short::of(dentry)? == Short::new(b"lockdown");
+            return is_lockdown.then_some(Guarded::Lockdown);
+        }
+        SYSFS => Short::of(dentry)? == Short::new(b"uevent_helper"),
+        CGROUP => Short::of(dentry)? == Short::new(b"release_agent"),
+        BINFMT => Short::of(dentry)? == Short::new(b"register"),
+        _ => false,
+    };
+    // Who is under no policy gets round none by what the kernel executes.
+    let is_ruled = identity.workload != HOST && Subject::new(identity, u32::MAX).is_some();
+    (is_helper && is_ruled).then_some(Guarded::Helper)
+}
+
+/// A file name of at most 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Short([u64; 2]);
+
+impl Short {
+    const fn new(name: &[u8]) -> Self {
+        let mut words = [0; 2];
+        let mut index = 0;
+        while index < name.len() {
+            words[index / 8] |= (name[index] as u64) << (8 * (index % 8));
+            index += 1;
+        }
+        Self(words)
+    }
+
+    /// That of a dentry; `None` for a longer one.
+    #[inline(always)]
+    fn of(dentry: Ptr) -> Option<Self> {
+        // `d_name` is { hash, len, name }.
+        let name = dentry as u64 + u64::from(DENTRY_D_NAME.load());
+        let len = read::<u32>(name + 4).ok()?;
+        let [first, second] = read::<[u64; 2]>(read_or_zero(name + 8)).ok()?;
+        Some(Self(match len {
+            1..8 => [first & ((1 << (8 * len)) - 1), 0],
+            8 => [first, 0],
+            9..16 => [first, second & ((1 << (8 * (len - 8))) - 1)],
+            16 => [first, second],
+            _ => return None,
+        }))
+    }
+}
+
+/// Refuses a signal that the kernel sends for somebody who had it sent. It may come while anybody runs,
+/// and the daemon has none sent to itself: it is refused whoever that is, with an alert where it is
+/// somebody from whom the daemon is protected.
+#[inline(always)]
+pub(crate) fn refuse_signal(process: Task, hook: Hook) -> i32 {
+    if is_daemon(process) {
+        refuse(Guarded::Process, hook);
+        DENIED
+    } else {
+        ALLOWED
+    }
 }
 
 /// Whether a host process may do what other host processes may not: the one that starts and stops

@@ -6,7 +6,7 @@ use karmor_abi::{event::Hook, op::Op};
 use crate::{
     call::{self, tell_at},
     decide::{ALLOWED, DENIED, Object, decide},
-    guard::refuse_change_by,
+    guard::refuse_writing,
     kernel::{
         memory::{Ptr, load_u32},
         offsets::{FILE_F_FLAGS, FILE_F_MODE},
@@ -33,9 +33,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         )
     };
     let identity = Identity::current(false);
-    if mode & FMODE_WRITE != 0
-        && refuse_change_by(identity, place_of(file).dentry, Hook::Open) != ALLOWED
-    {
+    if mode & FMODE_WRITE != 0 && refuse_writing(identity, file) != ALLOWED {
         return DENIED;
     }
     let Some(subject) = Subject::new(&identity, Op::Read.bit() | Op::Write.bit() | call::AT) else {

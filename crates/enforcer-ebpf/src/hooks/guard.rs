@@ -1,5 +1,5 @@
-//! What could be done to the enforcer itself: signals, tracing, its maps and programs, its pins,
-//! sockets and files.
+//! What could be done to the enforcer itself: signals, limits, tracing, its maps and programs, its pins,
+//! sockets and files, and what is mounted over them.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{
@@ -7,11 +7,16 @@ use karmor_abi::{
     guard::{Guarded, Own},
 };
 
+use super::mount::place_of;
 use crate::{
-    guard::{refuse_change, refuse_changes, refuse_object, refuse_on},
+    decide::DENIED,
+    guard::{
+        refuse_change, refuse_mount, refuse_name, refuse_names, refuse_object, refuse_on,
+        refuse_root, refuse_signal,
+    },
     kernel::{
         memory::{Ptr, load, load_u32},
-        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID, PATH_DENTRY},
+        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID},
         task::Task,
     },
 };
@@ -25,6 +30,34 @@ pub(crate) fn task_kill(ctx: LsmContext) -> i32 {
         return 0;
     }
     refuse_on(Task(task as u64), Hook::Kill)
+}
+
+/// `file_send_sigiotask(task, owner, signal)`: `F_SETOWN` and `F_SETSIG` have the kernel send it.
+#[lsm(hook = "file_send_sigiotask")]
+pub(crate) fn file_send_sigiotask(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    refuse_signal(Task(task as u64), Hook::SendSigio)
+}
+
+/// `task_setrlimit(task, resource, limit)`: whose limit of CPU time is over is killed.
+#[lsm(hook = "task_setrlimit")]
+pub(crate) fn task_setrlimit(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    refuse_on(Task(task as u64), Hook::Setrlimit)
+}
+
+/// `task_setscheduler(task)`: who never runs tells nothing.
+#[lsm(hook = "task_setscheduler")]
+pub(crate) fn task_setscheduler(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    refuse_on(Task(task as u64), Hook::Setscheduler)
+}
+
+/// `task_setnice(task, nice)`: likewise.
+#[lsm(hook = "task_setnice")]
+pub(crate) fn task_setnice(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    refuse_on(Task(task as u64), Hook::Setnice)
 }
 
 /// `PTRACE_MODE_ATTACH`: to change it, and not just to look.
@@ -65,13 +98,13 @@ pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
 /// `inode_unlink(directory, dentry)`.
 #[lsm(hook = "inode_unlink")]
 pub(crate) fn inode_unlink(ctx: LsmContext) -> i32 {
-    refuse_change(ctx.arg(1), Hook::Unlink)
+    refuse_name(ctx.arg(1), Hook::Unlink)
 }
 
 /// `inode_rmdir(directory, dentry)`.
 #[lsm(hook = "inode_rmdir")]
 pub(crate) fn inode_rmdir(ctx: LsmContext) -> i32 {
-    refuse_change(ctx.arg(1), Hook::Rmdir)
+    refuse_name(ctx.arg(1), Hook::Rmdir)
 }
 
 /// `inode_create(directory, dentry, mode)`.
@@ -101,14 +134,14 @@ pub(crate) fn inode_symlink(ctx: LsmContext) -> i32 {
 /// `inode_link(dentry, directory, new)`: another name for it, or one of it for another.
 #[lsm(hook = "inode_link")]
 pub(crate) fn inode_link(ctx: LsmContext) -> i32 {
-    refuse_changes(ctx.arg(0), ctx.arg(2), Hook::Link)
+    refuse_names(ctx.arg(0), ctx.arg(2), Hook::Link)
 }
 
 /// `inode_rename(directory, dentry, new_directory, new_dentry)`: where from, what, where to, and what
 /// was there.
 #[lsm(hook = "inode_rename")]
 pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
-    refuse_changes(ctx.arg(1), ctx.arg(3), Hook::Rename)
+    refuse_names(ctx.arg(1), ctx.arg(3), Hook::Rename)
 }
 
 /// `path_chmod(path, mode)`.
@@ -129,10 +162,39 @@ pub(crate) fn guard_truncate(ctx: LsmContext) -> i32 {
     refuse_change_at(ctx.arg(0), Hook::Truncate)
 }
 
+/// `MS_REMOUNT`, `MS_BIND`; `MS_UNBINDABLE`, `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`.
+const MS_REMOUNT: u64 = 1 << 5;
+const MS_BIND: u64 = 1 << 12;
+const MS_PROPAGATION: u64 = 0b1111 << 17;
+
+/// `sb_mount(dev_name, path, type, flags, data)`: what is mounted over the daemon's own hides it. A file
+/// system may be made read-only, but not under the daemon.
+#[lsm(hook = "sb_mount")]
+pub(crate) fn guard_mount(ctx: LsmContext) -> i32 {
+    let flags: u64 = ctx.arg(3);
+    if flags & (MS_REMOUNT | MS_BIND) == 0 && flags & MS_PROPAGATION != 0 {
+        return 0;
+    }
+    refuse_mount(place_of(ctx.arg(1)), Hook::Mount)
+}
+
+/// `move_mount(from, to)`: likewise, and what the daemon's own lies in stays.
+#[lsm(hook = "move_mount")]
+pub(crate) fn guard_move_mount(ctx: LsmContext) -> i32 {
+    if refuse_mount(place_of(ctx.arg(0)), Hook::MoveMount) != 0 {
+        return DENIED;
+    }
+    refuse_mount(place_of(ctx.arg(1)), Hook::MoveMount)
+}
+
+/// `sb_pivotroot(old, new)`.
+#[lsm(hook = "sb_pivotroot")]
+pub(crate) fn guard_pivotroot(_ctx: LsmContext) -> i32 {
+    refuse_root(Hook::PivotRoot)
+}
+
 /// Refuses a change of what a `struct path` names, if that is the daemon's own.
 #[inline(always)]
 fn refuse_change_at(path: Ptr, hook: Hook) -> i32 {
-    // SAFETY: a hook's argument and its member.
-    let dentry = unsafe { load(path, PATH_DENTRY.load()) };
-    refuse_change(dentry, hook)
+    refuse_change(place_of(path).dentry, hook)
 }

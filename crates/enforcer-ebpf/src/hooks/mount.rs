@@ -12,7 +12,7 @@ use crate::{
     call::{self, tell_at},
     decide::{DENIED, Object, Unknown, decide_dentry, decide_mount},
     elsewhere,
-    guard::refuse_change,
+    guard::refuse_mount,
     kernel::{
         memory::{Ptr, load},
         offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT, VFSMOUNT_MNT_ROOT},
@@ -47,7 +47,8 @@ impl Mounter {
     fn current(adds: bool) -> Option<Self> {
         let identity = Identity::current(false);
         let at_home = elsewhere::is_at_home(identity.workload);
-        if adds && at_home {
+        // What is mounted elsewhere may come home: mounts are propagated.
+        if adds {
             elsewhere::note_mount(identity.workload);
         }
         let subject = Subject::new(&identity, ALL | call::AT)?;
@@ -114,7 +115,7 @@ impl Mounter {
 
 /// What a `struct path` argument names.
 #[inline(always)]
-fn place_of(path: Ptr) -> BtfPlace {
+pub(super) fn place_of(path: Ptr) -> BtfPlace {
     // SAFETY: a hook's argument and its members.
     unsafe {
         BtfPlace {
@@ -184,7 +185,7 @@ pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(1);
     // SAFETY: a member of the hook's argument.
     let dentry = unsafe { load(mnt, VFSMOUNT_MNT_ROOT.load()) };
-    if refuse_change(dentry, Hook::Umount) != 0 {
+    if refuse_mount(BtfPlace { mnt, dentry }, Hook::Umount) != 0 {
         return DENIED;
     }
     let Some(mounter) = Mounter::current(false) else {

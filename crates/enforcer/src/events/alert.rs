@@ -74,6 +74,10 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::Use => "FILE_PERMISSION",
         Hook::Receive => "FILE_RECEIVE",
         Hook::Search => "TASK_FILE",
+        Hook::SendSigio => "FILE_SEND_SIGIOTASK",
+        Hook::Setrlimit => "TASK_SETRLIMIT",
+        Hook::Setscheduler => "TASK_SETSCHEDULER",
+        Hook::Setnice => "TASK_SETNICE",
     }
 }
 

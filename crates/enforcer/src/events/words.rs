@@ -63,6 +63,10 @@ pub(super) fn say(word: &Word<'_>) -> Said {
                 Guarded::Map => ("Syscall", "a map of karmor-enforcer"),
                 Guarded::Program => ("Syscall", "a program of karmor-enforcer"),
                 Guarded::File => ("File", "files of karmor-enforcer"),
+                Guarded::Ftrace => ("File", "/proc/sys/kernel/ftrace_enabled"),
+                Guarded::Sysrq => ("File", "/proc/sysrq-trigger"),
+                Guarded::Lockdown => ("File", "/sys/kernel/security/lockdown"),
+                Guarded::Helper => ("File", "a program for the kernel to execute"),
             };
             (operation, name.to_owned(), String::new())
         }

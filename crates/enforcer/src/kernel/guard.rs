@@ -13,7 +13,7 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, MapData},
 };
 use karmor_abi::{
-    guard::{DEPTH, Guard, Own},
+    guard::{DEPTH, Guard, Own, PLACE},
     names,
 };
 
@@ -55,6 +55,8 @@ pub(super) fn announce(ebpf: &mut Ebpf, protection: &Protection) -> Result<()> {
             from_host: u32::from(from == SelfProtection::Host),
             started: started().context("when was this process started?")?,
             image: inode(Path::new("/proc/self/exe")).context("find the own program")?,
+            namespace: namespace().context("find the own mount namespace")?,
+            reserved: 0,
         },
     };
     let map = ebpf
@@ -93,6 +95,13 @@ impl Owned {
             let own = present(inode(path))
                 .with_context(|| format!("look at {}, to protect it", path.display()))?;
             now.extend(own.map(|own| (own, depth)));
+            for above in above(path) {
+                let place = present(fs::symlink_metadata(&above).map(|found| own_of(&found)))
+                    .with_context(|| format!("look at {}, to protect it", above.display()))?;
+                if let Some(place) = place {
+                    now.entry(place).or_insert(PLACE);
+                }
+            }
         }
         for (own, depth) in &now {
             let noted = owned.own.insert(own, depth, 0);
@@ -145,11 +154,37 @@ fn started() -> Result<u64> {
         .with_context(|| format!("/proc/self/stat says {stat:?}"))
 }
 
+/// What is above a path, as it is written and as it is without links.
+fn above(path: &Path) -> Vec<PathBuf> {
+    // The files of /proc are nobody's.
+    let written = Some(path.to_owned()).filter(|path| !path.starts_with("/proc"));
+    let real = path.canonicalize().ok();
+    let paths = [written, real].into_iter().flatten();
+    paths
+        .flat_map(|path| {
+            path.ancestors()
+                .skip(1)
+                .map(Path::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .filter(|above| above.is_absolute())
+        .collect()
+}
+
+/// Inode number of this process's mount namespace.
+fn namespace() -> Result<u32> {
+    let found = fs::metadata("/proc/self/ns/mnt")?;
+    Ok(u32::try_from(found.st_ino())?)
+}
+
 /// The inode of a path, as the kernel numbers it.
 fn inode(path: &Path) -> std::io::Result<Own> {
-    let found = fs::metadata(path)?;
+    Ok(own_of(&fs::metadata(path)?))
+}
+
+fn own_of(found: &fs::Metadata) -> Own {
     let id = FileId::new(found.st_dev(), found.st_ino());
-    Ok(Own::inode(id.device, id.inode))
+    Own::inode(id.device, id.inode)
 }
 
 /// Something, unless it is not there.
@@ -174,6 +209,21 @@ mod tests {
             started > 0 && (started as f64) <= ticks,
             "{started} of {ticks}"
         );
+    }
+
+    #[test]
+    fn what_is_above_counts_with_links_and_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir(real.join("real")).unwrap();
+        fs::write(real.join("real/file"), "").unwrap();
+        std::os::unix::fs::symlink("real", real.join("link")).unwrap();
+        let found = above(&real.join("link/file"));
+        for expected in [real.join("link"), real.join("real"), real, "/".into()] {
+            assert!(found.contains(&expected), "{expected:?} in {found:?}");
+        }
+        assert!(above(Path::new("/proc/self/exe")).contains(&"/".into()));
+        assert!(!above(Path::new("/proc/self/exe")).contains(&"/proc".into()));
     }
 
     #[test]
