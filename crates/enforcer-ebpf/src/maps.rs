@@ -171,8 +171,8 @@ pub(crate) static SENDERS: SkStorage<Sender> = SkStorage::new();
 pub(crate) struct ResolvedKey {
     /// The workload that was answered.
     pub(crate) workload: u32,
-    /// Not zero when its policies restrict the name for somebody: no other name takes its place.
-    pub(crate) restricted: u32,
+    /// What its policies said of the name to whom they allow least; one name for each.
+    pub(crate) strictest: u32,
     /// The address in network byte order; that of IPv4 as IPv6 has it.
     pub(crate) address: [u32; 4],
 }

@@ -37,12 +37,12 @@ pub(crate) fn learn(scratch: *mut Scratch, handle: Handle, workload: u32) {
     if !dns::begin_answer(scratch) {
         return;
     }
-    let restricted = with_table(handle, Restricts { scratch }).unwrap_or(true);
+    let strictest = with_table(handle, Strictest { scratch }).unwrap_or(Action::Block as u8);
     let query = Query::of(scratch);
     // SAFETY: claimed by this task.
     unsafe {
         (*query).learned.workload = workload;
-        (*query).learned.restricted = restricted.into();
+        (*query).learned.strictest = strictest.into();
         let step: unsafe extern "C" fn(u64, *mut Reader) -> i64 = take_part;
         let mut reader = Reader { query };
         bpf_loop(
@@ -56,17 +56,17 @@ pub(crate) fn learn(scratch: *mut Scratch, handle: Handle, workload: u32) {
     }
 }
 
-/// Whether the name in `scratch` is one that a table does not allow everybody.
-struct Restricts {
+/// What a table says of the name in `scratch` to whom it allows least.
+struct Strictest {
     scratch: *mut Scratch,
 }
 
-impl Visitor for Restricts {
-    type Output = bool;
+impl Visitor for Strictest {
+    type Output = u8;
 
     #[inline(always)]
-    fn visit<T: Table>(self, table: T) -> bool {
-        name::strictest(table, self.scratch).verdict.action_bits() != Action::Allow as u8
+    fn visit<T: Table>(self, table: T) -> u8 {
+        name::strictest(table, self.scratch).verdict.action_bits()
     }
 }
 
@@ -117,8 +117,11 @@ pub(crate) fn consider(
     // SAFETY: claimed by this task. It is what an event would say.
     unsafe { (*scratch).access.workload = workload };
     let source = source.unwrap_or(ANYBODY);
-    consider_name(scratch, handle.0, both(source, 1), first, last);
-    consider_name(scratch, handle.0, both(source, 0), first, last);
+    // One each, so that an answer about a name which may be asked for hides none about one which may
+    // not. Names of the two others count as well: policies change.
+    for action in [Action::Block, Action::Audit, Action::Allow] {
+        consider_name(scratch, handle.0, both(source, action as u32), first, last);
+    }
 }
 
 const fn both(low: u32, high: u32) -> u64 {
@@ -130,7 +133,7 @@ const fn each(both: u64) -> [u32; 2] {
 }
 
 /// [`consider`] for one of the names an address may have. Numbers come in pairs: a source and
-/// [`ResolvedKey::restricted`], the halves of the address.
+/// [`ResolvedKey::strictest`], the halves of the address.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn consider_name(
@@ -143,11 +146,11 @@ extern "C" fn consider_name(
     if scratch.is_null() {
         return 0;
     }
-    let ([a, b], [c, d], [source, restricted]) = (each(first), each(last), each(source));
+    let ([a, b], [c, d], [source, strictest]) = (each(first), each(last), each(source));
     let key = ResolvedKey {
         // SAFETY: claimed by this task.
         workload: unsafe { (*scratch).access.workload },
-        restricted,
+        strictest,
         address: [a, b, c, d],
     };
     if !recall(scratch, &key) {

@@ -43,12 +43,7 @@ const MINOR_BITS: u32 = 20;
 pub(crate) fn file_permission(ctx: LsmContext) -> i32 {
     let file: Ptr = ctx.arg(0);
     let mask: u32 = ctx.arg(1);
-    // SAFETY: entries are replaced whole; the address is that of a live file.
-    let noted = match unsafe { SUSPECTS.get(file as u64) } {
-        Some(suspect) => suspect.inode == inode_of(file) as u64,
-        None => false,
-    };
-    if !noted && (!all_are_suspect() || !is_decided(file)) {
+    if !is_from_before(file) {
         return ALLOWED;
     }
     let mut ops = 0;
@@ -62,6 +57,17 @@ pub(crate) fn file_permission(ctx: LsmContext) -> i32 {
         Some(subject) => decide(&subject, &Object::of(file), subject.ops, Hook::Use, 0),
         None => ALLOWED,
     }
+}
+
+/// Whether each use of an open file is decided. `file` must be a BTF pointer.
+#[inline(always)]
+pub(super) fn is_from_before(file: Ptr) -> bool {
+    // SAFETY: entries are replaced whole; the address is that of a live file.
+    let noted = match unsafe { SUSPECTS.get(file as u64) } {
+        Some(suspect) => suspect.inode == inode_of(file) as u64,
+        None => false,
+    };
+    noted || all_are_suspect() && is_decided(file)
 }
 
 /// `file_free_security(file)`: before the address is used again.

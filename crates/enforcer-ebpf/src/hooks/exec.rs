@@ -4,6 +4,7 @@
 use aya_ebpf::{EbpfContext as _, macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
+use super::descriptor::is_from_before;
 use crate::{
     arguments,
     call::{self, tell_at},
@@ -101,8 +102,9 @@ pub(super) fn mapped_file(ctx: &LsmContext) -> Option<Ptr> {
     }
 }
 
-/// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec, and a shared
-/// mapping of a file that is open for writing writes without a write.
+/// `mmap_file(file, reqprot, prot, flags)`: `ld.so PATH` executes PATH without an exec, a shared
+/// mapping of a file that is open for writing writes without a write, and any of a descriptor from before
+/// the policy reads without a read.
 #[lsm(hook = "mmap_file")]
 pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
     let prot: u64 = ctx.arg(2);
@@ -118,6 +120,10 @@ pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
     // SAFETY: a member of the hook's argument.
     if flags & MAP_SHARED != 0 && unsafe { load_u32(file, FILE_F_MODE.load()) } & FMODE_WRITE != 0 {
         ops |= Op::Write.bit();
+    }
+    // Nothing asks when memory is read.
+    if is_from_before(file) {
+        ops |= Op::Read.bit();
     }
     if ops == 0 {
         return 0;

@@ -201,8 +201,8 @@ pub(crate) fn preset_mmap(ctx: LsmContext) -> i32 {
     {
         return DENIED;
     }
-    // The image itself was decided at exec.
-    if flags & MAP_SHARED != 0 || file as u64 == Task::current().exe_file() {
+    // The image itself was decided at exec, and memory that is shared is for anonymousMapExec.
+    if file as u64 == Task::current().exe_file() || flags & MAP_SHARED != 0 && code.is_memory() {
         return ALLOWED;
     }
     code.decide(&subject, Hook::Mmap)
@@ -242,7 +242,10 @@ pub(crate) fn preset_mprotect(ctx: LsmContext) -> i32 {
     {
         return DENIED;
     }
-    if flags & (VM_EXEC | VM_SHARED) != 0 || file as u64 == Task::current().exe_file() {
+    if flags & VM_EXEC != 0
+        || file as u64 == Task::current().exe_file()
+        || flags & VM_SHARED != 0 && code.is_memory()
+    {
         return ALLOWED;
     }
     code.decide(&subject, Hook::Mprotect)
