@@ -73,11 +73,13 @@ pub(super) const STOPPED: &[Row] = &[
         ],
     },
     Row {
-        technique: "Bind mounts, copies of mounts, detached ones, a second mount of the same, handles",
+        technique: "Bind mounts, copies of mounts, detached ones, propagated ones, a second mount of the \
+                    same, handles",
         protects: "an object is decided under every name that mounts give it",
         cases: &[
             "escape_by_bind_mount",
             "escape_by_bind_mount_written",
+            "escape_by_propagated_mount",
             "escape_by_second_mount_or_handle",
         ],
     },
@@ -235,8 +237,9 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["preempt_full_makes_no_wrong_verdict"],
     },
     Row {
-        technique: "Killing, stopping or tracing the daemon from a privileged container, opening its maps \
-                    or programs, removing or moving its pins, unmounting them, writing to its files",
+        technique: "Killing, stopping or tracing the daemon from a privileged container, also by \
+                    `F_SETOWN`, limits and priorities, opening its maps or programs, removing or moving \
+                    its pins, mounting over them, writing to its files, `ftrace_enabled`",
         protects: "the enforcer's own is known by process, id and inode, and refused to containers",
         cases: &["enforcer_is_out_of_reach_of_containers"],
     },
@@ -244,6 +247,21 @@ pub(super) const STOPPED: &[Row] = &[
         technique: "The same as root on the host, with `--self-protection=host`",
         protects: "only the service manager and the enforcer's own program may",
         cases: &["enforcer_is_out_of_reach_of_the_host_on_demand"],
+    },
+    Row {
+        technique: "Detaching programs by their links, with everything that BPF allows",
+        protects: "links of LSM programs cannot be detached, and what sees packets has no link",
+        cases: &["dns_programs_are_detached_by_nobody"],
+    },
+    Row {
+        technique: "A program for the kernel to execute: `core_pattern`, `modprobe`",
+        protects: "a container under a policy does not write there",
+        cases: &["escape_by_what_the_kernel_executes"],
+    },
+    Row {
+        technique: "The name of a program that host policies spare, in a user namespace",
+        protects: "programs are spared as root, in mount namespaces of the host's",
+        cases: &["escape_by_the_name_of_an_essential_program"],
     },
     Row {
         technique: "Killing the daemon",
@@ -276,5 +294,17 @@ pub(super) const OPEN: &[Open] = &[
         technique: "A mapping, or a file registered with io_uring and closed, from before the policy",
         why: "nothing asks when memory is read, and no process has the file open",
         helps: "start containers after their policies; the preset `ioUring`",
+    },
+    Open {
+        technique: "The node's disks: the layers of a container mounted, or read as a device, by a \
+                    privileged one",
+        why: "what has no name in the container has none that a rule could mean",
+        helps: "no devices, no `CAP_SYS_ADMIN`; the preset `mount`",
+    },
+    Open {
+        technique: "Packets that go another way than they are sent: source routes, translation by the \
+                    workload's own network namespace, headers written by hand",
+        why: "rules about addresses see the address that is named",
+        helps: "no `CAP_NET_ADMIN` and `CAP_NET_RAW`; network policies where packets leave the node",
     },
 ];

@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case("dns_queries_are_refused_by_source", sources),
     case("dns_queries_are_audited_and_whitelisted", milder),
     case("dns_queries_of_the_host_are_refused", of_the_host),
+    case("dns_programs_are_detached_by_nobody", detached),
     case("dns_answers_are_held_to_as_long_as_they_count", resolved),
 ];
 
@@ -389,6 +390,28 @@ fn of_the_host(guest: &Guest) -> Result<()> {
         let output = ask("good.test")?;
         ensure!(!output.stderr.contains(NOT_PERMITTED), "{output}");
         // What the host may not ask for is no matter of a container's.
+        answers(container, "udp", "evil.test")
+    })
+}
+
+/// Not by who may do everything with BPF, nor by what ends the daemon.
+fn detached(guest: &Guest) -> Result<()> {
+    with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
+        let policy = watched.policy(&of_container(
+            "names-for-good",
+            "    - domain: evil.test\n  action: Block\n",
+        ))?;
+        let privileged = with_tools(guest, &["--privileged"], "escape-privileged")?;
+        privileged
+            .exec(&["/opt/tools/karmor-tries", "detach-links"])?
+            .success()?;
+        let output = ask(container, TRIES, "udp", "evil.test")?;
+        ensure!(
+            output.code != 0 && output.stdout.contains(NOT_PERMITTED),
+            "{output}"
+        );
+        policy.expect("the alert", |alert| is_refusal(alert, "evil.test", "Block"))?;
+        drop(policy);
         answers(container, "udp", "evil.test")
     })
 }

@@ -9,15 +9,17 @@ use serde_json::Value;
 use super::{Case, case, escapes::with_tools};
 use crate::support::{Alerts, Container, DELIVERY, DefaultPostures, Enforcer, Guest, Output, run};
 
-pub(super) const CASES: &[Case] = &[
-    case("enforcer_is_out_of_reach_of_containers", containers),
-    case("enforcer_is_out_of_reach_of_the_host_on_demand", host),
-];
+pub(super) const CASES: &[Case] = &[case("enforcer_is_out_of_reach_of_containers", containers)];
+
+pub(super) const HOST_CASES: &[Case] =
+    &[case("enforcer_is_out_of_reach_of_the_host_on_demand", host)];
 
 /// What a container may have at most: everything of the host's.
 const OPTIONS: &[&str] = &[
     "--privileged",
     "--with-ns=pid:/proc/1/ns/pid",
+    "--mount=type=bind,src=/var,dst=/host/var,options=rbind:rw",
+    "--mount=type=bind,src=/sys/kernel/security,dst=/host/security,options=rbind:rw",
     "--mount=type=bind,src=/sys/fs/bpf,dst=/host/bpf,options=rbind:rw",
     "--mount=type=bind,src=/var/lib/karmor,dst=/host/state,options=rbind:rw",
     "--mount=type=bind,src=/run/karmor,dst=/host/run,options=rbind:rw",
@@ -29,14 +31,25 @@ const OPTIONS: &[&str] = &[
 const HARM: &[(&str, &str)] = &[
     ("kill -CONT $pid", "karmor-enforcer"),
     (": < /proc/$pid/mem", "karmor-enforcer"),
+    (": >> /proc/$pid/oom_score_adj", "karmor-enforcer"),
+    ("$tries harm limit $pid", "karmor-enforcer"),
+    ("$tries harm schedule $pid", "karmor-enforcer"),
+    ("$tries harm nice $pid", "karmor-enforcer"),
     (
-        "$tries open-pin $bpf/karmor/v4/WORKLOADS",
+        ": >> /proc/sys/kernel/ftrace_enabled",
+        "/proc/sys/kernel/ftrace_enabled",
+    ),
+    (": >> /proc/sysrq-trigger", "/proc/sysrq-trigger"),
+    (": >> $security/lockdown", "/sys/kernel/security/lockdown"),
+    ("mv $var/lib $var/l && mv $var/l $var/lib", FILES),
+    (
+        "$tries open-pin $bpf/karmor/v5/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
     (
-        "mv $bpf/karmor/v4/MARKS $bpf/karmor/v4/M && mv $bpf/karmor/v4/M $bpf/karmor/v4/MARKS",
+        "mv $bpf/karmor/v5/MARKS $bpf/karmor/v5/M && mv $bpf/karmor/v5/M $bpf/karmor/v5/MARKS",
         FILES,
     ),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),
@@ -69,6 +82,20 @@ const HARMLESS: &[&str] = &[
     "mkdir $bpf/other && mv $bpf/other $bpf/another && rmdir $bpf/another",
     "touch $bin/new && mv $bin/new $bin/newer && rm $bin/newer",
     "ls $state/policies > /dev/null",
+    "sleep 60 & $tries harm limit $! && $tries harm schedule $! && $tries harm nice $! && kill $!",
+    "cat /proc/sys/kernel/ftrace_enabled > /dev/null",
+    ": >> /proc/$$/oom_score_adj",
+    "mkdir $var/other && mv $var/other $var/another && rmdir $var/another",
+    // Nobody's policy is about this container.
+    ": >> /proc/sys/kernel/core_pattern",
+];
+
+/// What hides the enforcer's own from it, from within its mount namespace.
+const HIDING: &[&str] = &[
+    "umount /sys/fs/bpf",
+    "mount -t tmpfs none /var/lib/karmor/policies",
+    "mount -t tmpfs none /var/lib",
+    "mount -o bind /usr /run/karmor",
 ];
 
 fn containers(guest: &Guest) -> Result<()> {
@@ -97,15 +124,20 @@ fn containers(guest: &Guest) -> Result<()> {
             ("kill -9 $pid", "karmor-enforcer"),
             ("kill -STOP $pid", "karmor-enforcer"),
             ("rm -r $bpf/karmor", FILES),
-            (
-                "/opt/tools/busybox nsenter -t 1 -m umount /sys/fs/bpf",
-                FILES,
-            ),
         ];
-        for (line, resource) in HARM.iter().chain(&more) {
+        let entered = |line: &&str| format!("/opt/tools/busybox nsenter -t 1 -m busybox {line}");
+        let hiding: Vec<String> = HIDING.iter().map(entered).collect();
+        let hiding = hiding.iter().map(|line| (line.as_str(), FILES));
+        // The kernel does not say that it did not send it.
+        let silent = [("$tries harm sigio $pid", "karmor-enforcer")];
+        let told = HARM.iter().chain(&more).copied().chain(hiding);
+        for (line, resource) in told.chain(silent) {
             let output = in_container(&container, pid, line)?;
-            ensure!(output.code != 0 && output.denied(), "not refused: {output}");
-            let about = |alert: &Value| alert["Resource"] == *resource;
+            ensure!(
+                silent.contains(&(line, resource)) || output.code != 0 && output.denied(),
+                "not refused: {output}"
+            );
+            let about = |alert: &Value| alert["Resource"] == resource;
             let (past, alert) = watched.alerts.expect_after(seen, DELIVERY, line, about)?;
             is_about_protection(&alert, "MatchedPolicy")?;
             ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
@@ -119,13 +151,18 @@ fn containers(guest: &Guest) -> Result<()> {
 
 fn host(guest: &Guest) -> Result<()> {
     guest.without_enforcer();
-    let enforcer = Enforcer::start(guest.containerd()?, &["--self-protection=host"])?;
+    // The one way to end it that asks nobody.
+    let root = Path::new("/sys/fs/cgroup");
+    let cgroup = root.join("karmor-e2e-host");
+    fs::create_dir_all(&cgroup).context("cannot make a cgroup")?;
+    // Later it cannot be moved any more.
+    let enter = |cgroup: &Path| fs::write(cgroup.join("cgroup.procs"), "0");
+    enter(&cgroup).context("cannot enter the cgroup")?;
+    let enforcer = Enforcer::start(guest.containerd()?, &["--self-protection=host"]);
+    enter(root).context("cannot leave the cgroup")?;
+    let enforcer = enforcer?;
     let pid = enforcer.pid();
     let outcome = out_of_reach_of_the_host(pid);
-    // The one way to end it that asks nobody.
-    let cgroup = Path::new("/sys/fs/cgroup/karmor-e2e-host");
-    fs::create_dir_all(cgroup).context("cannot make a cgroup")?;
-    fs::write(cgroup.join("cgroup.procs"), pid.to_string()).context("cannot move the enforcer")?;
     fs::write(cgroup.join("cgroup.kill"), "1").context("cannot end the enforcer")?;
     drop(enforcer);
     outcome
@@ -161,7 +198,7 @@ fn is_about_protection(alert: &Value, kind: &str) -> Result<()> {
 
 fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Output> {
     let places = "tries=/opt/tools/karmor-tries; bpf=/host/bpf; state=/host/state; run=/host/run; \
-                  bin=/host/bin";
+                  bin=/host/bin; var=/host/var; security=/host/security";
     let line = format!("pid={pid}; {places}; {line}");
     let [output] = <[Output; 1]>::try_from(container.lines(&[&line])?)
         .map_err(|outputs| anyhow::anyhow!("not one answer: {outputs:?}"))?;
@@ -170,6 +207,6 @@ fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Outpu
 
 fn on_host(pid: u32, line: &str) -> Result<Output> {
     let places = "tries=karmor-tries; bpf=/sys/fs/bpf; state=/var/lib/karmor; run=/run/karmor; \
-                  bin=/usr/local/bin";
+                  bin=/usr/local/bin; var=/var; security=/sys/kernel/security";
     run("sh", ["-c", &format!("pid={pid}; {places}; {line}")])
 }

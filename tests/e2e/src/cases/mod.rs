@@ -101,7 +101,8 @@ fn subjects() -> Vec<Subject> {
         on_the_oldest(differential::CASES),
         on_the_oldest(trial::CASES),
         on_the_oldest(crash::CASES),
-        on_the_oldest(guard::CASES),
+        everywhere(guard::CASES),
+        on_the_oldest(guard::HOST_CASES),
     ]
 }
 

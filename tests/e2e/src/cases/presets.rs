@@ -76,10 +76,16 @@ const FILELESS: Preset<'_> = Preset {
             "/dev/shm/tool",
             "/dev/shm/tool",
         ),
+        (
+            "/srv/tools/karmor-tries map-shared /dev/shm/tool",
+            DENIED,
+            "/dev/shm/tool",
+        ),
     ],
     told: None,
     free: &[
         "/usr/bin/true",
+        "/srv/tools/karmor-tries map-shared /usr/bin/true",
         "/srv/tools/busybox true",
         "cat /dev/shm/tool > /dev/null",
         "/srv/tools/karmor-tries preset memfd",

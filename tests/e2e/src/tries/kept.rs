@@ -25,7 +25,7 @@ use rustix::{
     },
 };
 
-use super::ring;
+use super::{memory, ring};
 
 /// What is kept, by the path it was opened by.
 static KEPT: Mutex<BTreeMap<PathBuf, OwnedFd>> = Mutex::new(BTreeMap::new());
@@ -60,6 +60,8 @@ pub(crate) enum Use {
     RingRead,
     /// Write by way of io_uring
     RingWrite,
+    /// Map it, and read the memory
+    Map,
     /// `getdents64`
     List,
     /// Open it anew, through `/proc/self/fd`
@@ -122,6 +124,7 @@ pub(crate) fn make(how: Use, file: &Path) -> Result<()> {
         }
         Use::RingRead => ring::move_bytes(fd, false)?,
         Use::RingWrite => ring::move_bytes(fd, true)?,
+        Use::Map => memory::read(fd)?,
         Use::List => list(fd)?,
         Use::Reopen => drop(super::open(Path::new(&format!(
             "/proc/self/fd/{}",

@@ -6,12 +6,14 @@ mod batch;
 mod calls;
 mod capability;
 mod dns;
+mod harm;
 mod kept;
 mod memory;
 mod mounts;
 mod net;
 mod obey;
 mod objects;
+mod pose;
 mod preset;
 mod ring;
 mod terminal;
@@ -32,7 +34,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use rustix::fs::{MemfdFlags, Mode, OFlags, XattrFlags};
+use rustix::{
+    fs::{MemfdFlags, Mode, OFlags, XattrFlags},
+    mm::MapFlags,
+};
 
 /// Try something and say how it went
 #[derive(Debug, Parser)]
@@ -54,6 +59,8 @@ enum Attempt {
     Resize { file: PathBuf },
     /// Change a file's first byte through a shared mapping
     Map { file: PathBuf },
+    /// Map a file executable and shared
+    MapShared { file: PathBuf },
     /// Give a file an extended attribute
     Mark { file: PathBuf },
     /// Open a file for writing, and change it when told
@@ -207,6 +214,20 @@ enum Attempt {
     OpenMaps,
     /// Open every BPF program there is
     OpenPrograms,
+    /// Detach every BPF link there is that can be detached
+    DetachLinks,
+    /// Do something to a process
+    Harm {
+        #[arg(value_enum)]
+        how: harm::How,
+        process: i32,
+    },
+    /// Read a file as somebody who is nobody, by a program in the place of another
+    Pose {
+        /// Who is posed as
+        program: PathBuf,
+        file: PathBuf,
+    },
     /// Make the attempts that come in, and say how each went
     Obey,
     /// Do something to a file
@@ -252,6 +273,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Truncate { file } => truncate(&file),
         Attempt::Resize { file } => resize(&file),
         Attempt::Map { file } => memory::change(&open(&file)?),
+        Attempt::MapShared { file } => memory::map_executable(&file, MapFlags::SHARED),
         Attempt::Mark { file } => mark(&file),
         Attempt::Hold {
             change,
@@ -311,6 +333,9 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::OpenPin { pin } => objects::open_pin(&pin),
         Attempt::OpenMaps => objects::open_maps(),
         Attempt::OpenPrograms => objects::open_programs(),
+        Attempt::DetachLinks => objects::detach_links(),
+        Attempt::Harm { how, process } => harm::try_it(how, process),
+        Attempt::Pose { program, file } => pose::read_as(&program, &file),
         Attempt::Obey => obey::run(),
         Attempt::Act {
             how,

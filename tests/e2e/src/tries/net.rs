@@ -196,7 +196,7 @@ pub(crate) fn speak(how: Speech, address: SocketAddr, protocol: u32) -> Result<(
             "send",
         ),
         Speech::SendUnspecified => {
-            let address = Unspecified::new(address)?;
+            let address = Unspecified::new(address);
             went_ahead(sendto(&socket, b"x", SendFlags::empty(), &address), "send")
         }
         Speech::SendMany => many(&socket, address),
@@ -328,18 +328,19 @@ fn went_ahead<T>(result: io::Result<T>, what: &str) -> Result<()> {
     }
 }
 
-/// An IPv4 address that says nothing about its family.
-struct Unspecified([u8; 16]);
+/// An address that says nothing about its family.
+struct Unspecified(Vec<u8>);
 
 impl Unspecified {
-    fn new(address: SocketAddr) -> Result<Self> {
-        let SocketAddr::V4(address) = address else {
-            bail!("only IPv4 can go without a family");
-        };
-        let mut bytes = [0; 16];
-        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-        bytes[4..8].copy_from_slice(&address.ip().octets());
-        Ok(Self(bytes))
+    fn new(address: SocketAddr) -> Self {
+        let port = address.port().to_be_bytes();
+        Self(match address {
+            SocketAddr::V4(v4) => [&[0; 2][..], &port, &v4.ip().octets()[..], &[0; 8]].concat(),
+            // With flow information and a scope.
+            SocketAddr::V6(v6) => {
+                [&[0; 2][..], &port, &[0; 4], &v6.ip().octets()[..], &[0; 4]].concat()
+            }
+        })
     }
 }
 

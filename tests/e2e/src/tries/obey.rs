@@ -16,6 +16,7 @@ use karmor_cases::MOVED;
 use karmor_e2e::support::ENDS_AT_ONCE;
 use rustix::{
     fs::{CWD, MemfdFlags, Mode, OFlags, openat},
+    mm::MapFlags,
     process::{Pid, WaitOptions, waitpid},
 };
 
@@ -117,7 +118,7 @@ pub(crate) fn act(how: How, file: &Path, arguments: &[OsString]) -> Result<()> {
             return Err(Command::new(file).args(arguments).exec())
                 .with_context(|| format!("cannot execute {}", file.display()));
         }
-        How::Map => return memory::map_executable(file),
+        How::Map => return memory::map_executable(file, MapFlags::PRIVATE),
         How::Move => {
             let mut moved = file.as_os_str().to_owned();
             moved.push(MOVED);

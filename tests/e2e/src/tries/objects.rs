@@ -1,4 +1,4 @@
-//! Descriptors for BPF maps and programs.
+//! Descriptors for BPF maps, programs and links.
 
 use std::{ffi::CString, io, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -10,6 +10,10 @@ const PROG_GET_NEXT_ID: libc::c_long = 11;
 const MAP_GET_NEXT_ID: libc::c_long = 12;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const MAP_GET_FD_BY_ID: libc::c_long = 14;
+
+const LINK_GET_FD_BY_ID: libc::c_long = 30;
+const LINK_GET_NEXT_ID: libc::c_long = 31;
+const LINK_DETACH: libc::c_long = 34;
 
 /// What `bpf` is told: three numbers about ids, or the address of a path.
 fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> io::Result<i64> {
@@ -43,7 +47,26 @@ pub(crate) fn open_programs() -> Result<()> {
     open_all(PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID)
 }
 
+/// Detaches every link there is, of those that can be.
+pub(crate) fn detach_links() -> Result<()> {
+    for_each(LINK_GET_NEXT_ID, |id| {
+        let link = bpf(LINK_GET_FD_BY_ID, &mut [id, 0, 0, 0])?;
+        match bpf(
+            LINK_DETACH,
+            &mut [u32::try_from(link).map_err(io::Error::other)?, 0, 0, 0],
+        ) {
+            // The links of most kinds of programs cannot be.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            result => result.map(drop),
+        }
+    })
+}
+
 fn open_all(next: libc::c_long, open: libc::c_long) -> Result<()> {
+    for_each(next, |id| bpf(open, &mut [id, 0, 0, 0]).map(drop))
+}
+
+fn for_each(next: libc::c_long, work: impl Fn(u32) -> io::Result<()>) -> Result<()> {
     let mut id = 0;
     loop {
         let mut attr = [id, 0, 0, 0];
@@ -52,12 +75,10 @@ fn open_all(next: libc::c_long, open: libc::c_long) -> Result<()> {
             result => result.context("cannot see what there is")?,
         };
         id = attr[1];
-        match bpf(open, &mut [id, 0, 0, 0]) {
+        match work(id) {
             // Gone meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            result => {
-                result.with_context(|| format!("cannot open {id}"))?;
-            }
+            result => result.with_context(|| format!("cannot open {id}"))?,
         }
     }
 }

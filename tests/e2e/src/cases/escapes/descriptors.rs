@@ -56,13 +56,14 @@ const USES: &[&str] = &[
     "copy-into",
     "ring-read",
     "ring-write",
+    "map",
     "reopen",
     // Whose program tries twice.
     "inherit",
 ];
 
 /// Once each what reads, what writes, and what another program does.
-const SOME_USES: &[&str] = &["pread", "pwrite", "inherit"];
+const SOME_USES: &[&str] = &["pread", "pwrite", "map", "inherit"];
 
 /// One who keeps files open in a container, and uses them.
 struct Holder {

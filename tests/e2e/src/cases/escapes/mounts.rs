@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
+use super::{Case, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, with_tools};
 use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_bind_mount", bind),
+    case("escape_by_propagated_mount", propagated),
     case("escape_by_bind_mount_written", written),
     case("escape_by_mount_over_a_name", cover),
     case("escape_by_moved_mount", moved),
@@ -92,6 +93,33 @@ fn bind(guest: &Guest) -> Result<()> {
             not_allowed_anyway(guest, line)?;
         }
         Ok(())
+    })
+}
+
+/// What is mounted in another mount namespace comes home.
+fn propagated(guest: &Guest) -> Result<()> {
+    /// Whatever comes next comes through.
+    fn away(mount: &str, then: &str) -> String {
+        format!(
+            "mount --make-rshared / && /opt/tools/busybox unshare -m --propagation unchanged \
+             mount --bind {mount} && {then}"
+        )
+    }
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let shut = away("/srv/vault /tmp/m1", "cat /tmp/m1/secret");
+        let free = away("/srv/vault /tmp/m2", "cat /tmp/m2/free");
+        Plan {
+            name: "escape-propagated",
+            spec: SHUT,
+            prepare: PREPARE,
+            escapes: &[reading(&shut, SECRET)],
+            twins: &[&free],
+        }
+        // One in which nothing was ever mounted.
+        .play_in(
+            watched,
+            &[&with_tools(guest, &["--privileged"], "escape-propagated")?],
+        )
     })
 }
 

@@ -1,14 +1,18 @@
 //! Namespaces of one's own.
 
-use anyhow::{Result, ensure};
+use std::fs;
 
-use super::{Case, PREPARE, Plan, SHUT, case, ordinary, privileged, reading, running};
-use crate::support::{DefaultPostures, Guest};
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
+use crate::support::{DefaultPostures, Guest, run};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_unshare_mounts", mounts),
     case("escape_by_unshare_pids", pids),
     case("escape_by_unshare_user_and_mounts", user),
+    case("escape_by_what_the_kernel_executes", helpers),
+    case("escape_by_the_name_of_an_essential_program", pose),
 ];
 
 /// The same from inside `unshare` with these options.
@@ -98,6 +102,89 @@ fn user(guest: &Guest) -> Result<()> {
             };
             plan.play(watched, guest)?;
         }
+        Ok(())
+    })
+}
+
+/// Programs that the kernel executes are in no container.
+fn helpers(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let container = privileged(guest)?;
+        let lines = [
+            ": >> /proc/sys/kernel/core_pattern",
+            ": >> /proc/sys/kernel/modprobe",
+            "/opt/tools/busybox mount -t proc proc /tmp/proc && : >> /tmp/proc/sys/kernel/core_pattern",
+        ];
+        let free = [
+            ": >> /proc/sys/kernel/hostname",
+            "cat /proc/sys/kernel/core_pattern",
+        ];
+        let prepare = "mkdir -p /tmp/proc && { ! /opt/tools/busybox mountpoint -q /tmp/proc \
+                       || /opt/tools/busybox umount /tmp/proc; }";
+        let tried: Vec<&str> = lines.iter().flat_map(|line| [*line, prepare]).collect();
+        for output in container.lines(&[&[prepare], &free[..], &tried].concat())? {
+            output.success().context("without a policy")?;
+        }
+        let policy = watched.policy(&manifest("escape-helper", SHUT))?;
+        for output in container.lines(&free)? {
+            output.success()?;
+        }
+        let mut past = 0;
+        for line in lines {
+            for output in container.lines(&[line])? {
+                ensure!(output.denied(), "not refused: {output}");
+            }
+            let patience = crate::support::DELIVERY;
+            let alert = policy.expect_next(&mut past, patience, line, |alert| {
+                alert["Resource"] == "a program for the kernel to execute"
+            })?;
+            ensure!(
+                alert["PolicyName"] == "SelfProtection"
+                    && alert["ContainerName"] == container.name(),
+                "{alert:#}"
+            );
+        }
+        for output in container.lines(&[prepare])? {
+            output.success()?;
+        }
+        Ok(())
+    })
+}
+
+/// A host policy spares what a host cannot do without; not what anybody gives the name of that.
+fn pose(guest: &Guest) -> Result<()> {
+    const SECRET: &str = "/run/karmor-e2e/posed-for";
+    const FREE: &str = "/run/karmor-e2e/posed-for-nothing";
+    const ESSENTIAL: &str = "/usr/local/bin/karmor";
+    let spec = format!("  file:\n    matchPaths:\n    - path: {SECRET}\n  action: Block\n");
+    let policy = manifest("escape-pose", &spec)
+        .replace("KubeArmorPolicy", "KubeArmorHostPolicy")
+        .replace("selector:", "nodeSelector:")
+        .replace("app: nginx", "kubearmor.io/hostname: '*'");
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        for file in [SECRET, FREE] {
+            fs::write(file, "secret").with_context(|| format!("cannot write {file}"))?;
+        }
+        let pose = |file| run("karmor-tries", ["pose", ESSENTIAL, file]);
+        let as_root = || run(ESSENTIAL, ["policy", "check", SECRET]);
+        pose(SECRET)?.success().context("without a policy")?;
+        let policy = watched.policy(&policy)?;
+        pose(FREE)?.success()?;
+        let output = pose(SECRET)?;
+        ensure!(output.denied(), "not refused: {output}");
+        let about = |action: &str, source: &str| {
+            policy.expect(source, |alert| {
+                alert["Resource"] == SECRET
+                    && alert["Action"] == action
+                    && alert["ProcessName"] == source
+                    && alert["PolicyName"] == "escape-pose"
+            })
+        };
+        about("Block", ESSENTIAL)?;
+        // Root's own is spared.
+        let output = as_root()?;
+        ensure!(!output.denied(), "refused: {output}");
+        about("Audit", ESSENTIAL)?;
         Ok(())
     })
 }

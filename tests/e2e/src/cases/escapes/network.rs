@@ -16,6 +16,7 @@ const SHUT: &str = "
       ports: [9]
     - cidr: ::1
       ports: [9]
+    - cidr: fd09::/16
   action: Block
 ";
 
@@ -69,6 +70,10 @@ fn addresses(guest: &Guest) -> Result<()> {
                     "remoteip=127.9.9.9 port=84 protocol=UDP",
                 ),
                 speaking(
+                    "/opt/tools/karmor-tries speak send-unspecified '[fd09::9]:0' 58",
+                    "remoteip=fd09::9 port=0 protocol=ICMPV6",
+                ),
+                speaking(
                     "/opt/tools/karmor-tries speak send-many 127.9.9.9:85 17",
                     "remoteip=127.9.9.9 port=85 protocol=UDP",
                 ),
@@ -100,6 +105,7 @@ fn addresses(guest: &Guest) -> Result<()> {
             twins: &[
                 "/opt/tools/karmor-tries speak connect 127.8.9.9:80 6",
                 "/opt/tools/karmor-tries speak send-unspecified 127.8.9.9:84 17",
+                "/opt/tools/karmor-tries speak send-unspecified '[fd08::9]:0' 58",
                 "/opt/tools/karmor-tries speak connect 0.0.0.0:10 6",
                 "/opt/tools/karmor-tries speak accept 127.8.9.9:7000 6",
             ],

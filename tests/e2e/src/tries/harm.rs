@@ -1,0 +1,101 @@
+//! What ends a process, or keeps it from its work, without a signal of one's own. What is set is what
+//! was there, and the signal is one that harms nobody.
+
+use std::io;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+/// What is done.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum How {
+    /// Have a pipe send it a signal
+    Sigio,
+    /// Set its limit of CPU time
+    Limit,
+    /// Set how it is scheduled
+    Schedule,
+    /// Set its priority
+    Nice,
+}
+
+/// `F_SETSIG`
+const SETSIG: libc::c_int = 10;
+
+pub(crate) fn try_it(how: How, process: i32) -> Result<()> {
+    match how {
+        How::Sigio => sigio(process),
+        How::Limit => limit(process).context("cannot set the limit"),
+        How::Schedule => schedule(process).context("cannot set how it is scheduled"),
+        How::Nice => nice(process).context("cannot set the priority"),
+    }
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The signal comes when something can be read. Nobody is told whether it came.
+fn sigio(process: i32) -> Result<()> {
+    let mut ends = [0; 2];
+    // SAFETY: numbers and memory for two descriptors.
+    unsafe {
+        done(libc::pipe(ends.as_mut_ptr())).context("cannot make a pipe")?;
+        done(libc::fcntl(ends[0], libc::F_SETOWN, process)).context("cannot give it away")?;
+        done(libc::fcntl(ends[0], SETSIG, libc::SIGCONT)).context("cannot choose the signal")?;
+        done(libc::fcntl(ends[0], libc::F_SETFL, libc::O_ASYNC)).context("cannot ask for it")?;
+        let written = libc::write(ends[1], b"x".as_ptr().cast(), 1);
+        done(libc::c_int::try_from(written)?).context("cannot write")?;
+    }
+    Ok(())
+}
+
+fn limit(process: i32) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: memory for a limit.
+    unsafe {
+        let kind = libc::RLIMIT_CPU;
+        done(libc::prlimit(
+            process,
+            kind,
+            std::ptr::null(),
+            &raw mut limit,
+        ))?;
+        done(libc::prlimit(
+            process,
+            kind,
+            &raw const limit,
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+fn schedule(process: i32) -> io::Result<()> {
+    // SAFETY: memory for the parameters.
+    unsafe {
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        let policy = libc::sched_getscheduler(process);
+        done(policy)?;
+        done(libc::sched_getparam(process, &raw mut parameters))?;
+        done(libc::sched_setscheduler(
+            process,
+            policy,
+            &raw const parameters,
+        ))
+    }
+}
+
+fn nice(process: i32) -> io::Result<()> {
+    let process = libc::id_t::try_from(process).map_err(io::Error::other)?;
+    // SAFETY: numbers only.
+    unsafe {
+        let priority = libc::getpriority(libc::PRIO_PROCESS, process);
+        done(libc::setpriority(libc::PRIO_PROCESS, process, priority))
+    }
+}
