@@ -80,7 +80,7 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('--open', '--open', [CompletionResultType]::ParameterName, 'Open this')
             [CompletionResult]::new('--socket', '--socket', [CompletionResultType]::ParameterName, 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...')
             [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]')
-            [CompletionResult]::new('--accept', '--accept', [CompletionResultType]::ParameterName, 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]')
+            [CompletionResult]::new('--accept', '--accept', [CompletionResultType]::ParameterName, 'Accept a TCP connection from this address, at this port of its own, as ADDRESS:PORT')
             [CompletionResult]::new('--query', '--query', [CompletionResultType]::ParameterName, 'Ask for this name')
             [CompletionResult]::new('--capability', '--capability', [CompletionResultType]::ParameterName, 'Use this capability')
             [CompletionResult]::new('--syscall', '--syscall', [CompletionResultType]::ParameterName, 'Make this system call')

@@ -73,7 +73,7 @@ set edit:completion:arg-completer[karmor] = {|@words|
             cand --open 'Open this'
             cand --socket 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...'
             cand --connect 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]'
-            cand --accept 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]'
+            cand --accept 'Accept a TCP connection from this address, at this port of its own, as ADDRESS:PORT'
             cand --query 'Ask for this name'
             cand --capability 'Use this capability'
             cand --syscall 'Make this system call'

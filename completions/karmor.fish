@@ -72,7 +72,7 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l open -d 'Open this' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l socket -d 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l connect -d 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]' -r
-complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l accept -d 'Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l accept -d 'Accept a TCP connection from this address, at this port of its own, as ADDRESS:PORT' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l query -d 'Ask for this name' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l capability -d 'Use this capability' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l syscall -d 'Make this system call' -r

@@ -106,8 +106,9 @@ fn shadowed(effective: &Effective, most: usize) -> (Vec<(Rule, Option<Rule>)>, u
     let rule = |index: u32| effective.rules[index as usize].rule();
     let silent: Vec<u32> = (0..)
         .zip(effective.rules())
+        // What has no say is not enforced, and that has been told.
+        .filter(|(index, rule)| !deciding.contains(index) && semantics::has_say(rule))
         .map(|(index, _)| index)
-        .filter(|index| !deciding.contains(index))
         .collect();
     let told = silent.iter().take(most).map(|&index| {
         let family = rule(index).family;

@@ -407,6 +407,20 @@ impl Endpoint {
             && self.protocol.is_none_or(|named| named == protocol)
             && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
     }
+
+    /// Whether it can be what this operation is about. What comes in is only ever decided for TCP,
+    /// and DCCP, which no rule can name.
+    #[must_use]
+    pub fn faces(&self, op: Op) -> bool {
+        match op {
+            Op::Egress => self.direction != Some(Direction::Ingress),
+            Op::Ingress => {
+                self.direction != Some(Direction::Egress)
+                    && self.protocol.is_none_or(names::comes_in)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {

@@ -2,7 +2,10 @@
 
 use karmor_abi::{
     op::{Object, Op},
-    word::{Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM},
+    word::{
+        IPPROTO_TCP, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
+        SOCK_STREAM,
+    },
 };
 
 use crate::model::SocketKind;
@@ -131,6 +134,12 @@ pub fn socket_kind(kind: SocketKind) -> Option<&'static str> {
 #[must_use]
 pub fn ip_protocol(number: u8) -> Option<&'static str> {
     name_of(&IP_PROTOCOLS, &number)
+}
+
+/// Whether connections over this `IPPROTO_*` are decided when they come in.
+#[must_use]
+pub fn comes_in(protocol: u8) -> bool {
+    u32::from(protocol) == IPPROTO_TCP
 }
 
 /// The name of a preset.

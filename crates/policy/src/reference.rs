@@ -311,10 +311,13 @@ pub fn rule_effect(rule: &Rule, op: Op, asker: Asker) -> Option<Action> {
             let Target::Endpoint(endpoint) = &rule.target else {
                 return None;
             };
+            let over_tcp = endpoint.protocol.is_none_or(|number| number == 6);
             match (endpoint.direction, op) {
                 (Some(Direction::Egress), Op::Ingress) | (Some(Direction::Ingress), Op::Egress) => {
                     None
                 }
+                // What else comes in is not decided.
+                (_, Op::Ingress) => conditional.filter(|_| over_tcp),
                 _ => conditional,
             }
         }

@@ -6,7 +6,7 @@ use karmor_abi::{op::Op, table::Asker, verdict::Action};
 
 use crate::{
     alias::Aliases,
-    model::{Direction, Family, Rule, SocketKind, Target},
+    model::{Family, Rule, SocketKind, Target},
     select::Effective,
 };
 
@@ -171,8 +171,7 @@ fn effects(rule: &Rule, op: Op) -> impl Iterator<Item = Action> {
 /// Whether what the rule names can be what this operation is about.
 fn faces(target: &Target, op: Op) -> bool {
     match (target, op) {
-        (Target::Endpoint(endpoint), Op::Egress) => endpoint.direction != Some(Direction::Ingress),
-        (Target::Endpoint(endpoint), Op::Ingress) => endpoint.direction != Some(Direction::Egress),
+        (Target::Endpoint(endpoint), op) => endpoint.faces(op),
         (Target::Syscall(_), op) => op == Op::Syscall,
         (Target::SyscallAt { .. }, op) => op == Op::SyscallAt,
         (Target::Preset(named), op) => *named == op,
@@ -183,6 +182,12 @@ fn faces(target: &Target, op: Op) -> bool {
 /// Whether `rule` does this to `op` for somebody.
 pub(crate) fn may(rule: &Rule, op: Op, action: Action) -> bool {
     effects(rule, op).any(|effect| effect == action)
+}
+
+/// Whether `rule` says anything to anybody.
+pub(crate) fn has_say(rule: &Rule) -> bool {
+    let mut operations = operations(rule.family).iter();
+    operations.any(|&op| effects(rule, op).next().is_some())
 }
 
 /// The strictest thing that `rule` does to anybody.

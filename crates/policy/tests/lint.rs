@@ -87,6 +87,18 @@ fn words_are_looked_at_like_paths() {
 }
 
 #[test]
+fn a_rule_that_is_not_enforced_is_told_of_once() {
+    let text = policy(
+        "a",
+        "  network: {matchEndpoints: [{protocol: udp, direction: ingress, action: Allow}]}\n",
+    );
+    assert_eq!(
+        warnings(&[&text]),
+        ["`direction: ingress` over `udp` is not enforced"]
+    );
+}
+
+#[test]
 fn a_rule_that_decides_for_some_source_or_somebody_is_not_told_of() {
     let text = policy(
         "a",

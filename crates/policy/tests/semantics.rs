@@ -13,7 +13,7 @@ use karmor_abi::{
 use karmor_policy::{
     alias::Aliases,
     compile::compile,
-    model::{Action, Posture, Rule, Target},
+    model::{Action, Endpoint, Family, Posture, Rule, Target},
     reference::{Access, AccessObject},
 };
 
@@ -570,6 +570,40 @@ fn the_service_account_example() {
     )
     .is(Read, "/etc/hostname", Allow, Reason::Rule)
     .is(Exec, "/bin/bash", Allow, Reason::Rule);
+}
+
+#[test]
+fn what_comes_in_is_decided_for_tcp() {
+    let rule = |protocol| {
+        let endpoint = Target::Endpoint(Endpoint {
+            network: None,
+            ports: Vec::new(),
+            protocol,
+            direction: None,
+        });
+        common::rule(Family::Endpoints, endpoint, Block)
+    };
+    let verdict = |rule: Rule, op, protocol| {
+        let object = AccessObject::Endpoint {
+            address: [10, 0, 0, 1].into(),
+            protocol,
+            port: 80,
+        };
+        let access = Access {
+            op,
+            object,
+            source: None,
+            parent: None,
+            asker: Asker::default(),
+            arguments: None,
+        };
+        given(vec![rule]).decide(&access).action()
+    };
+    for (protocol, incoming) in [(None, Block), (Some(6), Block), (Some(17), Allow)] {
+        let asked = protocol.unwrap_or(6);
+        assert_eq!(verdict(rule(protocol), Op::Egress, asked), Block);
+        assert_eq!(verdict(rule(protocol), Op::Ingress, asked), incoming);
+    }
 }
 
 #[test]

@@ -644,3 +644,56 @@ fn presets_that_a_host_cannot_have_are_told_of() {
     let policy = accepted(spec);
     assert_eq!((policy.rules.len(), policy.not_enforced.len()), (3, 0));
 }
+
+#[test]
+fn what_comes_in_is_about_tcp_only() {
+    let text = |endpoints: &str| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: p}}\n\
+             spec:\n  action: Block\n  network:\n    matchEndpoints:\n    {endpoints}\n"
+        )
+    };
+    for protocol in ["udp", "SCTP", "icmp", "icmpv6"] {
+        let text = text(&format!(
+            "- cidr: 10.0.0.0/8\n    - protocol: {protocol}\n      direction: ingress"
+        ));
+        let report = read("p.yaml", &text);
+        let [told] = &report.diagnostics[..] else {
+            panic!("{:#?}", report.diagnostics)
+        };
+        assert!(!told.is_error());
+        assert_eq!(
+            told.message,
+            format!("`direction: ingress` over `{protocol}` is not enforced")
+        );
+        assert_eq!(told.place.line, 9);
+        assert_eq!(told.field, "spec.network.matchEndpoints[1].protocol");
+        assert_eq!(told.allowed, ["tcp"]);
+        let [policy] = &report.policies[..] else {
+            panic!("{:#?}", report.diagnostics)
+        };
+        assert_eq!(policy.rules.len(), 1);
+        let [part] = &policy.not_enforced[..] else {
+            panic!("{:#?}", policy.not_enforced)
+        };
+        assert_eq!(part.field, told.field);
+        assert_eq!(part.location.line, 9);
+    }
+    for right in [
+        "- {protocol: tcp, direction: ingress}",
+        "- {direction: ingress}",
+        "- {protocol: udp, direction: egress}",
+        "- {protocol: udp}",
+    ] {
+        let report = read("p.yaml", &text(right));
+        assert!(report.diagnostics.is_empty(), "{:#?}", report.diagnostics);
+        assert_eq!(report.policies[0].not_enforced, []);
+    }
+    // The whitelist that an Allow rule makes holds all the same.
+    let report = read(
+        "p.yaml",
+        &text("- {protocol: udp, direction: ingress, action: Allow}"),
+    );
+    let policy = &report.policies[0];
+    assert_eq!((policy.rules.len(), policy.not_enforced.len()), (1, 1));
+}

@@ -316,6 +316,23 @@ fn explain_wants_one_absolute_path() {
 }
 
 #[test]
+fn explain_accepts_over_tcp_only() {
+    let accept =
+        |endpoint: &str| run(&["policy", "explain", "-f", "/dev/null", "--accept", endpoint]);
+    for right in ["10.0.0.1:80", "10.0.0.1:80/tcp", "[::1]:80/TCP"] {
+        assert_eq!(accept(right).code, 0, "{right}");
+    }
+    for protocol in ["udp", "sctp", "icmp", "icmpv6"] {
+        let ran = accept(&format!("10.0.0.1:80/{protocol}"));
+        assert_eq!(ran.code, 2, "{ran}");
+        let why = format!("incoming connections are TCP, not {protocol}");
+        assert!(ran.stderr.contains(&why), "{ran}");
+    }
+    let connect = ["policy", "explain", "-f", "/dev/null", "--connect"];
+    assert_eq!(run(&[&connect[..], &["10.0.0.1:80/udp"]].concat()).code, 0);
+}
+
+#[test]
 fn explain_knows_the_links_every_system_has() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("p.yaml");

@@ -7,11 +7,11 @@
 //! A rule that *lasts* in a state (to the end of the path, or of the component) makes the state
 //! drop every tree node from which only rules that lose to it can be reached.
 
-use karmor_abi::verdict::Action;
+use karmor_abi::{op::Op, verdict::Action};
 
 use super::nfa::{Item, Loop, Nfa, Node, ROOT_DIRECTORY};
 use crate::{
-    model::{Family, Rule, Target},
+    model::{Endpoint, Family, Rule, Target},
     select::Effective,
     semantics,
 };
@@ -90,7 +90,8 @@ struct Lasting {
 impl Lasting {
     /// A rule without conditions, which decides every operation of its family.
     fn new(rule: &Rule, rank: u16, index: u32, whole: bool) -> Option<Self> {
-        let one_way = matches!(&rule.target, Target::Endpoint(to) if to.direction.is_some());
+        let both_ways = |to: &Endpoint| to.faces(Op::Egress) && to.faces(Op::Ingress);
+        let one_way = matches!(&rule.target, Target::Endpoint(to) if !both_ways(to));
         let conditions = rule.is_conditional() || one_way || !rule.sources.is_empty();
         // An Allow rule leaves the mapping of a file to other rules.
         let silent = rule.family == Family::Process && rule.action == Action::Allow;

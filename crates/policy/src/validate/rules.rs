@@ -70,8 +70,19 @@ impl<'c, 't> Rules<'c, 't> {
 
     /// Records a part of the policy that is valid and not enforced.
     pub(super) fn not_enforced(&mut self, span: Span, what: &str, why: &str) {
-        self.cx
-            .report(Problem::warning(span, format!("{what} not enforced")).label(why));
+        self.unenforced(span, what, why, |problem| problem);
+    }
+
+    /// The same, with more to say about it.
+    pub(super) fn unenforced(
+        &mut self,
+        span: Span,
+        what: &str,
+        why: &str,
+        more: impl FnOnce(Problem) -> Problem,
+    ) {
+        let problem = Problem::warning(span, format!("{what} not enforced")).label(why);
+        self.cx.report(more(problem));
         self.not_enforced.push(NotEnforced {
             field: self.cx.field(),
             why: why.to_owned(),

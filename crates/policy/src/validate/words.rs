@@ -64,8 +64,15 @@ pub(super) fn network(
                 cx,
             );
             let room = rules.count(1, rule.span);
-            if room {
-                given.add(endpoint(rule, cx).map(Target::Endpoint), rules, cx);
+            if room && let Some(endpoint) = endpoint(rule, cx) {
+                let never = never_decided(&endpoint);
+                if never {
+                    not_decided(rule, level.action, rules, cx);
+                }
+                // An Allow rule makes a whitelist all the same.
+                if !never || level.action == Action::Allow {
+                    given.add(Some(Target::Endpoint(endpoint)), rules, cx);
+                }
             }
             room
         });
@@ -351,6 +358,37 @@ fn endpoint(rule: &Spanned<WrittenEndpoint>, cx: &Context<'_>) -> Option<Endpoin
         protocol,
         direction,
     })
+}
+
+/// Whether it is only about what comes in over a protocol of which nothing that comes in is decided.
+fn never_decided(endpoint: &Endpoint) -> bool {
+    [Op::Egress, Op::Ingress]
+        .into_iter()
+        .all(|op| !endpoint.faces(op))
+}
+
+fn not_decided(
+    rule: &Spanned<WrittenEndpoint>,
+    action: Action,
+    rules: &mut Rules<'_, '_>,
+    cx: &Context<'_>,
+) {
+    let Some(protocol) = &rule.protocol else {
+        return;
+    };
+    cx.at("protocol", || {
+        let what = format!("`direction: ingress` over {} is", quote(protocol));
+        let why = "what comes in is decided for tcp only";
+        rules.unenforced(protocol.span, &what, why, |problem| {
+            let problem = problem.allowed(protocol, ["tcp"]).without_suggestion();
+            let problem = problem.help("without `protocol` it is about tcp as well");
+            if action == Action::Allow {
+                problem.help("it makes a whitelist of the endpoints all the same")
+            } else {
+                problem
+            }
+        });
+    });
 }
 
 /// Reads a network or a single address. An IPv4 network mapped into IPv6 is one of IPv4, as which

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENDPOINT", group = "access")]
     connect: Option<String>,
 
-    /// Accept a connection from this address, at this port of its own, as ADDRESS:PORT[/PROTOCOL]
+    /// Accept a TCP connection from this address, at this port of its own, as ADDRESS:PORT
     #[arg(long, value_name = "ENDPOINT", group = "access")]
     accept: Option<String>,
 
@@ -222,7 +222,7 @@ impl Args {
             return Ok((Op::Egress, endpoint(text)?));
         }
         if let Some(text) = &self.accept {
-            return Ok((Op::Ingress, endpoint(text)?));
+            return Ok((Op::Ingress, incoming(text)?));
         }
         if let Some(name) = &self.query {
             return Ok((Op::Query, Asked::Domain(name.clone())));
@@ -300,6 +300,20 @@ fn endpoint(text: &str) -> CommandResult<Asked> {
             .hint("write 10.0.0.1:443, [2001:db8::1]:443/udp or 10.0.0.1/icmp"));
     };
     Ok(Asked::Endpoint { address, protocol })
+}
+
+/// What comes in is decided for TCP only: of other protocols there is no verdict to explain.
+fn incoming(text: &str) -> CommandResult<Asked> {
+    let asked = endpoint(text)?;
+    match asked {
+        Asked::Endpoint { protocol, .. } if !names::comes_in(protocol) => {
+            let name = names::ip_protocol(protocol).unwrap_or_default();
+            let message = format!("`{text}`: incoming connections are TCP, not {name}");
+            Err(CommandError::message(Exit::Usage, message)
+                .hint("what comes in over other protocols is not decided"))
+        }
+        asked => Ok(asked),
+    }
 }
 
 /// Objects without a path, as rules and the explanation name them.

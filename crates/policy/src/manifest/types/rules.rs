@@ -143,10 +143,11 @@ mapping! {
         /// the other end or, where the workload accepts, its own. Without one, every port.
         #[cfg_attr(feature = "crd", schemars(length(max = 64)))]
         "ports" ports: Option<List<Port>>,
-        /// Protocol: `tcp`, `udp`, `sctp`, `icmp` or `icmpv6`. Without one, every protocol.
+        /// Protocol: `tcp`, `udp`, `sctp`, `icmp` or `icmpv6`; all but `tcp` are about egress only.
+        /// Without one, every protocol.
         #[cfg_attr(feature = "crd", schemars(extend("enum" = ["tcp", "TCP", "udp", "UDP", "sctp", "SCTP", "icmp", "ICMP", "icmpv6", "ICMPV6"])))]
         "protocol" protocol: Option<Spanned<String>>,
-        /// `egress`: what the workload connects or sends to; `ingress`: whose connections it
+        /// `egress`: what the workload connects or sends to; `ingress`: whose TCP connections it
         /// accepts. Without one, both.
         #[cfg_attr(feature = "crd", schemars(extend("enum" = ["egress", "ingress"])))]
         "direction" direction: Option<Spanned<String>>,
