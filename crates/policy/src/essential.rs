@@ -65,6 +65,38 @@ pub(crate) fn sources() -> impl Iterator<Item = Source> {
     PROGRAMS.into_iter().map(Source::from)
 }
 
+/// The one of them that a rule names, by its path or by the last part of it.
+pub(crate) fn named(target: &Target) -> Option<&str> {
+    match target {
+        Target::Path(path) => is_one(path).then_some(path),
+        Target::ExecName(name) => called(name).next(),
+        _ => None,
+    }
+}
+
+/// The one of them that a source is.
+pub(crate) fn source(source: &Source) -> Option<&str> {
+    match source {
+        Source::Path(path) => is_one(path).then_some(path),
+        Source::Directory { .. } => None,
+    }
+}
+
+/// Whether this is one of them where the usual links are.
+fn is_one(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    called(name).next().is_some() && {
+        let aliases = Aliases::merged_usr();
+        is_essential(&aliases, aliases.resolve(path).as_bytes())
+    }
+}
+
+/// Those whose last component this is.
+fn called(name: &str) -> impl Iterator<Item = &'static str> {
+    let is_last = move |program: &&str| program.rsplit('/').next() == Some(name);
+    PROGRAMS.into_iter().filter(is_last)
+}
+
 /// Whether this is one of them, and some policy spares it.
 #[must_use]
 pub fn is_spared(effective: &Effective, path: Option<&[u8]>) -> bool {

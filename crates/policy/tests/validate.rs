@@ -697,3 +697,77 @@ fn what_comes_in_is_about_tcp_only() {
     let policy = &report.policies[0];
     assert_eq!((policy.rules.len(), policy.not_enforced.len()), (1, 1));
 }
+
+#[test]
+fn rules_about_what_a_host_policy_spares_are_told_of() {
+    let host = |spec: &str| {
+        let selector = "nodeSelector: {matchLabels: {kubernetes.io/hostname: a}}";
+        format!("{selector}, {spec}")
+    };
+    let told = |program: &str, what: &str| {
+        vec![format!(
+            "host policies spare `{program}`: {what} is audited, not blocked"
+        )]
+    };
+    let execute = |program: &str| told(program, "to execute it");
+    let does = |program: &str| told(program, "what it does");
+    for (spec, expected) in [
+        (
+            "process: {matchPaths: [{path: /usr/bin/login}]}",
+            execute("/usr/bin/login"),
+        ),
+        (
+            "process: {matchPaths: [{path: /bin/login}]}",
+            execute("/bin/login"),
+        ),
+        (
+            "process: {matchPaths: [{path: /lib/systemd/systemd}]}",
+            execute("/lib/systemd/systemd"),
+        ),
+        (
+            "process: {matchPaths: [{execname: runc}]}",
+            execute("/usr/bin/runc"),
+        ),
+        (
+            "process: {matchPaths: [{path: /sbin/agetty, ownerOnly: true, action: Allow}]}",
+            execute("/sbin/agetty"),
+        ),
+        (
+            "file: {matchPaths: [{path: /usr/bin/login}]}",
+            told("/usr/bin/login", "to read it"),
+        ),
+        (
+            "file: {matchPaths: [{path: /etc/x, fromSource: [{path: /usr/bin/a}, {path: /usr/bin/login}]}]}",
+            does("/usr/bin/login"),
+        ),
+        (
+            "network: {matchProtocols: [{protocol: 'tcp,udp', fromSource: [{path: /usr/bin/kubelet}]}]}",
+            does("/usr/bin/kubelet"),
+        ),
+    ] {
+        let spec = host(spec);
+        assert_eq!(warnings("KubeArmorHostPolicy", &spec), expected, "{spec}");
+        let meant = format!("includeEssential: true, {spec}");
+        assert_eq!(warnings("KubeArmorHostPolicy", &meant), [""; 0], "{meant}");
+    }
+    for silent in [
+        "process: {matchPaths: [{path: /usr/bin/login, action: Audit}]}",
+        "process: {matchPaths: [{path: /usr/bin/login, action: Allow}]}",
+        "process: {matchPaths: [{path: /opt/login}]}",
+        "file: {matchPaths: [{path: /usr/bin/login, readOnly: true}]}",
+        "process: {matchDirectories: [{dir: /usr/bin/, recursive: true}]}",
+    ] {
+        let spec = host(silent);
+        assert_eq!(warnings("KubeArmorHostPolicy", &spec), [""; 0], "{spec}");
+    }
+    let container = "process: {matchPaths: [{path: /usr/bin/login}]}";
+    assert_eq!(warnings("KubeArmorPolicy", container), [""; 0]);
+
+    let spec = host("process: {matchPaths: [{path: /a},\n {path: /usr/bin/login}]}");
+    let report = read("f", &policy("KubeArmorHostPolicy", &spec));
+    let [problem] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!(problem.place.line, 2);
+    assert!(problem.help[0].contains("`includeEssential: true`"));
+}

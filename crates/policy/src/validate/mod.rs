@@ -13,6 +13,7 @@ mod pattern;
 mod recorded;
 mod rules;
 mod selector;
+mod spared;
 mod syscalls;
 mod words;
 
@@ -46,10 +47,8 @@ pub(crate) fn policy(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
 fn checked(manifest: &Manifest, cx: &Context<'_>) -> Option<Policy> {
     let errors = cx.errors();
     let (name, namespace) = cx.at("metadata", || metadata(manifest, cx));
-    let mut rules = Rules::new(cx);
+    let mut rules = Rules::new(cx, spares_essential(&manifest.spec.value));
     let selector = cx.at("spec", || spec(manifest, &mut rules, cx));
-    let spares = spares_essential(&manifest.spec.value);
-    rules.rules.iter_mut().for_each(|rule| rule.spares = spares);
     if manifest.failed || cx.errors() > errors {
         return None;
     }

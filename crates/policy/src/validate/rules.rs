@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use karmor_abi::limits::ARGUMENT_BYTES;
 
-use super::{conflict::Seen, level::Level, path, pattern};
+use super::{conflict::Seen, level::Level, path, pattern, spared};
 use crate::{
     manifest::{
         Span, Spanned,
@@ -37,16 +37,22 @@ pub(super) struct Rules<'c, 't> {
     pub(super) rules: Vec<Rule>,
     pub(super) not_enforced: Vec<NotEnforced>,
     seen: Seen,
+    /// The policy spares essential programs.
+    spares: bool,
+    /// The last rule that has been told to be about one.
+    spared: Option<Span>,
     written: usize,
 }
 
 impl<'c, 't> Rules<'c, 't> {
-    pub(super) fn new(cx: &'c Context<'t>) -> Self {
+    pub(super) fn new(cx: &'c Context<'t>, spares: bool) -> Self {
         Self {
             cx,
             rules: Vec::new(),
             not_enforced: Vec::new(),
             seen: Seen::new(),
+            spares,
+            spared: None,
             written: 0,
         }
     }
@@ -287,7 +293,18 @@ impl<'c, 't> Rules<'c, 't> {
     /// Adds a rule that is enforced as it is written.
     pub(super) fn push(&mut self, rule: Rule, span: Span) {
         self.seen.add(&rule, span, self.cx);
-        self.rules.push(rule);
+        // A list of targets is one rule to who wrote it.
+        if self.spares
+            && self.spared != Some(span)
+            && let Some(problem) = spared::problem(&rule, span)
+        {
+            self.cx.report(problem);
+            self.spared = Some(span);
+        }
+        self.rules.push(Rule {
+            spares: self.spares,
+            ..rule
+        });
     }
 }
 
