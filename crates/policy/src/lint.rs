@@ -6,13 +6,15 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
 use karmor_abi::{
     op::Op,
-    table::{self, Asker, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, View, Words as _},
+    table::{self, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, View, Words as _},
     verdict::{Action, Reason, Verdict},
+    word::{Protocol, SOCK_DGRAM, SOCK_PACKET, SOCK_SEQPACKET, SOCK_STREAM},
 };
 
 use crate::{
@@ -22,11 +24,15 @@ use crate::{
     compiled::Compiled,
     diagnostic::{Diagnostic, Place, quote},
     glob::{Glob, Token},
-    model::{Kind, Location, Policy, Postures, Rule, Selector, Target},
+    model::{Kind, Location, Policy, Postures, Rule, Selector, SocketKind, Source, Target},
     reference::{Access, AccessObject},
     select::Effective,
     semantics,
+    syscall::Syscall,
 };
+
+/// `IPPROTO_TCP`, as rules name it.
+const TCP: u8 = 6;
 
 /// Most rules that are told of; a text with more has one cause for many.
 const SHADOWED_MAX: usize = 100;
@@ -155,42 +161,113 @@ fn winner_over(
 /// The rule that decides about an example of what `rule` names: one that loses to a rule that goes on
 /// for ever is dropped on the way, and then no set has it.
 fn winner_at(compiled: &Compiled, rule: &Rule) -> Option<u32> {
-    let example = example(&rule.target)?;
-    let object = match &rule.target {
-        Target::Domain(_) => AccessObject::Domain(&example),
-        _ => AccessObject::Path(&example),
-    };
-    semantics::operations(rule.family).iter().find_map(|&op| {
-        let verdict = compiled.decide(&Access {
-            op,
-            object,
-            source: rule.sources.first().map(|source| source.path().as_bytes()),
-            parent: None,
-            asker: Asker::default(),
-            trusted: true,
-            arguments: None,
-        });
-        (verdict.reason() == Reason::Rule).then(|| verdict.rule())
-    })
+    let examples = Example::of(&rule.target);
+    let source = rule.sources.first().map(|source| match source {
+        Source::Path(path) => path.clone(),
+        Source::Directory { path, .. } => format!("{path}x"),
+    });
+    let asked = semantics::operations(rule.family)
+        .iter()
+        .flat_map(|&op| semantics::ASKERS.map(|asker| (op, asker)))
+        .filter(|&(op, asker)| semantics::effect(rule, op, asker).is_some());
+    asked
+        .flat_map(|asked| examples.iter().map(move |example| (asked, example)))
+        .find_map(|((op, asker), example)| {
+            let verdict = compiled.decide(&Access {
+                op,
+                object: example.object(),
+                source: source.as_deref().map(str::as_bytes),
+                parent: None,
+                asker,
+                trusted: true,
+                arguments: None,
+            });
+            (verdict.reason() == Reason::Rule).then(|| verdict.rule())
+        })
 }
 
-fn example(target: &Target) -> Option<Vec<u8>> {
-    Some(match target {
-        Target::Path(text) | Target::Domain(text) => text.clone().into_bytes(),
+/// Something that a rule names.
+enum Example {
+    Path(Vec<u8>),
+    Domain(Vec<u8>),
+    SyscallAt(Syscall, Vec<u8>),
+    /// What holds no text.
+    Other(AccessObject<'static>),
+}
+
+impl Example {
+    /// One, or one for each alternative.
+    fn of(target: &Target) -> Vec<Self> {
+        vec![match target {
+            Target::Path(_) | Target::ExecName(_) | Target::Directory { .. } => {
+                Self::Path(path(target))
+            }
+            Target::Glob(text) => {
+                let Ok(glob) = Glob::parse(text) else {
+                    return Vec::new();
+                };
+                let alternatives = glob.alternatives().iter();
+                return alternatives
+                    .map(|tokens| Self::Path(text_of(tokens)))
+                    .collect();
+            }
+            Target::Domain(name) => Self::Domain(name.clone().into_bytes()),
+            Target::SyscallAt { syscall, place } => Self::SyscallAt(*syscall, path(place)),
+            Target::Object(object) => Self::Other(AccessObject::Class(*object)),
+            Target::Socket(kind) => Self::Other(socket(*kind)),
+            Target::Endpoint(endpoint) => Self::Other(AccessObject::Endpoint {
+                address: endpoint
+                    .network
+                    .map_or(Ipv4Addr::LOCALHOST.into(), |network| network.network()),
+                protocol: endpoint.protocol.unwrap_or(TCP),
+                port: endpoint.ports.first().map_or(1, |ports| *ports.start()),
+            }),
+            Target::Capability(number) => Self::Other(AccessObject::Capability(*number)),
+            Target::Syscall(syscall) => Self::Other(AccessObject::Syscall(*syscall)),
+            Target::Preset(_) => Self::Other(AccessObject::Preset),
+        }]
+    }
+
+    fn object(&self) -> AccessObject<'_> {
+        match self {
+            Self::Path(path) => AccessObject::Path(path),
+            Self::Domain(name) => AccessObject::Domain(name),
+            Self::SyscallAt(syscall, path) => AccessObject::SyscallAt(*syscall, path),
+            Self::Other(object) => *object,
+        }
+    }
+}
+
+fn path(place: &Target) -> Vec<u8> {
+    match place {
         Target::ExecName(name) => format!("/{name}").into_bytes(),
         Target::Directory { path, .. } => format!("{path}x").into_bytes(),
-        Target::Glob(text) => {
-            let glob = Glob::parse(text).ok()?;
-            let tokens = glob.alternatives().first()?.iter();
-            let byte = |token: &Token| match *token {
-                Token::Byte(byte) => Some(byte),
-                Token::Class(set) => set.iter().find(u8::is_ascii_lowercase),
-                Token::Star | Token::DoubleStar => None,
-            };
-            tokens.filter_map(byte).collect()
+        other => other.path().unwrap_or_default().into(),
+    }
+}
+
+fn text_of(tokens: &[Token]) -> Vec<u8> {
+    let byte = |token: &Token| match *token {
+        Token::Byte(byte) => Some(byte),
+        Token::Class(set) => {
+            let lower = set.iter().find(u8::is_ascii_lowercase);
+            lower.or_else(|| set.iter().find(|&byte| byte != 0))
         }
-        _ => return None,
-    })
+        Token::Star | Token::DoubleStar => None,
+    };
+    tokens.iter().filter_map(byte).collect()
+}
+
+fn socket(kind: SocketKind) -> AccessObject<'static> {
+    let (kind, protocol) = match kind {
+        SocketKind::All => (SOCK_STREAM, Protocol::Tcp),
+        SocketKind::Type(kind) => (kind, Protocol::Other),
+        SocketKind::Protocol(Protocol::Tcp) => (SOCK_STREAM, Protocol::Tcp),
+        SocketKind::Protocol(Protocol::Sctp) => (SOCK_SEQPACKET, Protocol::Sctp),
+        SocketKind::Protocol(protocol) => (SOCK_DGRAM, protocol),
+        SocketKind::Packet => (SOCK_PACKET, Protocol::Packet),
+    };
+    AccessObject::Socket(kind, protocol)
 }
 
 fn warn(files: &mut [File<'_>], rule: &Rule, by: Option<&Rule>, more: usize) {
@@ -202,12 +279,12 @@ fn warn(files: &mut [File<'_>], rule: &Rule, by: Option<&Rule>, more: usize) {
         return;
     };
     let place = place(file.text, &rule.location);
-    // Repetitions and contradictions within a policy have been told, with what to do.
-    let told = file
-        .report
-        .diagnostics
-        .iter()
-        .any(|known| (known.place.line, known.place.column) == (place.line, place.column));
+    // Repetitions and contradictions within a policy have been told, with the other place and what
+    // to do.
+    let told = file.report.diagnostics.iter().any(|known| {
+        (known.place.line, known.place.column) == (place.line, place.column)
+            && !known.related.is_empty()
+    });
     if told {
         return;
     }

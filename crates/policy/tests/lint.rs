@@ -83,7 +83,12 @@ fn words_are_looked_at_like_paths() {
     matchCapabilities: [{capability: net_raw}]
 ",
     );
-    assert_eq!(warnings(&[&text]), ["this rule about `tcp` never decides"]);
+    let mut report = read("a.yaml", &text);
+    lint::warn_of_shadowed(&mut [lint::File {
+        text: &text,
+        report: &mut report,
+    }]);
+    insta::assert_snapshot!(report.render(&text, Style::Plain));
 }
 
 #[test]
@@ -139,4 +144,108 @@ fn many_are_told_up_to_a_number() {
     );
     let told = warnings(&[&text]);
     assert_eq!(told.len(), 100, "{told:?}");
+}
+
+/// Every two rules of a family, with every two actions: whatever is told of two rules has both
+/// places.
+#[test]
+fn what_one_rule_does_to_another_is_told_with_both_places() {
+    let families: [(&str, &[&str]); 6] = [
+        (
+            "network: {matchProtocols: [@]}",
+            &[
+                "{protocol: all@}",
+                "{protocol: tcp@}",
+                "{protocol: icmp@}",
+                "{protocol: sctp@}",
+                "{protocol: stream@}",
+                "{protocol: packet@}",
+                "{protocol: all, fromSource: [{path: /a}]@}",
+                "{protocol: udp, fromSource: [{path: /a}]@}",
+                "{protocol: udp, pts: false@}",
+            ],
+        ),
+        (
+            "network: {matchEndpoints: [@]}",
+            &[
+                "{cidr: 10.0.0.0/8@}",
+                "{cidr: 10.0.0.0/8, direction: egress@}",
+                "{cidr: 10.0.0.0/8, ports: [80]@}",
+                "{cidr: 10.0.0.0/8, ports: [1-65535]@}",
+                "{cidr: 0.0.0.0/0@}",
+                "{ports: [80], protocol: udp@}",
+                "{ports: [80], protocol: tcp, direction: ingress@}",
+                "{protocol: udp, direction: ingress@}",
+            ],
+        ),
+        (
+            "network: {matchDNSQueries: [@]}",
+            &[
+                "{domain: example.org@}",
+                "{domain: www.example.org@}",
+                "{domain: example.org, fromSource: [{path: /a}]@}",
+            ],
+        ),
+        (
+            "file: {matchPatterns: [@]}",
+            &[
+                "{pattern: /**@}",
+                "{pattern: '/{a,b}/[0-9]*'@}",
+                "{pattern: '/[0-9]/?'@}",
+                "{pattern: /a/**, readOnly: true@}",
+                "{pattern: /a/**, ownerOnly: true@}",
+                "{pattern: '@unreachable'@}",
+            ],
+        ),
+        (
+            "process: {matchPaths: [@], matchDirectories: [{dir: /, recursive: true}]}",
+            &[
+                "{path: /a/b@}",
+                "{execname: b@}",
+                "{path: /a/b, fromSource: [{path: /a}]@}",
+                "{path: /a/b, allowedArgs: [x]@}",
+            ],
+        ),
+        (
+            "syscalls: {matchPaths: [@]}",
+            &[
+                "{syscall: [mkdirat], path: /, recursive: true}",
+                "{syscall: [mkdirat], path: /a/}",
+                "{syscall: [mkdirat], path: /a/b}",
+                "{syscall: [mkdirat], path: /, recursive: true, fromSource: [{path: /a}]}",
+            ],
+        ),
+    ];
+    let mut told = 0;
+    for (section, rules) in families {
+        for (first, second) in rules.iter().flat_map(|a| rules.iter().map(move |b| (a, b))) {
+            for (one, other) in ["Allow", "Audit", "Block"]
+                .into_iter()
+                .flat_map(|a| ["Allow", "Audit", "Block"].map(|b| (a, b)))
+            {
+                let rule = |text: &str, action: &str| match text.rsplit_once('@') {
+                    Some((rule, end)) => format!("{rule}, action: {action}{end}"),
+                    None => text.to_owned(),
+                };
+                let both = format!("\n    {},\n    {}", rule(first, one), rule(second, other));
+                let text = policy(
+                    "a",
+                    &format!("  {}\n", section.replacen("[@]", &format!("[{both}]"), 1)),
+                );
+                let mut report = read("a.yaml", &text);
+                assert!(!report.has_errors(), "{text}{:#?}", report.diagnostics);
+                lint::warn_of_shadowed(&mut [lint::File {
+                    text: &text,
+                    report: &mut report,
+                }]);
+                for problem in &report.diagnostics {
+                    let alone = problem.message.contains("not enforced")
+                        || problem.message.contains("recursive");
+                    assert!(alone || !problem.related.is_empty(), "{text}{problem:#?}");
+                    told += usize::from(!alone);
+                }
+            }
+        }
+    }
+    assert!(told > 500, "{told}");
 }
