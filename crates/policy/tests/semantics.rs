@@ -595,6 +595,7 @@ fn what_comes_in_is_decided_for_tcp() {
             source: None,
             parent: None,
             asker: Asker::default(),
+            trusted: true,
             arguments: None,
         };
         given(vec![rule]).decide(&access).action()
