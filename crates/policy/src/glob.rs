@@ -39,6 +39,33 @@ impl ByteSet {
         self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
     }
 
+    pub(crate) const fn remove(&mut self, byte: u8) {
+        self.0[(byte >> 6) as usize] &= !(1 << (byte & 63));
+    }
+
+    /// This byte alone.
+    pub(crate) const fn only(byte: u8) -> Self {
+        let mut set = Self([0; 4]);
+        set.insert(byte);
+        set
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
+    }
+
+    /// The smallest byte.
+    pub(crate) fn first(&self) -> Option<u8> {
+        let mut base = 0;
+        for bits in self.0 {
+            if bits != 0 {
+                return Some(base | u8::try_from(bits.trailing_zeros()).unwrap_or(0));
+            }
+            base = base.wrapping_add(64);
+        }
+        None
+    }
+
     pub(crate) const fn len(&self) -> u32 {
         self.0[0].count_ones()
             + self.0[1].count_ones()
@@ -58,7 +85,7 @@ impl ByteSet {
         Self([!self.0[0], !self.0[1], !self.0[2], !self.0[3]])
     }
 
-    const fn intersection(&self, other: &Self) -> Self {
+    pub(crate) const fn intersection(&self, other: &Self) -> Self {
         Self([
             self.0[0] & other.0[0],
             self.0[1] & other.0[1],
@@ -67,8 +94,18 @@ impl ByteSet {
         ])
     }
 
+    /// The bytes, in order.
     pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |&byte| self.contains(byte))
+        let words = [0, 64, 128, 192].into_iter().zip(self.0);
+        words.flat_map(|(base, mut bits)| {
+            std::iter::from_fn(move || {
+                let at = u8::try_from(bits.trailing_zeros())
+                    .ok()
+                    .filter(|&at| at < 64)?;
+                bits &= bits - 1;
+                Some(base + at)
+            })
+        })
     }
 }
 
@@ -435,6 +472,21 @@ mod tests {
         let not_a = class("[^a]");
         assert!(!not_a.contains(b'a') && not_a.contains(b'b'));
         assert!(!not_a.contains(b'/') && !not_a.contains(0) && not_a.contains(0xff));
+    }
+
+    #[test]
+    fn sets_of_bytes() {
+        let mut set = ByteSet::default();
+        assert!(set.is_empty() && set.first().is_none());
+        let bytes = [0, 1, 63, 64, 127, 128, 254, 255];
+        bytes.into_iter().for_each(|byte| set.insert(byte));
+        assert!(set.iter().eq(bytes));
+        set.remove(0);
+        set.remove(255);
+        assert!(set.iter().eq(bytes[1..7].iter().copied()));
+        assert_eq!(set.first(), Some(1));
+        assert!(ByteSet::only(b'a').iter().eq([b'a']));
+        assert_eq!(ByteSet::default().complement().iter().count(), 256);
     }
 
     #[test]

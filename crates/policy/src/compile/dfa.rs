@@ -18,7 +18,8 @@ pub const STATES_MAX: usize = 1 << 19;
 /// Most tree nodes remembered for states that consist of several: 32 MiB, held twice.
 pub(super) const MEMBERS_MAX: usize = 1 << 23;
 
-/// Most tree nodes looked at while building, which bounds the time to a few seconds.
+/// Most tree nodes that every byte by itself would have one look at while building. Bytes that no
+/// node tells apart are looked at together, so that this bounds the time to a few seconds.
 pub(super) const WORK_MAX: usize = 1 << 27;
 
 /// The state from which nothing matches.
@@ -42,11 +43,11 @@ pub(super) struct State {
     pub default: u32,
 }
 
-/// The automaton outgrew its budget; the nodes with a loop, by how many states hold them.
+/// The automaton outgrew its budget; for every node with a loop, how many states hold it.
 #[derive(Debug)]
 pub(super) struct Explosion {
     pub states: usize,
-    pub loops: HashMap<u32, usize>,
+    pub loops: Vec<usize>,
 }
 
 impl Dfa {
@@ -81,6 +82,7 @@ pub(super) fn determinise(nfa: &Nfa, pruner: &Pruner) -> Result<Dfa, Explosion> 
         dfa: Dfa::default(),
         single: vec![DEAD; nfa.nodes.len()],
         sets: HashMap::new(),
+        entered: Entered::of(nfa),
         set: Vec::new(),
         work: 0,
     };
@@ -108,9 +110,47 @@ struct Builder<'a> {
     single: Vec<u32>,
     /// States of several.
     sets: HashMap<Box<[u32]>, u32>,
+    entered: Entered,
     /// The set being put together.
     set: Vec<u32>,
     work: usize,
+}
+
+/// What is entered with each node: itself, and what can be reached for free.
+struct Entered {
+    /// Where the list of each begins; one more at the end.
+    starts: Vec<usize>,
+    nodes: Vec<u32>,
+}
+
+impl Entered {
+    fn of(nfa: &Nfa) -> Self {
+        fn enter(nfa: &Nfa, node: u32, nodes: &mut Vec<u32>) {
+            nodes.push(node);
+            for free in nfa.nodes[node as usize].free() {
+                enter(nfa, free, nodes);
+            }
+        }
+        let mut starts = Vec::with_capacity(nfa.nodes.len() + 1);
+        let mut nodes = Vec::with_capacity(nfa.nodes.len());
+        for (node, _) in (0..).zip(&nfa.nodes) {
+            starts.push(nodes.len());
+            enter(nfa, node, &mut nodes);
+        }
+        starts.push(nodes.len());
+        Self { starts, nodes }
+    }
+
+    fn with(&self, node: u32) -> &[u32] {
+        &self.nodes[self.starts[node as usize]..self.starts[node as usize + 1]]
+    }
+}
+
+/// Nodes that a state keeps by looping, the same for every byte but `/`: sorted, each once.
+struct Staying {
+    nodes: Vec<u32>,
+    /// How many they were before, for the work that they stand for.
+    looked_at: usize,
 }
 
 impl Builder<'_> {
@@ -141,17 +181,34 @@ impl Builder<'_> {
 
     /// Adds a node and what is entered from it for free.
     fn enter(&mut self, node: u32) {
-        self.set.push(node);
-        let nfa = self.nfa;
-        for free in nfa.nodes[node as usize].free() {
-            self.enter(free);
+        self.set.extend_from_slice(self.entered.with(node));
+    }
+
+    /// The nodes that these keep by looping, at a slash or at any other byte.
+    fn staying(&self, members: &[u32], slash: bool) -> Staying {
+        let mut nodes = Vec::new();
+        for &member in members {
+            let looping = self.nfa.nodes[member as usize].looping;
+            if looping == Loop::Any || (looping == Loop::Name && !slash) {
+                nodes.extend_from_slice(self.entered.with(member));
+            }
         }
+        let looked_at = nodes.len();
+        nodes.sort_unstable();
+        nodes.dedup();
+        Staying { nodes, looked_at }
     }
 
     /// The state after `byte` in a state of these nodes.
     fn step(&mut self, members: &[u32], byte: u8) -> u32 {
+        let staying = self.staying(members, byte == b'/');
+        self.step_alike(members, &staying, byte, 1)
+    }
+
+    /// The same for so many bytes that all of these nodes read alike.
+    fn step_alike(&mut self, members: &[u32], staying: &Staying, byte: u8, bytes: usize) -> u32 {
         self.set.clear();
-        self.work += members.len();
+        self.set.extend_from_slice(&staying.nodes);
         let nfa = self.nfa;
         for &member in members {
             let node = &nfa.nodes[member as usize];
@@ -163,16 +220,14 @@ impl Builder<'_> {
                     self.enter(child);
                 }
             }
-            if node.looping == Loop::Any || (node.looping == Loop::Name && byte != b'/') {
-                self.enter(member);
-            }
         }
+        let read = self.set.len() - staying.nodes.len();
+        self.work += (members.len() + staying.looked_at + read) * bytes;
         self.intern()
     }
 
     /// The state of the nodes in `self.set`.
     fn intern(&mut self) -> u32 {
-        self.work += self.set.len();
         self.set.sort_unstable();
         self.set.dedup();
         self.pruner.prune(&mut self.set);
@@ -212,24 +267,35 @@ impl Builder<'_> {
                 for &(byte, child) in &nfa.nodes[only as usize].bytes {
                     self.set.clear();
                     self.enter(child);
+                    self.work += self.set.len();
                     let target = self.intern();
                     self.dfa.edges.push((byte, target));
                 }
                 DEAD
             }
             _ => {
-                let named = self.named(&members);
+                let named = named(nfa, &members);
                 // All unnamed bytes behave alike, so one of them tells.
-                let default = match named.complement().iter().find(|&byte| byte != 0) {
-                    Some(byte) => self.step(&members, byte),
+                let mut unnamed = named.complement();
+                unnamed.remove(0);
+                let staying = self.staying(&members, false);
+                let default = match unnamed.first() {
+                    Some(b'/') => self.step(&members, b'/'),
+                    Some(byte) => self.step_alike(&members, &staying, byte, 1),
                     None => DEAD,
                 };
-                for byte in named.iter() {
-                    let target = self.step(&members, byte);
+                for alike in alike(nfa, &members, named) {
+                    let Some(first) = alike.first() else { continue };
+                    let target = match first {
+                        b'/' => self.step(&members, first),
+                        _ => self.step_alike(&members, &staying, first, alike.len() as usize),
+                    };
                     if target != default {
-                        self.dfa.edges.push((byte, target));
+                        let edges = alike.iter().map(|byte| (byte, target));
+                        self.dfa.edges.extend(edges);
                     }
                 }
+                self.dfa.edges[from..].sort_unstable();
                 default
             }
         };
@@ -239,37 +305,11 @@ impl Builder<'_> {
         state.default = default;
     }
 
-    /// Bytes that may lead elsewhere than the rest. Never contains 0.
-    fn named(&self, members: &[u32]) -> ByteSet {
-        let mut named = ByteSet::default();
-        for &member in members {
-            let node = &self.nfa.nodes[member as usize];
-            for &(byte, _) in &node.bytes {
-                named.insert(byte);
-            }
-            for &(class, _) in &node.classes {
-                let set = self.nfa.classes[class as usize];
-                if set.len() <= 128 {
-                    named.union(&set);
-                } else {
-                    set.complement()
-                        .iter()
-                        .filter(|&b| b != 0)
-                        .for_each(|b| named.insert(b));
-                }
-            }
-            if node.looping == Loop::Name {
-                named.insert(b'/');
-            }
-        }
-        named
-    }
-
     fn explosion(&self) -> Explosion {
-        let mut loops = HashMap::new();
+        let mut loops = vec![0; self.nfa.nodes.len()];
         for &member in &self.dfa.members {
             if self.nfa.nodes[member as usize].looping != Loop::None {
-                *loops.entry(member).or_insert(0) += 1;
+                loops[member as usize] += 1;
             }
         }
         Explosion {
@@ -279,7 +319,100 @@ impl Builder<'_> {
     }
 }
 
+/// Bytes that may lead elsewhere than the rest. Never contains 0.
+fn named(nfa: &Nfa, members: &[u32]) -> ByteSet {
+    let mut named = ByteSet::default();
+    for &member in members {
+        let node = &nfa.nodes[member as usize];
+        for &(byte, _) in &node.bytes {
+            named.insert(byte);
+        }
+        for &(class, _) in &node.classes {
+            let set = nfa.classes[class as usize];
+            named.union(&if set.len() <= 128 {
+                set
+            } else {
+                set.complement()
+            });
+        }
+        if node.looping == Loop::Name {
+            named.insert(b'/');
+        }
+    }
+    named.remove(0);
+    named
+}
+
+/// The named bytes in sets that no member tells apart, by the first byte of each: so the states
+/// get their numbers in the order of the bytes.
+fn alike(nfa: &Nfa, members: &[u32], named: ByteSet) -> Vec<ByteSet> {
+    let (mut single, mut classes) = (ByteSet::default(), Vec::new());
+    for &member in members {
+        let node = &nfa.nodes[member as usize];
+        for &(byte, _) in &node.bytes {
+            single.insert(byte);
+        }
+        for &(class, _) in &node.classes {
+            let set = nfa.classes[class as usize];
+            if set.len() == 1 {
+                single.union(&set);
+            } else {
+                classes.push(class);
+            }
+        }
+    }
+    // Not every member stays at it.
+    single.insert(b'/');
+    classes.sort_unstable();
+    classes.dedup();
+    let mut sets = vec![named.intersection(&single.complement())];
+    for class in classes {
+        let class = nfa.classes[class as usize];
+        let complement = class.complement();
+        for at in 0..sets.len() {
+            let inside = sets[at].intersection(&class);
+            let outside = sets[at].intersection(&complement);
+            if !inside.is_empty() && !outside.is_empty() {
+                sets[at] = inside;
+                sets.push(outside);
+            }
+        }
+    }
+    sets.extend(single.intersection(&named).iter().map(ByteSet::only));
+    sets.sort_unstable_by_key(ByteSet::first);
+    sets
+}
+
 /// Whether the state is the one of the path `/`, which cannot be moved.
 pub(super) fn is_root_directory(members: &[u32]) -> bool {
     members.contains(&ROOT_DIRECTORY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{compile::nfa::Item, glob::Glob};
+
+    #[test]
+    fn bytes_that_nobody_tells_apart_are_looked_at_together() {
+        let mut nfa = Nfa::new();
+        for (rule, text) in (0..).zip(["/**[a-m]??[n-z]", "/**[a-f]/x", "/**[^x]q"]) {
+            let glob = Glob::parse(text).expect("a glob");
+            for tokens in glob.alternatives() {
+                nfa.insert(tokens.iter().copied(), Item::Rule(rule));
+            }
+        }
+        let all: Vec<u32> = (0..).zip(&nfa.nodes).map(|(node, _)| node).collect();
+        let named = named(&nfa, &all);
+        let sets = alike(&nfa, &all, named);
+        let mut together = ByteSet::default();
+        sets.iter().for_each(|set| together.union(set));
+        assert_eq!(together, named);
+        let sizes: Vec<u32> = sets.iter().map(ByteSet::len).collect();
+        assert_eq!(sizes.iter().sum::<u32>(), named.len());
+        // `/`, a-f, g-m, n-p with r-w and y-z, q, x.
+        assert_eq!(sizes, [1, 6, 7, 11, 1, 1]);
+        let firsts: Vec<_> = sets.iter().filter_map(ByteSet::first).collect();
+        assert_eq!(firsts, *b"/agnqx");
+    }
 }

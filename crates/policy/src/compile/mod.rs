@@ -439,7 +439,7 @@ impl Patterns {
         let mut stack = vec![(nfa::ROOT, 0), (nfa::WORDS, 0)];
         while let Some((index, above)) = stack.pop() {
             let node = &self.nfa.nodes[index as usize];
-            let total = above + explosion.loops.get(&index).copied().unwrap_or(0);
+            let total = above + explosion.loops[index as usize];
             for item in &node.items {
                 if let Item::Rule(rule) = *item {
                     *weight.entry(rule).or_insert(0) += total;
