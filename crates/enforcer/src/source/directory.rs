@@ -2,11 +2,13 @@
 //!
 //! A file that cannot be read as policies keeps what its last good version said, so that an editor
 //! in the middle of writing takes nothing out of force; the error is in the status. So does a
-//! directory that cannot be read. What an earlier daemon read is in [`super::last_good`].
+//! directory that cannot be read, or that is gone with all its files: only one that is there says
+//! that it has none. What an earlier daemon read is in [`super::last_good`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -62,6 +64,14 @@ pub struct Directory {
     path: PathBuf,
     /// With nothing to compare with, when only an earlier daemon saw them.
     seen: BTreeMap<PathBuf, Option<Result<String, String>>>,
+    /// Device of the directory when its files were last seen.
+    device: Option<u64>,
+}
+
+/// The files of a directory, and its device.
+struct Present {
+    files: BTreeSet<PathBuf>,
+    device: u64,
 }
 
 impl Directory {
@@ -72,21 +82,19 @@ impl Directory {
         Self {
             path,
             seen: known.into_iter().map(|file| (file, None)).collect(),
+            device: None,
         }
     }
 
     /// What changed since the last scan, in the order of names, what is gone last.
     ///
-    /// When the directory is there and cannot be read, nothing is taken for gone, and the trouble
-    /// is told as if the directory were a file that cannot be read. One that is not there has no
-    /// files.
+    /// When the directory cannot be read, or is not there and had files, nothing is taken for gone,
+    /// and the trouble is told as if the directory were a file that cannot be read.
     pub fn scan(&mut self) -> Vec<FileChange> {
         let present = match self.present() {
             Ok(present) => present,
-            Err(error) => {
-                let why = format!(
-                    "the directory cannot be read: {error}; what its files said last stays in force"
-                );
+            Err(why) => {
+                let why = format!("{why}; what its files said last stays in force");
                 return self
                     .changed(self.path.clone(), Err(why))
                     .into_iter()
@@ -115,22 +123,28 @@ impl Directory {
         changes
     }
 
-    /// The policy files that are there.
-    fn present(&self) -> io::Result<BTreeSet<PathBuf>> {
-        let mut present = BTreeSet::new();
-        match fs::read_dir(&self.path) {
-            Ok(entries) => {
-                for entry in entries {
-                    let path = entry?.path();
-                    if is_policy_file(&path) && may_be_file(&path) {
-                        present.insert(path);
-                    }
-                }
+    /// The policy files that are there, or why that cannot be told.
+    fn present(&mut self) -> Result<BTreeSet<PathBuf>, String> {
+        let had_files = self.seen.keys().any(|path| *path != self.path);
+        match read_directory(&self.path) {
+            // Most often what is mounted there is not mounted yet, or something else is.
+            Ok(Present { files, device })
+                if had_files
+                    && files.is_empty()
+                    && self.device.is_some_and(|old| old != device) =>
+            {
+                Err("another file system is in the place of the directory, with no policy".into())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Ok(Present { files, device }) => {
+                self.device = Some(device);
+                Ok(files)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && had_files => Err(
+                "the directory is not there; one that is there and empty has no policies".into(),
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(error) => Err(format!("the directory cannot be read: {error}")),
         }
-        Ok(present)
     }
 
     fn changed(&mut self, path: PathBuf, content: Result<String, String>) -> Option<FileChange> {
@@ -143,6 +157,18 @@ impl Directory {
             content: Some(content),
         })
     }
+}
+
+fn read_directory(path: &Path) -> io::Result<Present> {
+    let device = fs::metadata(path)?.dev();
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if is_policy_file(&path) && may_be_file(&path) {
+            files.insert(path);
+        }
+    }
+    Ok(Present { files, device })
 }
 
 /// What cannot be looked at may be a file, and must not be taken for gone; nor a link whose file is.
@@ -266,6 +292,53 @@ mod tests {
         fs::remove_file(&watched).unwrap();
         fs::rename(dir.path().join("away"), &watched).unwrap();
         assert_eq!(names(&directory.scan()), [("policies".to_owned(), false)]);
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_says_nothing_of_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let watched = dir.path().join("policies");
+        let mut directory = Directory::new(watched.clone(), []);
+        assert!(directory.scan().is_empty(), "it need not be there");
+        fs::create_dir(&watched).unwrap();
+        fs::write(watched.join("a.yaml"), "1").unwrap();
+        assert_eq!(names(&directory.scan()), [("a.yaml".to_owned(), true)]);
+        let told = |changes: &[FileChange], what: &str| {
+            matches!(changes, [FileChange { path, content: Some(Err(why)) }]
+                if *path == watched && why.contains(what) && why.contains("stays in force"))
+        };
+
+        fs::rename(&watched, dir.path().join("away")).unwrap();
+        assert!(told(&directory.scan(), "not there"));
+        assert!(directory.scan().is_empty(), "told once");
+        fs::rename(dir.path().join("away"), &watched).unwrap();
+        assert_eq!(names(&directory.scan()), [("policies".to_owned(), false)]);
+
+        // Another file system in its place, first without and then with policies.
+        fs::rename(watched.join("a.yaml"), dir.path().join("a.yaml")).unwrap();
+        let device = directory.device.replace(u64::MAX);
+        assert!(told(&directory.scan(), "another file system"));
+        assert!(directory.scan().is_empty(), "told once");
+        fs::write(watched.join("b.yaml"), "2").unwrap();
+        let gone = [("a.yaml", false), ("policies", false)];
+        let gone = gone.map(|(name, there)| (name.to_owned(), there));
+        let mut changes = names(&directory.scan());
+        assert_eq!(changes.remove(0), ("b.yaml".to_owned(), true));
+        changes.sort();
+        assert_eq!(changes, gone);
+        assert_eq!(directory.device, device);
+
+        fs::remove_file(watched.join("b.yaml")).unwrap();
+        assert_eq!(names(&directory.scan()), [("b.yaml".to_owned(), false)]);
+
+        // What an earlier daemon knew is not gone either.
+        fs::remove_dir(&watched).unwrap();
+        let mut directory = Directory::new(watched.clone(), [watched.join("a.yaml")]);
+        assert!(told(&directory.scan(), "not there"));
+        fs::create_dir(&watched).unwrap();
+        let mut changes = names(&directory.scan());
+        changes.sort();
+        assert_eq!(changes, gone);
     }
 
     #[test]
