@@ -23,7 +23,7 @@ use karmor_policy::{
     select::{Effective, EffectiveRule},
 };
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, openat, statx},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, openat, statat, statx},
     io::Errno,
 };
 
@@ -137,7 +137,7 @@ impl Search<'_> {
         };
         match target {
             Target::Directory { recursive, .. } => {
-                let depth = if *recursive { DEPTH } else { 0 };
+                let depth = recursive.then_some(DEPTH);
                 let name = if name.is_empty() { "." } else { name };
                 let mut path = path.as_bytes().to_vec();
                 self.directory(above.as_fd(), OsStr::new(name), &mut path, depth);
@@ -189,7 +189,15 @@ impl Search<'_> {
         });
     }
 
-    fn directory(&mut self, above: BorrowedFd<'_>, name: &OsStr, path: &mut Vec<u8>, depth: usize) {
+    /// `depth`: how many levels of directories in this one are looked into; none where the rule is
+    /// not about them.
+    fn directory(
+        &mut self,
+        above: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &mut Vec<u8>,
+        depth: Option<usize>,
+    ) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(above, name, flags, Mode::empty());
         let Some(directory) = self.unless_refused(opened) else {
@@ -219,12 +227,31 @@ impl Search<'_> {
             if matches!(kind, FileType::RegularFile | FileType::Unknown) {
                 self.file(directory.as_fd(), name, path);
             }
-            // Some file systems do not tell; then this finds out.
-            if matches!(kind, FileType::Directory | FileType::Unknown) && depth > 0 {
-                self.directory(directory.as_fd(), name, path, depth - 1);
+            if let Some(depth) = depth
+                && is_directory(directory.as_fd(), name, kind)
+            {
+                match depth.checked_sub(1) {
+                    Some(depth) => self.directory(directory.as_fd(), name, path, Some(depth)),
+                    None => {
+                        self.cut = Some(format!(
+                            "there are directories more than {DEPTH} levels below a ruled one"
+                        ));
+                    }
+                }
             }
             path.truncate(end);
         }
+    }
+}
+
+/// Whether an entry is a directory. Some file systems do not tell; then this finds out.
+fn is_directory(above: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> bool {
+    let found = || statat(above, name, AtFlags::SYMLINK_NOFOLLOW);
+    match kind {
+        FileType::Unknown => {
+            found().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        }
+        kind => kind.is_dir(),
     }
 }
 
@@ -350,5 +377,27 @@ mod tests {
             .map(|remark| (remark.path.as_str(), remark.line))
             .collect();
         assert_eq!(told, [("/etc/keys/", 14)]);
+    }
+
+    #[test]
+    fn directories_that_are_too_deep_are_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let deepest = dir.path().join("etc/keys").join("d/".repeat(DEPTH));
+        std::fs::create_dir_all(&deepest).unwrap();
+        std::fs::write(deepest.join("key"), "").unwrap();
+        std::fs::hard_link(deepest.join("key"), dir.path().join("k")).unwrap();
+        let (found, _) = search(dir.path());
+        assert!(found.remarks.is_empty(), "{:?}", found.remarks);
+        assert_eq!(found.files.len(), 1);
+
+        std::fs::create_dir(deepest.join("d")).unwrap();
+        let (found, _) = search(dir.path());
+        assert_eq!(found.files.len(), 1);
+        let [remark] = &found.remarks[..] else {
+            panic!("{:?}", found.remarks)
+        };
+        assert_eq!((remark.path.as_str(), remark.line), ("/etc/keys/", 14));
+        let why = "there are directories more than 64 levels below a ruled one";
+        assert_eq!(remark.about, About::Unsearched(why.to_owned()));
     }
 }
