@@ -369,7 +369,7 @@ impl Parser<'_> {
             empty = false;
         }
         let set = if negated { set.complement() } else { set }.intersection(&ByteSet::NAME);
-        if empty || set.len() == 0 {
+        if empty || set.is_empty() {
             return Self::fail(open, GlobErrorKind::EmptyClass);
         }
         Ok(Token::Class(set))

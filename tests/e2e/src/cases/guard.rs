@@ -66,7 +66,7 @@ const HARM: &[(&str, &str)] = &[
         FILES,
     ),
     (": >> $state/workloads.json", FILES),
-    ("$tries resize $state/workloads.json", FILES),
+    ("$tries resize $state/own", FILES),
     ("chmod --reference=$run/karmor.sock $run/karmor.sock", FILES),
     ("chown --reference=$run/karmor.sock $run/karmor.sock", FILES),
 ];
@@ -98,9 +98,18 @@ const HIDING: &[&str] = &[
     "mount -o bind /usr /run/karmor",
 ];
 
+/// A file that the enforcer does not know of, beside its own.
+fn make_a_file() -> Result<()> {
+    let state = Path::new("/var/lib/karmor");
+    fs::create_dir_all(state)
+        .and_then(|()| fs::write(state.join("own"), "own"))
+        .with_context(|| format!("cannot write to {}", state.display()))
+}
+
 fn containers(guest: &Guest) -> Result<()> {
     // What is refused for another reason would prove nothing.
     guest.without_enforcer();
+    make_a_file()?;
     let unprotected = Enforcer::start(guest.containerd()?, &["--self-protection=off"])?;
     let container = with_tools(guest, OPTIONS, "harmful")?;
     for (line, _) in HARM {
@@ -151,6 +160,7 @@ fn containers(guest: &Guest) -> Result<()> {
 
 fn host(guest: &Guest) -> Result<()> {
     guest.without_enforcer();
+    make_a_file()?;
     // The one way to end it that asks nobody.
     let root = Path::new("/sys/fs/cgroup");
     let cgroup = root.join("karmor-e2e-host");
