@@ -710,7 +710,7 @@ fn rules_about_what_a_host_policy_spares_are_told_of() {
         )]
     };
     let execute = |program: &str| told(program, "to execute it");
-    let does = |program: &str| told(program, "what it does");
+    let does = |program: &str| told(program, "what it does as root");
     for (spec, expected) in [
         (
             "process: {matchPaths: [{path: /usr/bin/login}]}",

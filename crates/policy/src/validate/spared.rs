@@ -31,7 +31,7 @@ pub(super) fn problem(rule: &Rule, span: Span) -> Option<Problem> {
         let program = sources.find_map(essential::source)?;
         let program = quote(program);
         Some(format!(
-            "host policies spare {program}: what it does is audited, not blocked"
+            "host policies spare {program}: what it does as root is audited, not blocked"
         ))
     };
     let message = target.or_else(source)?;
