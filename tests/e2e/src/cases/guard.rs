@@ -67,8 +67,8 @@ const HARM: &[(&str, &str)] = &[
     ),
     (": >> $state/workloads.json", FILES),
     ("$tries resize $state/own", FILES),
-    ("chmod --reference=$run/karmor.sock $run/karmor.sock", FILES),
-    ("chown --reference=$run/karmor.sock $run/karmor.sock", FILES),
+    ("chmod 600 $run/karmor.sock", FILES),
+    ("chown 0:0 $run/karmor.sock", FILES),
 ];
 
 const FILES: &str = "files of karmor-enforcer";

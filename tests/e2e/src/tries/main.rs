@@ -126,6 +126,11 @@ enum Attempt {
     Move { source: PathBuf, target: PathBuf },
     /// Move a mount, by the call that does not
     MoveByName { source: PathBuf, target: PathBuf },
+    /// Execute a program in a mount namespace of its own; mounts are propagated as before
+    Away {
+        program: PathBuf,
+        arguments: Vec<OsString>,
+    },
     /// Unmount
     Unmount { target: PathBuf },
     /// Make a directory the root of the mount namespace
@@ -302,6 +307,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::Detached { source, file } => mounts::detached(&source, &file),
         Attempt::Move { source, target } => mounts::move_mount(&source, &target),
         Attempt::MoveByName { source, target } => mounts::move_by_name(&source, &target),
+        Attempt::Away { program, arguments } => mounts::away(&program, &arguments),
         Attempt::Unmount { target } => mounts::unmount(&target),
         Attempt::Pivot { root, put_old } => mounts::pivot(&root, &put_old),
         Attempt::Handle { file, mount } => mounts::handle(&file, &mount),

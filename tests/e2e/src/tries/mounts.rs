@@ -1,14 +1,15 @@
 //! Changing mounts, and reading by ways that mounts open.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsString},
     fs::File,
     io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
     },
     path::Path,
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -76,6 +77,18 @@ pub(crate) fn move_mount(source: &Path, target: &Path) -> Result<()> {
 
 pub(crate) fn move_by_name(source: &Path, target: &Path) -> Result<()> {
     mount_move(source, target).with_context(|| format!("cannot move to {}", target.display()))
+}
+
+pub(crate) fn away(program: &Path, arguments: &[OsString]) -> Result<()> {
+    // SAFETY: a flag.
+    let made = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    ensure!(
+        made == 0,
+        "cannot make a mount namespace: {}",
+        io::Error::last_os_error()
+    );
+    Err(Command::new(program).args(arguments).exec())
+        .with_context(|| format!("cannot execute {}", program.display()))
 }
 
 pub(crate) fn unmount(target: &Path) -> Result<()> {

@@ -101,8 +101,8 @@ fn propagated(guest: &Guest) -> Result<()> {
     /// Whatever comes next comes through.
     fn away(mount: &str, then: &str) -> String {
         format!(
-            "mount --make-rshared / && /opt/tools/busybox unshare -m --propagation unchanged \
-             mount --bind {mount} && {then}"
+            "mount --make-rshared / && /opt/tools/karmor-tries away -- /opt/tools/busybox mount --bind \
+             {mount} && {then}"
         )
     }
     guest.watched(&DefaultPostures::AUDIT, |watched| {
