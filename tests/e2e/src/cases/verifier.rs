@@ -16,6 +16,9 @@ pub(super) const CASES: &[Case] = &[case(
 /// Instructions that it may process of one program; it gives up at 1,000,000.
 const MOST: u64 = 200_000;
 
+/// A file that is open before the policy forbids it.
+const HELD: &str = "/srv/held";
+
 /// A policy that needs every program there is: most are loaded when the first does.
 const EVERYTHING: &str = "
   process:
@@ -24,6 +27,8 @@ const EVERYTHING: &str = "
   file:
     matchPaths:
     - path: /etc/shadow
+    - path: /srv/held
+      action: Block
   network:
     matchProtocols:
     - protocol: sctp
@@ -60,8 +65,21 @@ fn processed(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = ordinary(guest)?;
         watched.enforcer.knows(container.name())?;
+        // Programs about descriptors from before a policy are loaded when there is one.
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let [keep, close] = [&["keep", HELD][..], &["use", "close", HELD]].map(words);
+        for output in container.lines(&[&format!("echo held > {HELD}")])? {
+            output.success()?;
+        }
+        let mut holder = container.actor(&["/opt/tools/karmor-tries", "obey"])?;
+        for output in holder.attempts(&[keep])? {
+            output.success()?;
+        }
         let _policy = watched.policy(&manifest("needs-everything", EVERYTHING))?;
         let probe = probe()?;
+        for output in holder.attempts(&[close])? {
+            output.success()?;
+        }
         let hooks = probe["hooks"].as_array().context("no programs")?;
         let mut missing = Vec::new();
         let mut above = Vec::new();
