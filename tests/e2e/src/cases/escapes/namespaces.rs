@@ -153,6 +153,7 @@ fn helpers(guest: &Guest) -> Result<()> {
 
 /// A host policy spares what a host cannot do without; not what anybody gives the name of that.
 fn pose(guest: &Guest) -> Result<()> {
+    const DIRECTORY: &str = "/run/karmor-e2e";
     const SECRET: &str = "/run/karmor-e2e/posed-for";
     const FREE: &str = "/run/karmor-e2e/posed-for-nothing";
     const ESSENTIAL: &str = "/usr/local/bin/karmor";
@@ -162,6 +163,7 @@ fn pose(guest: &Guest) -> Result<()> {
         .replace("selector:", "nodeSelector:")
         .replace("app: nginx", "kubearmor.io/hostname: '*'");
     guest.watched(&DefaultPostures::AUDIT, |watched| {
+        fs::create_dir_all(DIRECTORY).with_context(|| format!("cannot create {DIRECTORY}"))?;
         for file in [SECRET, FREE] {
             fs::write(file, "secret").with_context(|| format!("cannot write {file}"))?;
         }
