@@ -68,7 +68,7 @@ fn processed(guest: &Guest) -> Result<()> {
         // Programs about descriptors from before a policy are loaded when there is one.
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let [keep, close] = [&["keep", HELD][..], &["use", "close", HELD]].map(words);
-        for output in container.lines(&[&format!("echo held > {HELD}")])? {
+        for output in container.lines(&[&format!("mkdir -p /srv && echo held > {HELD}")])? {
             output.success()?;
         }
         let mut holder = container.actor(&["/opt/tools/karmor-tries", "obey"])?;
