@@ -28,18 +28,28 @@ fn element(
     key: u32,
     value: *mut libc::c_void,
 ) -> io::Result<()> {
-    let attr = ElementAttr {
+    let mut attr = ElementAttr {
         map_fd: map.as_raw_fd().cast_unsigned(),
         padding: 0,
         key: (&raw const key).addr() as u64,
         value: value.addr() as u64,
         flags: 0,
     };
-    // SAFETY: `attr`, the key and the value live until the call returns. `attr`'s size is passed
-    // along; the kernel takes the members beyond it as zero. The callers vouch for the size of the
-    // value.
+    // SAFETY: the key and the value live until the call returns. The callers vouch for the size of
+    // the value.
+    unsafe { bpf(command, &mut attr) }
+}
+
+/// `bpf(2)`, for commands that return nothing.
+///
+/// # Safety
+/// `T` is as much of `union bpf_attr` as the command uses; what it points to lives until the call
+/// returns and is as large as the command takes it to be.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
+    // SAFETY: the caller's; `attr`'s size is passed along, and the kernel takes the members beyond
+    // it as zero.
     let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of_val(&attr)) };
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of_val(attr)) };
     if result == 0 {
         Ok(())
     } else {
@@ -79,10 +89,9 @@ fn exists(command: libc::c_long, id: u32) -> bool {
         next: 0,
         flags: 0,
     };
-    // SAFETY: the kernel writes `next`, within the size that is passed along.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of_val(&attr)) };
-    result == 0 && attr.next == id
+    // SAFETY: the kernel writes `next`, and is pointed to nothing.
+    let found = unsafe { bpf(command, &mut attr) };
+    found.is_ok() && attr.next == id
 }
 
 /// Empties a slot of an array of maps.
@@ -151,21 +160,14 @@ fn attachment(
     kind: u32,
     flags: u32,
 ) -> io::Result<()> {
-    let attr = AttachAttr {
+    let mut attr = AttachAttr {
         target: cgroup.as_raw_fd().cast_unsigned(),
         program: program.as_raw_fd().cast_unsigned(),
         kind,
         flags,
     };
-    // SAFETY: `attr` lives until the call returns, and its size is passed along; the kernel takes the
-    // members beyond it as zero.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of_val(&attr)) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    // SAFETY: numbers only.
+    unsafe { bpf(command, &mut attr) }
 }
 
 /// Lets threads share memory. By default each of the first few gets a heap of its own, and those that
