@@ -22,8 +22,11 @@ const PROGRAM: &str = "karmor-enforcer";
 /// Loading programs means verifying them, which takes a while under emulation.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A running daemon. When this value goes, the daemon is killed and what it left in the kernel is
-/// unloaded.
+/// Where the daemon keeps the policies that it was given.
+const POLICIES: &str = "/var/lib/karmor/policies";
+
+/// A running daemon. When this value goes, the daemon is killed, and what it left in the kernel and
+/// the policies it was given go with it.
 #[derive(Debug)]
 pub struct Enforcer {
     child: Child,
@@ -222,6 +225,12 @@ impl Drop for Enforcer {
             note(&format!(
                 "what the enforcer left in the kernel stays: {error:#}"
             ));
+        }
+        match fs::remove_dir_all(POLICIES) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                note(&format!("policies stay for the next case: {POLICIES}: {error}"));
+            }
+            _ => {}
         }
     }
 }
