@@ -1,5 +1,5 @@
 //! Many system calls, one after the other: a line of the input each, and what became of it as a
-//! line of the output.
+//! line of the output. What is about files is made right here; the rest are arguments of this program.
 //!
 //! Whatever a call changed is put back before the next one, so that each finds the same files.
 
@@ -16,6 +16,8 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags},
     io::Errno,
 };
+
+use super::obey;
 
 /// Does what `input` lists, and writes a number a line to `output`: 0, or that of the error.
 pub(crate) fn run(input: &Path, output: &Path) -> Result<()> {
@@ -71,8 +73,20 @@ fn attempt(words: &[&str]) -> Result<i32> {
             Ok(status) => bail!("it ended with {status}"),
             Err(error) => error.raw_os_error().context("not an error of the system")?,
         },
-        _ => bail!("not an attempt"),
+        _ => {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            match obey::attempt(&words)? {
+                (0, _) => 0,
+                (_, said) => errno_in(&said).with_context(|| said.clone())?,
+            }
+        }
     })
+}
+
+/// The number in what is said of an error of the system.
+fn errno_in(said: &str) -> Option<i32> {
+    let (_, behind) = said.rsplit_once("os error ")?;
+    behind.split(')').next()?.parse().ok()
 }
 
 /// The error's number, or 0 for what was done and could be undone.

@@ -61,7 +61,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn attempt(words: &[String]) -> Result<(i32, String)> {
+/// The exit code of one, and what it said.
+pub(crate) fn attempt(words: &[String]) -> Result<(i32, String)> {
     let name = "karmor-tries".to_owned();
     let attempt = Args::try_parse_from(std::iter::once(&name).chain(words))?.attempt;
     match attempt {

@@ -1,4 +1,4 @@
-//! Random system calls, and what the reference says of each.
+//! Random system calls about files, and what the reference says of each.
 
 use std::fmt;
 
@@ -168,9 +168,14 @@ impl<'a> Judge<'a> {
 
     /// Whether an operation is refused to who owns the file, or does not.
     fn blocks_to(&self, op: Op, path: &str, owner: bool) -> bool {
+        self.blocks_object(op, AccessObject::Path(path.as_bytes()), owner)
+    }
+
+    /// The same of anything.
+    pub(super) fn blocks_object(&self, op: Op, object: AccessObject<'_>, owner: bool) -> bool {
         let access = Access {
             op,
-            object: AccessObject::Path(path.as_bytes()),
+            object,
             source: Some(self.image.as_bytes()),
             parent: Some(self.image.as_bytes()),
             asker: Asker {

@@ -1,10 +1,10 @@
-//! Random policies about a few files.
+//! Random policies about a few files, addresses, names and capabilities.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-use super::{IMAGES, ROOT, calls};
+use super::{IMAGES, ROOT, calls, others};
 
 /// What a container needs to run at all, whatever is a whitelist.
 const SYSTEM: [&str; 12] = [
@@ -76,7 +76,107 @@ pub(super) fn random(name: &str, rng: &mut Rng) -> String {
             let _ = writeln!(text, "    matchPaths: [{{path: {ROOT}/none}}]");
         }
     }
-    text
+    text + &network(rng) + &capabilities(rng) + &presets(rng)
+}
+
+const ACTIONS: [&str; 3] = ["Allow", "Audit", "Block"];
+
+/// The part about sockets, addresses and names.
+fn network(rng: &mut Rng) -> String {
+    let protocols = rules(rng, |rng| {
+        let all = ["tcp", "udp", "icmp", "raw", "stream", "dgram", "seqpacket"];
+        format!("protocol: {}", rng.choice(all).unwrap_or("all"))
+    });
+    let endpoints = rules(rng, |rng| {
+        let mut rule = String::new();
+        if rng.u8(0..4) != 0 {
+            let _ = write!(rule, "cidr: {}", others::network(rng));
+        }
+        if rule.is_empty() || rng.bool() {
+            let comma = if rule.is_empty() { "" } else { ", " };
+            let port = rng.choice(others::PORTS).unwrap_or(80);
+            let ports = match rng.bool() {
+                true => format!("{port}"),
+                false => format!("{port}-{}", port + 400),
+            };
+            let _ = write!(rule, "{comma}ports: [{ports}]");
+        }
+        if rng.u8(0..3) == 0 {
+            let protocol = rng.choice(["tcp", "udp"]).unwrap_or("tcp");
+            let _ = write!(rule, ", protocol: {protocol}");
+        }
+        rule
+    });
+    let names = rules(rng, |rng| {
+        format!("domain: {}", rng.choice(others::DOMAINS).unwrap_or("test"))
+    });
+    section(
+        "network",
+        [
+            ("matchProtocols", protocols),
+            ("matchEndpoints", endpoints),
+            ("matchDNSQueries", names),
+        ],
+    )
+}
+
+fn capabilities(rng: &mut Rng) -> String {
+    let mut list = rules(rng, |rng| {
+        let name = rng.choice(others::CAPABILITIES).unwrap_or("mknod");
+        format!("capability: {name}")
+    });
+    // What calls about files take, were this a whitelist.
+    if list.contains("Allow") {
+        list.push_str(
+            "    - {capability: \"chown,dac_override,dac_read_search,fowner,fsetid\", action: Allow}\n",
+        );
+    }
+    section("capabilities", [("matchCapabilities", list)])
+}
+
+fn presets(rng: &mut Rng) -> String {
+    let mut text = String::new();
+    for (preset, _) in others::PRESETS {
+        if rng.u8(0..4) == 0 {
+            let action = rng.choice(["Audit", "Block"]).unwrap_or("Block");
+            let _ = writeln!(text, "  - {{name: {preset}, action: {action}}}");
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!("  presets:\n{text}")
+}
+
+/// A few rules of one kind, or none; some of them of one of the images only.
+fn rules(rng: &mut Rng, mut rule: impl FnMut(&mut Rng) -> String) -> String {
+    let mut list = String::new();
+    if rng.bool() {
+        return list;
+    }
+    for _ in 0..rng.usize(1..4) {
+        let rule = rule(rng);
+        let action = rng.choice(ACTIONS).unwrap_or("Block");
+        let _ = write!(list, "    - {{{rule}, action: {action}");
+        if rng.u8(0..3) == 0 {
+            let source = rng.choice(IMAGES).unwrap_or(IMAGES[0]);
+            let _ = write!(list, ", fromSource: [{{path: {source}}}]");
+        }
+        list.push_str("}\n");
+    }
+    list
+}
+
+/// A part of a policy, unless there is nothing in it.
+fn section<const N: usize>(name: &str, lists: [(&str, String); N]) -> String {
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    let text: String = lists
+        .map(|(kind, list)| format!("    {kind}:\n{list}"))
+        .collect();
+    match text.as_str() {
+        "" => text,
+        _ => format!("  {name}:\n{text}"),
+    }
 }
 
 /// A rule, and which list it goes to.
@@ -92,7 +192,7 @@ fn rule(section: &str, rng: &mut Rng) -> (usize, String) {
             (2, format!("pattern: \"{ROOT}{pattern}\""))
         }
     };
-    let action = rng.choice(["Allow", "Audit", "Block"]).unwrap_or("Block");
+    let action = rng.choice(ACTIONS).unwrap_or("Block");
     let _ = write!(rule, ", action: {action}");
     if section == "file" && rng.u8(0..4) == 0 {
         rule.push_str(", readOnly: true");
