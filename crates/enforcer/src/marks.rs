@@ -20,10 +20,11 @@ use karmor_abi::{
 use karmor_policy::{
     compiled::Compiled,
     model::{Action, Target},
+    reference::matches,
     select::{Effective, EffectiveRule},
 };
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, openat, statat, statx},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, statat, statx},
     io::Errno,
 };
 
@@ -50,6 +51,12 @@ const REMARKS: usize = 100;
 /// Deepest directory looked into.
 const DEPTH: usize = 64;
 
+/// File systems without files that somebody has put there: `PROC_SUPER_MAGIC`, `SYSFS_MAGIC`,
+/// `CGROUP2_SUPER_MAGIC`, `DEBUGFS_MAGIC`, `TRACEFS_MAGIC`.
+const OF_THE_KERNEL: [i64; 5] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x6462_6720, 0x7472_6163];
+
+const ABOVE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -62,17 +69,18 @@ pub struct Found {
 impl Found {
     /// Says of every rule that was looked at that its files are not marked after all.
     pub fn unmarked(&mut self, effective: &Effective, why: &str) {
-        for (rule, path) in searched(effective) {
-            self.remark(rule, path, why);
+        let patterns = patterns(effective).into_iter().map(|(_, rule)| rule);
+        for rule in named(effective).into_iter().chain(patterns) {
+            self.remark(rule, why);
         }
     }
 
-    fn remark(&mut self, rule: &EffectiveRule, path: &str, why: &str) {
+    fn remark(&mut self, rule: &EffectiveRule, why: &str) {
         if self.remarks.len() < REMARKS {
             self.remarks.push(Remark {
                 policy: Arc::clone(&rule.policy),
                 line: rule.rule().location.line,
-                path: path.to_owned(),
+                path: rule.rule().target.to_string(),
                 about: About::Unsearched(why.to_owned()),
             });
         }
@@ -88,39 +96,80 @@ pub fn find(root: &Root, effective: &Effective, compiled: &Compiled) -> Found {
     };
     let mut search = Search {
         root,
+        effective,
         view,
+        patterns: Vec::new(),
         left: ENTRIES,
         files: Vec::new(),
         cut: None,
     };
-    for (rule, path) in searched(effective) {
-        let resolved = effective.aliases.resolve(path);
-        search.rule(&rule.rule().target, resolved.trim_end_matches('/'));
+    for rule in named(effective) {
+        search.rule(&rule.rule().target);
         if let Some(why) = search.cut.take() {
-            found.remark(rule, path, &why);
+            found.remark(rule, &why);
+        }
+    }
+    for (base, rules) in bases(patterns(effective)) {
+        search.patterns = rules;
+        search.tree(&base, Some(DEPTH));
+        if let Some(why) = search.cut.take() {
+            for rule in &search.patterns {
+                found.remark(rule, &why);
+            }
         }
     }
     found.files = search.files;
     found
 }
 
-/// The rules to look at, and what they name. Paths first: they cost next to nothing, and what a
-/// workload puts into a ruled directory shall not use up what is left for them. Patterns and bare
-/// names speak of every path there is; only what they match at the moment of an access is known.
-fn searched(effective: &Effective) -> Vec<(&EffectiveRule, &str)> {
-    let mut rules: Vec<_> = effective
-        .rules
-        .iter()
-        .filter(|rule| rule.rule().action == Action::Block)
-        .filter_map(|rule| Some((rule, rule.rule().target.path()?)))
+/// The rules that name a path or a directory. Paths first: they cost next to nothing, and what a
+/// workload puts into a ruled directory shall not use up what is left for them.
+fn named(effective: &Effective) -> Vec<&EffectiveRule> {
+    let mut rules: Vec<_> = blocks(effective)
+        .filter(|rule| rule.rule().target.path().is_some())
         .collect();
-    rules.sort_by_key(|(rule, _)| !matches!(rule.rule().target, Target::Path(_)));
+    rules.sort_by_key(|rule| !matches!(rule.rule().target, Target::Path(_)));
     rules
+}
+
+/// The rules that name files by a pattern, each with the directory that all of them are below. A bare
+/// name (`execname`) is not about a file, but about what it is called.
+fn patterns(effective: &Effective) -> Vec<(String, &EffectiveRule)> {
+    let rules = blocks(effective).filter_map(|rule| {
+        let Target::Glob(pattern) = &rule.rule().target else {
+            return None;
+        };
+        let literal = pattern.split(['*', '?', '[', '{', '\\']).next()?;
+        let (base, _) = literal.rsplit_once('/')?;
+        Some((effective.aliases.resolve(&format!("{base}/")), rule))
+    });
+    rules.collect()
+}
+
+fn blocks(effective: &Effective) -> impl Iterator<Item = &EffectiveRule> {
+    let rules = effective.rules.iter();
+    rules.filter(|rule| rule.rule().action == Action::Block)
+}
+
+/// The rules by the outermost directory, so that none is walked through twice.
+fn bases(mut patterns: Vec<(String, &EffectiveRule)>) -> Vec<(String, Vec<&EffectiveRule>)> {
+    patterns.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut bases: Vec<(String, Vec<&EffectiveRule>)> = Vec::new();
+    for (base, rule) in patterns {
+        match bases.last_mut() {
+            Some((outer, rules)) if base.starts_with(outer.as_str()) => rules.push(rule),
+            _ => bases.push((base, vec![rule])),
+        }
+    }
+    bases
 }
 
 struct Search<'a> {
     root: &'a Root,
+    effective: &'a Effective,
     view: View<'a>,
+    /// What files must match; none when all that are come upon are ruled.
+    patterns: Vec<&'a EffectiveRule>,
     left: usize,
     files: Vec<MarkedFile>,
     /// Why not everything was looked at.
@@ -128,22 +177,39 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn rule(&mut self, target: &Target, path: &str) {
-        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let opened = self.root.open(&format!("{above}/"), flags);
-        let Some(above) = self.unless_refused(opened) else {
-            return;
-        };
+    fn rule(&mut self, target: &Target) {
+        let Some(path) = target.path() else { return };
+        let path = self.effective.aliases.resolve(path);
         match target {
             Target::Directory { recursive, .. } => {
-                let depth = recursive.then_some(DEPTH);
-                let name = if name.is_empty() { "." } else { name };
-                let mut path = path.as_bytes().to_vec();
-                self.directory(above.as_fd(), OsStr::new(name), &mut path, depth);
+                self.tree(&path, recursive.then_some(DEPTH));
             }
-            _ => self.file(above.as_fd(), OsStr::new(name), path.as_bytes()),
+            _ => {
+                let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
+                let opened = self.root.open(&format!("{above}/"), ABOVE);
+                if let Some(above) = self.unless_refused(opened) {
+                    self.file(above.as_fd(), OsStr::new(name), path.as_bytes());
+                }
+            }
         }
+    }
+
+    /// A directory by its real path.
+    fn tree(&mut self, path: &str, depth: Option<usize>) {
+        let path = path.trim_end_matches('/');
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", "."));
+        let opened = self.root.open(&format!("{above}/"), ABOVE);
+        if let Some(above) = self.unless_refused(opened) {
+            let mut path = path.as_bytes().to_vec();
+            self.directory(above.as_fd(), OsStr::new(name), &mut path, depth);
+        }
+    }
+
+    /// Whether it is a file of the rules that are looked at now.
+    fn is_ruled(&self, path: &[u8]) -> bool {
+        let rules = &self.patterns;
+        let mut targets = rules.iter().map(|rule| &rule.rule().target);
+        rules.is_empty() || targets.any(|target| matches(target, &self.effective.aliases, path))
     }
 
     /// What was opened. What is not there, or is something else, has no other names.
@@ -159,13 +225,19 @@ impl Search<'_> {
     }
 
     fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8]) {
+        let set = walk(&self.view, path);
+        // No rule matches it: most files below a pattern's directory.
+        if set == 0 && !self.patterns.is_empty() {
+            return;
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(directory, name, flags, Mode::empty());
         let Some(file) = self.unless_refused(opened) else {
             return;
         };
         let Ok(stat) = fstat(&file) else { return };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink < 2 {
+        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !is_regular || stat.st_nlink < 2 || !self.is_ruled(path) {
             return;
         }
         let (Ok(device), Some(inode)) = (device(directory, file.as_fd()), inode(file.as_fd()))
@@ -184,7 +256,7 @@ impl Search<'_> {
         };
         self.files.push(MarkedFile {
             file: FileId::new(device, inode),
-            set: walk(&self.view, path),
+            set,
             ops,
         });
     }
@@ -203,6 +275,10 @@ impl Search<'_> {
         let Some(directory) = self.unless_refused(opened) else {
             return;
         };
+        // What the kernel shows there has one name each, and changes all the time.
+        if fstatfs(&directory).is_ok_and(|found| OF_THE_KERNEL.contains(&found.f_type)) {
+            return;
+        }
         let read = Dir::read_from(&directory);
         for entry in self.unless_refused(read).into_iter().flatten() {
             let Some(entry) = self.unless_refused(entry) else {
@@ -291,7 +367,11 @@ mod tests {
         recursive: true\n  action: Block\n";
 
     fn search(directory: &std::path::Path) -> (Found, Compiled) {
-        let reading = read(POLICY, "p.yaml");
+        search_for(POLICY, directory)
+    }
+
+    fn search_for(policy: &str, directory: &std::path::Path) -> (Found, Compiled) {
+        let reading = read(policy, "p.yaml");
         assert!(!reading.failed(), "{}", reading.rendered);
         let policies = reading.documents.into_iter().map(|d| d.policy);
         let aliases = Aliases::observed([("/bin", "usr/bin")]);
@@ -351,6 +431,44 @@ mod tests {
             is.iter().all(|(_, set)| *set != 0),
             "the set is that of the ruled path"
         );
+    }
+
+    #[test]
+    fn finds_what_patterns_match_and_nothing_else() {
+        const PATTERNS: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+            metadata:\n  name: p\nspec:\n  selector:\n    matchLabels:\n      app: web\n  file:\n    \
+            matchPatterns:\n    - pattern: /bin/*.key\n    - pattern: /usr/**/{a,b}.pem\n    - pattern: \
+            /usr/share/*.txt\n      action: Audit\n  action: Block\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["usr/bin/deep", "usr/share/x", "tmp"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("usr/bin", path("bin")).unwrap();
+        let ruled = ["usr/bin/x.key", "usr/share/x/a.pem", "usr/bin/b.pem"];
+        let free = [
+            "usr/bin/deep/x.key",
+            "usr/share/c.pem",
+            "usr/share/a.txt",
+            "tmp/a.pem",
+        ];
+        for name in ruled.iter().chain(&free) {
+            std::fs::write(path(name), name).unwrap();
+            let other = format!("tmp/{}", name.replace('/', "-"));
+            std::fs::hard_link(path(name), path(&other)).unwrap();
+        }
+        std::fs::write(path("usr/single.key"), "").unwrap();
+
+        let (found, _) = search_for(PATTERNS, dir.path());
+        assert!(found.remarks.is_empty(), "{:?}", found.remarks);
+        let mut is: Vec<u64> = found.files.iter().map(|marked| marked.file.inode).collect();
+        let mut should = ruled.map(|name| {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(path(name)).unwrap().ino()
+        });
+        is.sort_unstable();
+        should.sort_unstable();
+        assert_eq!(is, should);
     }
 
     #[test]

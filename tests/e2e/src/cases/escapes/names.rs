@@ -100,6 +100,31 @@ fn earlier_link(guest: &Guest) -> Result<()> {
             ],
             twins: &["cat /srv/open/f", "/srv/open/o"],
         },
+    )?;
+    linked(
+        guest,
+        &Plan {
+            name: "escape-earlier-link-of-a-pattern",
+            spec: "
+  file:
+    matchPatterns:
+    - pattern: /srv/**/*.key
+  process:
+    matchPatterns:
+    - pattern: /srv/vault/t*
+  action: Block
+",
+            prepare: &format!(
+                "{PREPARE} && mkdir /srv/vault/deep && cd /srv/open && echo > ../vault/deep/a.key \
+                 && echo > ../vault/deep/a.pem && ln ../vault/deep/a.key k \
+                 && ln ../vault/deep/a.pem p && ln ../vault/tool t && ln ../vault/other o"
+            ),
+            escapes: &[
+                reading("cat /srv/open/k", "/srv/open/k"),
+                running("/srv/open/t", "/srv/open/t"),
+            ],
+            twins: &["cat /srv/open/p", "/srv/open/o"],
+        },
     )
 }
 
