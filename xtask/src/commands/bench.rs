@@ -67,13 +67,14 @@ struct Figure {
 }
 
 /// What `karmor-bench measure` measures.
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 10] = [
     "open_close/depth=1",
     "open_close/depth=5",
     "open_close/depth=13",
     "getppid",
     "pwrite",
     "exec",
+    "exec_static",
     "connect",
     "sendto",
     "capable",
@@ -101,9 +102,11 @@ enum Setting {
     Networks(u32),
     /// A policy that audits so many system calls, none of which is made; 0 for one of another container.
     Syscalls(u32),
+    /// A policy with so many rules about files and programs, and one of every other family.
+    Everything(u32),
 }
 
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 11] = [
     Setting::NoPolicy,
     Setting::Rules(1),
     Setting::Rules(10),
@@ -114,6 +117,7 @@ const SETTINGS: [Setting; 10] = [
     Setting::Networks(10_000),
     Setting::Syscalls(0),
     Setting::Syscalls(4),
+    Setting::Everything(100),
 ];
 
 impl Setting {
@@ -124,6 +128,7 @@ impl Setting {
             Self::Held(rules) => format!("held/rules={rules}"),
             Self::Networks(networks) => format!("networks={networks}"),
             Self::Syscalls(calls) => format!("syscalls={calls}"),
+            Self::Everything(rules) => format!("everything={rules}"),
         }
     }
 
@@ -141,6 +146,7 @@ impl Setting {
             Self::Rules(rules) => format!("--rules={rules}"),
             Self::Networks(networks) => format!("--networks={networks}"),
             Self::Syscalls(calls) => format!("--syscalls={calls}"),
+            Self::Everything(rules) => format!("--everything={rules}"),
         };
         vec!["--enforcer".to_owned(), policy]
     }

@@ -1,6 +1,7 @@
 //! The operations, each repeated until its cheapest round is found.
 
 use std::{
+    env,
     fs::{self, File},
     io::Write as _,
     net::UdpSocket,
@@ -48,6 +49,7 @@ impl Args {
         operations.push(("getppid".to_owned(), 30_000, Box::new(getppid)));
         operations.push(("pwrite".to_owned(), 3000, pwrite()?));
         operations.push(("exec".to_owned(), 40, Box::new(exec)));
+        operations.push(("exec_static".to_owned(), 40, exec_static()?));
         operations.push(("connect".to_owned(), 3000, connect()?));
         operations.push(("sendto".to_owned(), 3000, sendto()?));
         operations.push(("capable".to_owned(), 3000, Box::new(capable)));
@@ -116,12 +118,25 @@ fn getppid() -> Result<()> {
     Ok(())
 }
 
+/// Executes a program that opens its libraries.
 fn exec() -> Result<()> {
-    let status = Command::new("/usr/bin/true")
+    execute(&mut Command::new("/usr/bin/true"))
+}
+
+/// Executes one that opens nothing.
+fn exec_static() -> Result<Operation> {
+    let this = env::current_exe().context("cannot find this program")?;
+    Ok(Box::new(move || {
+        execute(Command::new(&this).arg("nothing"))
+    }))
+}
+
+fn execute(command: &mut Command) -> Result<()> {
+    let status = command
         .stdin(Stdio::null())
         .status()
-        .context("cannot start /usr/bin/true")?;
-    ensure!(status.success(), "/usr/bin/true failed ({status})");
+        .with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())
 }
 

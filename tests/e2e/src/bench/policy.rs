@@ -37,14 +37,19 @@ pub(crate) fn manifest(rules: u32) -> String {
     text
 }
 
-/// The manifest of a policy that blocks so many networks, at most 65,536, and a capability.
+/// The manifests of a policy that blocks so many networks, at most 65,536, and of one that blocks a
+/// capability: one policy has 10,000 rules at most.
 pub(crate) fn networks(networks: u32) -> String {
-    let mut text = String::from(
-        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: bench\n\
-         spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n  \
-         capabilities:\n    matchCapabilities:\n    - capability: sys_time\n  \
-         network:\n    matchEndpoints:\n",
-    );
+    const CAPABILITY: &str =
+        "  capabilities:\n    matchCapabilities:\n    - capability: sys_time\n---\n";
+    let head = |name| {
+        format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\n\
+             spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n"
+        )
+    };
+    let mut text = head("bench-capability") + CAPABILITY + &head("bench");
+    text.push_str("  network:\n    matchEndpoints:\n");
     for network in 0..networks {
         let [_, _, high, low] = network.to_be_bytes();
         // Writing to a String cannot fail.
@@ -66,6 +71,39 @@ pub(crate) fn syscalls(calls: u32) -> String {
          - syscall: [{}]\n",
         calls.join(", ")
     )
+}
+
+/// A rule of each family that is about nothing that is measured. What makes up the container here,
+/// a program that did not come with its image and a session from outside, leaves out two presets.
+const OTHERS: &str = "  network:
+    matchProtocols:
+    - protocol: sctp
+    matchEndpoints:
+    - cidr: 10.0.0.0/8
+    matchDNSQueries:
+    - domain: example.com
+  capabilities:
+    matchCapabilities:
+    - capability: sys_time
+  syscalls:
+    matchSyscalls:
+    - syscall: [setns, swapon, reboot, init_module]
+  presets:
+  - name: anonymousMapExec
+  - name: filelessExec
+  - name: protectEnv
+  - name: protectProc
+  - name: ptrace
+  - name: mount
+  - name: namespace
+  - name: kernelModule
+  - name: bpf
+  - name: ioUring
+";
+
+/// The manifest of a policy with so many rules about files and programs, and with every other family.
+pub(crate) fn everything(rules: u32) -> String {
+    manifest(rules) + OTHERS
 }
 
 #[cfg(test)]

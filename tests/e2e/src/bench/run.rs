@@ -36,6 +36,15 @@ pub(crate) struct Args {
     )]
     syscalls: Option<u32>,
 
+    /// Give it a policy with so many rules about files and programs, and one of every other family
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "enforcer",
+        conflicts_with_all = ["rules", "networks", "syscalls"]
+    )]
+    everything: Option<u32>,
+
     /// Open a file that a rule names before there is the policy, and keep it open
     #[arg(long, requires = "rules")]
     held: bool,
@@ -81,6 +90,7 @@ impl Args {
             (self.rules, policy::manifest as Manifest),
             (self.networks, policy::networks),
             (self.syscalls, policy::syscalls),
+            (self.everything, policy::everything),
         ]
         .into_iter();
         let policy = policies.find_map(|(count, manifest)| Some((count?, manifest)));
