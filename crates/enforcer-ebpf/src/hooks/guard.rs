@@ -7,7 +7,7 @@ use karmor_abi::{
     guard::{Guarded, Own},
 };
 
-use super::mount::place_of;
+use super::mount::{MS_BIND, MS_PROPAGATION, MS_REMOUNT, place_of};
 use crate::{
     decide::DENIED,
     guard::{
@@ -161,11 +161,6 @@ pub(crate) fn guard_chown(ctx: LsmContext) -> i32 {
 pub(crate) fn guard_truncate(ctx: LsmContext) -> i32 {
     refuse_change_at(ctx.arg(0), Hook::Truncate)
 }
-
-/// `MS_REMOUNT`, `MS_BIND`; `MS_UNBINDABLE`, `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`.
-const MS_REMOUNT: u64 = 1 << 5;
-const MS_BIND: u64 = 1 << 12;
-const MS_PROPAGATION: u64 = 0b1111 << 17;
 
 /// `sb_mount(dev_name, path, type, flags, data)`: what is mounted over the daemon's own hides it. A file
 /// system may be made read-only, but not under the daemon.

@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// `MS_REMOUNT`, `MS_BIND`, `MS_MOVE`.
-const MS_REMOUNT: u64 = 1 << 5;
-const MS_BIND: u64 = 1 << 12;
+pub(super) const MS_REMOUNT: u64 = 1 << 5;
+pub(super) const MS_BIND: u64 = 1 << 12;
 const MS_MOVE: u64 = 1 << 13;
 /// `MS_UNBINDABLE`, `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`.
-const MS_PROPAGATION: u64 = 0b1111 << 17;
+pub(super) const MS_PROPAGATION: u64 = 0b1111 << 17;
 
 /// Every operation.
 const ALL: u32 = Op::Exec.bit() | Op::Map.bit() | Op::Read.bit() | Op::Write.bit() | Op::Move.bit();
