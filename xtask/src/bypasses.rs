@@ -106,9 +106,9 @@ const HEAD: &str = "\
 
 <!-- Written by `cargo xtask test` from its results; do not edit. -->
 
-Each technique is tried as root, on each kernel, by a case of `tests/e2e/src/cases`: round rules about
-files, programs and addresses in an ordinary container, where that may do it at all, and in a privileged
-one, else in the one that can. A case passes when the technique works without the policy, is refused
+Each technique is tried as root, on each kernel, by a case of `tests/e2e/src/cases`: round presets and
+rules about files, programs, arguments, sockets, addresses and queries in an ordinary container, where
+that may do it at all, and in a privileged one, else in the one that can. A case passes when the technique works without the policy, is refused
 with it, leaves an alert with the policy's name, and its twins, the same on something no rule names, are
 not refused. What takes long is tried on the oldest kernel alone; `KARMOR_FULL=1 cargo xtask test` tries
 everything on each.

@@ -43,7 +43,7 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_new_hard_link"],
     },
     Row {
-        technique: "A hard link from before the policy",
+        technique: "A hard link from before the policy, also to what a pattern matches",
         protects: "the file is found and marked when the policy arrives",
         cases: &[
             "escape_by_earlier_hard_link",

@@ -7,7 +7,7 @@ use karmor_proto::karmor::v1::Enforcement;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, SHARE, manifest, ordinary},
+    escapes::{HOST_SHARE, SHARE, in_both, manifest, ordinary},
 };
 use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Wire, note};
 
@@ -154,17 +154,18 @@ fn lists(guest: &Guest) -> Result<()> {
         ),
     ];
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
         // Each of them would run.
         let before: Vec<&str> = [PREPARE]
             .into_iter()
             .chain(tries.iter().map(|&(line, ..)| line))
             .collect();
-        for output in container.lines(&before)? {
-            output.success().context("without a policy")?;
-        }
-        let policy = watched.policy(&manifest("arguments", POLICY))?;
-        play(&container, &policy, tries)
+        in_both(guest, |container| {
+            for output in container.lines(&before)? {
+                output.success().context("without a policy")?;
+            }
+            let policy = watched.policy(&manifest("arguments", POLICY))?;
+            play(container, &policy, tries)
+        })
     })
 }
 
@@ -218,16 +219,17 @@ fn scripts(guest: &Guest) -> Result<()> {
         ),
     ];
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
         let before: Vec<&str> = [PREPARE, SCRIPTS]
             .into_iter()
             .chain(tries.iter().map(|&(line, ..)| line))
             .collect();
-        for output in container.lines(&before)? {
-            output.success().context("without a policy")?;
-        }
-        let policy = watched.policy(&manifest("argument-scripts", POLICY))?;
-        play(&container, &policy, tries)
+        in_both(guest, |container| {
+            for output in container.lines(&before)? {
+                output.success().context("without a policy")?;
+            }
+            let policy = watched.policy(&manifest("argument-scripts", POLICY))?;
+            play(container, &policy, tries)
+        })
     })
 }
 
@@ -262,42 +264,44 @@ fn race(guest: &Guest) -> Result<()> {
         )
     };
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
-        let prepare = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
+        in_both(guest, |container| {
+            let prepare = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
                        && cp /opt/tools/busybox /srv/vault/touch";
-        for output in container.lines(&[prepare])? {
-            output.success()?;
-        }
-        let policy = watched.policy(&manifest("argument-race", POLICY))?;
-        let lines = [
-            &line("evilone"),
-            "ls /srv/open",
-            &line("goodone"),
-            "/srv/vault/touch evilone",
-        ];
-        let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
-            .map_err(|_ignored| anyhow::anyhow!("not four answers"))?;
-        let [refused, killed, ran] = counted(raced)?;
-        note(&format!(
-            "{ROUNDS} rounds: {refused} refused, {killed} killed, {ran} gone ahead"
-        ));
-        // Each happened, else nothing was raced.
-        ensure!(
-            killed > 0 && refused > 0 && ran > 0,
-            "{refused} refused, {killed} killed, {ran} ran"
-        );
-        ensure!(
-            left.stdout.trim() == "goodone",
-            "a forbidden argument got through: {left}"
-        );
-        ensure!(counted(calm)? == [0, 0, ROUNDS]);
-        ensure!(plain.denied(), "{plain}");
-        policy.expect("an alert about a death", |alert| {
-            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            text(&alert["EventData"]["Reason"]) == format!("{FIRST}{DEATH}")
-                && text(&alert["Resource"]) == "/srv/vault/touch evilone"
-        })?;
-        Ok(())
+            for output in container.lines(&[prepare])? {
+                output.success()?;
+            }
+            let policy = watched.policy(&manifest("argument-race", POLICY))?;
+            let lines = [
+                &line("evilone"),
+                "ls /srv/open",
+                &line("goodone"),
+                "/srv/vault/touch evilone",
+            ];
+            let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
+                .map_err(|_ignored| anyhow::anyhow!("not four answers"))?;
+            let [refused, killed, ran] = counted(raced)?;
+            note(&format!(
+                "{ROUNDS} rounds: {refused} refused, {killed} killed, {ran} gone ahead"
+            ));
+            // Each happened, else nothing was raced.
+            ensure!(
+                killed > 0 && refused > 0 && ran > 0,
+                "{refused} refused, {killed} killed, {ran} ran"
+            );
+            ensure!(
+                left.stdout.trim() == "goodone",
+                "a forbidden argument got through: {left}"
+            );
+            ensure!(counted(calm)? == [0, 0, ROUNDS]);
+            ensure!(plain.denied(), "{plain}");
+            policy.expect("an alert about a death", |alert| {
+                let text =
+                    |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+                text(&alert["EventData"]["Reason"]) == format!("{FIRST}{DEATH}")
+                    && text(&alert["Resource"]) == "/srv/vault/touch evilone"
+            })?;
+            Ok(())
+        })
     })
 }
 

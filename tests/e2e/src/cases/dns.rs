@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, with_tools},
+    escapes::{HOST_SHARE, privileged, with_tools},
 };
 use crate::support::{Container, DefaultPostures, Guest, Output, Watched, run, until};
 
@@ -67,21 +67,33 @@ fn with_resolver(
 ) -> Result<()> {
     guest.watched(postures, |watched| {
         let container = with_tools(guest, &[], "dns")?;
-        watched.enforcer.knows(container.name())?;
-        for entry in fs::read_dir(HOST_SHARE).into_iter().flatten().flatten() {
-            let _ = fs::remove_file(entry.path());
-        }
-        fs::set_permissions(HOST_SHARE, fs::Permissions::from_mode(0o777))
-            .with_context(|| format!("cannot open {HOST_SHARE} for everybody"))?;
-        let resolver = [OTHER, "resolve", "/opt/share"];
-        container.exec_with(&["--detach"], &resolver)?.success()?;
-        until("the resolver", Duration::from_secs(60), || {
-            Ok(fs::exists(format!("{HOST_SHARE}/ready-53"))?.then_some(()))
-        })?;
-        let outcome = work(watched, &container);
-        fs::write(format!("{HOST_SHARE}/go"), "").context("cannot end the resolver")?;
-        outcome
+        with_resolver_in(watched, &container, work)
     })
+}
+
+fn with_resolver_in(
+    watched: &Watched,
+    container: &Container<'_>,
+    work: impl FnOnce(&Watched, &Container<'_>) -> Result<()>,
+) -> Result<()> {
+    watched.enforcer.knows(container.name())?;
+    for entry in fs::read_dir(HOST_SHARE).into_iter().flatten().flatten() {
+        let _ = fs::remove_file(entry.path());
+    }
+    fs::set_permissions(HOST_SHARE, fs::Permissions::from_mode(0o777))
+        .with_context(|| format!("cannot open {HOST_SHARE} for everybody"))?;
+    let resolver = [OTHER, "resolve", "/opt/share"];
+    container.exec_with(&["--detach"], &resolver)?.success()?;
+    let is_there = |wanted| {
+        until("the resolver", Duration::from_secs(60), || {
+            let is = fs::exists(format!("{HOST_SHARE}/ready-53"))?;
+            Ok((is == wanted).then_some(()))
+        })
+    };
+    is_there(true)?;
+    let outcome = work(watched, container);
+    fs::write(format!("{HOST_SHARE}/go"), "").context("cannot end the resolver")?;
+    outcome.and_then(|()| is_there(false))
 }
 
 /// A way to ask that a policy refuses.
@@ -97,6 +109,9 @@ struct Try {
 fn line(program: &str, how: &str, resolver: &str, names: &str) -> String {
     format!("{program} ask {how} '{resolver}' {names}")
 }
+
+/// What alerts about a message that cannot be read name.
+const UNREADABLE: &str = "@unreadable";
 
 fn is_refusal(alert: &Value, resource: &str, action: &str) -> bool {
     alert["Resource"] == *resource
@@ -114,7 +129,6 @@ fn refused(guest: &Guest) -> Result<()> {
         resource: resource.to_owned(),
         said,
     };
-    let unreadable = "@unreadable";
     let tries = [
         row("udp", RESOLVER, "evil.test", "evil.test", NOT_PERMITTED),
         row("udp", RESOLVER, "A.eViL.TeSt", "a.evil.test", NOT_PERMITTED),
@@ -172,15 +186,15 @@ fn refused(guest: &Guest) -> Result<()> {
             "reference",
             RESOLVER,
             "good.test",
-            unreadable,
+            UNREADABLE,
             NOT_PERMITTED,
         ),
-        row("cut", RESOLVER, "good.test", unreadable, NOT_PERMITTED),
+        row("cut", RESOLVER, "good.test", UNREADABLE, NOT_PERMITTED),
         row(
             "parts",
             RESOLVER,
             "good.test evil.test",
-            unreadable,
+            UNREADABLE,
             NOT_PERMITTED,
         ),
         row("tcp", RESOLVER, "i.evil.test", "i.evil.test", NO_ANSWER),
@@ -199,7 +213,7 @@ fn refused(guest: &Guest) -> Result<()> {
             "l.evil.test",
             NO_ANSWER,
         ),
-        row("tcp-file", RESOLVER, "good.test", unreadable, NO_ANSWER),
+        row("tcp-file", RESOLVER, "good.test", UNREADABLE, NO_ANSWER),
     ];
     let twins = [
         line(TRIES, "udp", RESOLVER, "good.test notevil.test test"),
@@ -213,62 +227,82 @@ fn refused(guest: &Guest) -> Result<()> {
         line(TRIES, "tcp-split", RESOLVER, "good.test"),
     ];
     with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
-        let lines: Vec<String> = tries
-            .iter()
-            .map(|t| line(TRIES, t.how, t.resolver, &t.names))
-            .chain(twins.iter().cloned())
-            .collect();
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        for (line, output) in lines.iter().zip(container.lines(&lines)?) {
-            // Half a message has no answer, and who knows all names does not know parts.
-            output
-                .success()
-                .with_context(|| format!("without a policy: {line}"))?;
-        }
-        let policy = watched.policy(&of_container(
-            "evil-names",
-            "    - domain: evil.test, .evil\n  action: Block\n  severity: 4\n",
-        ))?;
-        let outputs = container.lines(&lines)?;
-        for (tried, output) in tries.iter().zip(&outputs) {
-            ensure!(
-                output.code != 0 && output.stdout.contains(tried.said),
-                "{} of {}: {output}",
-                tried.how,
-                tried.names
-            );
-            let alert = policy.expect(&tried.resource, |alert| {
-                is_refusal(alert, &tried.resource, "Block")
-            })?;
-            ensure!(
-                alert["ContainerName"] == container.name() && alert["ProcessName"] == TRIES,
-                "{alert:#}"
-            );
-            ensure!(
-                tried.resource == unreadable
-                    || alert["PolicyName"] == "evil-names" && alert["Severity"] == "4",
-                "{alert:#}"
-            );
-        }
-        for output in &outputs[tries.len()..] {
-            output.clone().success()?;
-        }
-        let alerts = policy.alerts()?;
-        let innocent = |alert: &&Value| {
-            let named = alert["Resource"].as_str().unwrap_or_default();
-            !tries.iter().any(|tried| tried.resource == named)
-        };
-        let wrong: Vec<&Value> = alerts.iter().filter(innocent).collect();
-        ensure!(wrong.is_empty(), "alerts of what is allowed: {wrong:#?}");
-        // What cannot be read once for each try, over UDP.
-        let datagrams = alerts
-            .iter()
-            .filter(|alert| alert["Resource"] == "evil.test")
-            .count();
-        ensure!(datagrams == 1, "{datagrams} alerts of one datagram");
-        drop(policy);
-        answers(container, "udp", "evil.test")
+        held_to(watched, container, &tries, &twins)
+    })?;
+    // What takes privileges changes nothing, and no answer takes time.
+    let datagrams: Vec<Try> = tries
+        .into_iter()
+        .filter(|tried| tried.said == NOT_PERMITTED)
+        .collect();
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        with_resolver_in(watched, &privileged(guest)?, |watched, container| {
+            held_to(watched, container, &datagrams, &twins[..5])
+        })
     })
+}
+
+/// Asks in each of these ways, which must be refused, and in such as must not.
+fn held_to(
+    watched: &Watched,
+    container: &Container<'_>,
+    tries: &[Try],
+    twins: &[String],
+) -> Result<()> {
+    let lines: Vec<String> = tries
+        .iter()
+        .map(|t| line(TRIES, t.how, t.resolver, &t.names))
+        .chain(twins.iter().cloned())
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for (line, output) in lines.iter().zip(container.lines(&lines)?) {
+        // Half a message has no answer, and who knows all names does not know parts.
+        output
+            .success()
+            .with_context(|| format!("without a policy: {line}"))?;
+    }
+    let policy = watched.policy(&of_container(
+        "evil-names",
+        "    - domain: evil.test, .evil\n  action: Block\n  severity: 4\n",
+    ))?;
+    let outputs = container.lines(&lines)?;
+    for (tried, output) in tries.iter().zip(&outputs) {
+        ensure!(
+            output.code != 0 && output.stdout.contains(tried.said),
+            "{} of {}: {output}",
+            tried.how,
+            tried.names
+        );
+        let alert = policy.expect(&tried.resource, |alert| {
+            is_refusal(alert, &tried.resource, "Block")
+        })?;
+        ensure!(
+            alert["ContainerName"] == container.name() && alert["ProcessName"] == TRIES,
+            "{alert:#}"
+        );
+        ensure!(
+            tried.resource == UNREADABLE
+                || alert["PolicyName"] == "evil-names" && alert["Severity"] == "4",
+            "{alert:#}"
+        );
+    }
+    for output in &outputs[tries.len()..] {
+        output.clone().success()?;
+    }
+    let alerts = policy.alerts()?;
+    let innocent = |alert: &&Value| {
+        let named = alert["Resource"].as_str().unwrap_or_default();
+        !tries.iter().any(|tried| tried.resource == named)
+    };
+    let wrong: Vec<&Value> = alerts.iter().filter(innocent).collect();
+    ensure!(wrong.is_empty(), "alerts of what is allowed: {wrong:#?}");
+    // What cannot be read once for each try, over UDP.
+    let datagrams = alerts
+        .iter()
+        .filter(|alert| alert["Resource"] == "evil.test")
+        .count();
+    ensure!(datagrams == 1, "{datagrams} alerts of one datagram");
+    drop(policy);
+    answers(container, "udp", "evil.test")
 }
 
 fn answers(container: &Container<'_>, how: &str, names: &str) -> Result<()> {
@@ -401,8 +435,7 @@ fn detached(guest: &Guest) -> Result<()> {
             "names-for-good",
             "    - domain: evil.test\n  action: Block\n",
         ))?;
-        let privileged = with_tools(guest, &["--privileged"], "escape-privileged")?;
-        privileged
+        privileged(guest)?
             .exec(&["/opt/tools/karmor-tries", "detach-links"])?
             .success()?;
         let output = ask(container, TRIES, "udp", "evil.test")?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, with_tools},
+    escapes::{HOST_SHARE, in_both, with_tools},
 };
 use crate::support::{Container, DefaultPostures, Guest, until};
 
@@ -58,48 +58,49 @@ fn go() -> Result<()> {
 
 fn sockets_from_before(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = container(guest)?;
-        watched.enforcer.knows(container.name())?;
-        clean();
-        let (policy, output) = thread::scope(|scope| {
-            let holding = scope.spawn(|| {
-                container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"])
-            });
-            let policy = appears("ready").and_then(|()| {
-                watched.policy(&manifest(
+        in_both(guest, |container| {
+            watched.enforcer.knows(container.name())?;
+            clean();
+            let (policy, output) = thread::scope(|scope| {
+                let holding = scope.spawn(|| {
+                    container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"])
+                });
+                let policy = appears("ready").and_then(|()| {
+                    watched.policy(&manifest(
                     "sockets-from-before",
                     "  network:\n    matchProtocols:\n    - protocol: tcp,udp\n  action: Block\n",
                 ))
-            });
-            go()?;
-            let output = holding
-                .join()
-                .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
-            Ok::<_, anyhow::Error>((policy?, output.success()?))
-        })?;
-        for (tried, hook) in [
-            ("bind", "SOCKET_BIND"),
-            ("listen", "SOCKET_LISTEN"),
-            ("connect", "SOCKET_CONNECT"),
-            ("accept", "SOCKET_ACCEPT"),
-            ("send", "SOCKET_SENDMSG"),
-            ("write", "SOCKET_SENDMSG"),
-        ] {
-            let line = format!("{tried}: Permission denied");
-            ensure!(output.stdout.contains(&line), "{tried}: {output}");
-            let data = format!("lsm={hook} protocol=TCP type=SOCK_STREAM");
-            policy.expect(&data, |alert| {
-                alert["Data"] == *data
-                    && alert["Action"] == "Block"
-                    && alert["Operation"] == "Network"
-                    && alert["ProcessName"] == "/opt/tools/karmor-tries"
+                });
+                go()?;
+                let output = holding
+                    .join()
+                    .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
+                Ok::<_, anyhow::Error>((policy?, output.success()?))
             })?;
-        }
-        let line = "sendto: Permission denied";
-        ensure!(output.stdout.contains(line), "{output}");
-        let data = "lsm=SOCKET_SENDMSG protocol=UDP type=SOCK_DGRAM";
-        policy.expect(data, |alert| alert["Data"] == data)?;
-        Ok(())
+            for (tried, hook) in [
+                ("bind", "SOCKET_BIND"),
+                ("listen", "SOCKET_LISTEN"),
+                ("connect", "SOCKET_CONNECT"),
+                ("accept", "SOCKET_ACCEPT"),
+                ("send", "SOCKET_SENDMSG"),
+                ("write", "SOCKET_SENDMSG"),
+            ] {
+                let line = format!("{tried}: Permission denied");
+                ensure!(output.stdout.contains(&line), "{tried}: {output}");
+                let data = format!("lsm={hook} protocol=TCP type=SOCK_STREAM");
+                policy.expect(&data, |alert| {
+                    alert["Data"] == *data
+                        && alert["Action"] == "Block"
+                        && alert["Operation"] == "Network"
+                        && alert["ProcessName"] == "/opt/tools/karmor-tries"
+                })?;
+            }
+            let line = "sendto: Permission denied";
+            ensure!(output.stdout.contains(line), "{output}");
+            let data = "lsm=SOCKET_SENDMSG protocol=UDP type=SOCK_DGRAM";
+            policy.expect(data, |alert| alert["Data"] == data)?;
+            Ok(())
+        })
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, SHARE, ordinary, privileged, with_tools},
+    escapes::{HOST_SHARE, SHARE, in_both, privileged, with_tools},
 };
 use crate::support::{Applied, Container, DefaultPostures, Guest, Image, Output, Watched, until};
 
@@ -35,6 +35,7 @@ struct Preset<'a> {
     /// The alert's `Enforcer` and `Operation`.
     enforcer: &'a str,
     operation: &'a str,
+    /// An ordinary container may not do it at all.
     is_privileged: bool,
     /// Bash that makes what the rest is about; repeatable.
     prepare: &'a str,
@@ -395,13 +396,15 @@ fn text<'a>(alert: &'a Value, key: &str) -> &'a str {
 impl Preset<'_> {
     fn play(&self, guest: &Guest) -> Result<()> {
         guest.watched(&DefaultPostures::AUDIT, |watched| {
-            let container = if self.is_privileged {
-                privileged(guest)?
-            } else {
-                ordinary(guest)?
+            let play = |container: &Container<'_>| {
+                watched.enforcer.knows(container.name())?;
+                self.play_in(watched, container)
             };
-            watched.enforcer.knows(container.name())?;
-            self.play_in(watched, &container)
+            if self.is_privileged {
+                play(&privileged(guest)?)
+            } else {
+                in_both(guest, play)
+            }
         })
     }
 
@@ -520,18 +523,22 @@ fn is_alive(name: &str) -> Result<()> {
 
 fn session(guest: &Guest) -> Result<()> {
     const TRIES: &str = "/opt/tools/karmor-tries";
-    let start = |name: &str| {
-        guest
+    let start = |name: &str, is_privileged: bool| {
+        let container = guest
             .container(Image::Debian)?
             .bind(HOST_SHARE, SHARE)
             .bind("/run/karmor-e2e/tools", "/opt/tools")
-            .option(&format!("--env=NAME={name}"))
-            .start_with(name, &["bash", "-c", ALIVE])
+            .option(&format!("--env=NAME={name}"));
+        let container = match is_privileged {
+            true => container.option("--privileged"),
+            false => container,
+        };
+        container.start_with(name, &["bash", "-c", ALIVE])
     };
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         // It makes the directories.
         with_tools(guest, &[], "escape")?;
-        let container = start("session-before")?;
+        let container = start("session-before", false)?;
         watched.enforcer.knows(container.name())?;
         is_alive("session-before")?;
         container.exec(&["/usr/bin/true"])?.success()?;
@@ -565,7 +572,7 @@ fn session(guest: &Guest) -> Result<()> {
         }
         about(&block, "/usr/bin/false", "Block")?;
         // A container starts while the policy is there.
-        let later = start("session-later")?;
+        let later = start("session-later", true)?;
         watched.enforcer.knows(later.name())?;
         is_alive("session-later")?;
         let output = later.exec(&["/usr/bin/id"])?;

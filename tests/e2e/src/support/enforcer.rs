@@ -228,7 +228,9 @@ impl Drop for Enforcer {
         }
         match fs::remove_dir_all(POLICIES) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                note(&format!("policies stay for the next case: {POLICIES}: {error}"));
+                note(&format!(
+                    "policies stay for the next case: {POLICIES}: {error}"
+                ));
             }
             _ => {}
         }

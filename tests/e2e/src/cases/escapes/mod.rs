@@ -123,6 +123,14 @@ pub(super) fn privileged(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &["--privileged"], "escape-privileged")
 }
 
+/// Does something in each of them.
+pub(super) fn in_both(guest: &Guest, work: impl Fn(&Container<'_>) -> Result<()>) -> Result<()> {
+    for container in [ordinary(guest)?, privileged(guest)?] {
+        work(&container).with_context(|| format!("in {}", container.name()))?;
+    }
+    Ok(())
+}
+
 /// One with `karmor-tries` in [`TOOLS`], and a copy of it, and a shared directory.
 pub(super) fn with_tools<'a>(
     guest: &'a Guest,
