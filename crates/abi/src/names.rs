@@ -21,6 +21,8 @@ pub const LAST_TABLE: u32 = 1;
 pub const REGISTRY_ENTRIES: usize = 2;
 /// `ARRAY_OF_MAPS`, one a size class: slot → `ARRAY` of one table.
 pub const TABLES: [&str; 4] = ["TABLES_32K", "TABLES_256K", "TABLES_1M", "TABLES_4M"];
+/// `ARRAY` of [`crate::word::CALL_WORDS`] numbers: the system calls that some table in force asks about.
+pub const CALLS: &str = "CALLS";
 /// `HASH`: [`crate::label::MarkKey`] → [`crate::label::Mark`].
 pub const MARKS: &str = "MARKS";
 /// `HASH`: `struct file` address → [`crate::descriptor::Suspect`].

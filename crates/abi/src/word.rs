@@ -82,6 +82,17 @@ pub enum Convention {
 /// One past the highest number of a system call that has a word.
 pub const SYSCALLS: u32 = 63 * 64;
 
+/// Numbers whose bits say which system calls some table asks about.
+pub const CALL_WORDS: u32 = 2 * SYSCALLS / 64;
+
+/// Which of these numbers, and which bit of it, is that of a system call below [`SYSCALLS`].
+#[must_use]
+#[inline(always)]
+pub const fn call_bit(convention: Convention, number: u32) -> (u32, u64) {
+    let half = (convention as u32 - 1) * (SYSCALLS / 64);
+    (half + number / 64, 1 << (number % 64))
+}
+
 /// The word of a system call, below [`SYSCALLS`]; where it is about a path, that follows.
 #[must_use]
 #[inline(always)]

@@ -18,6 +18,7 @@ use karmor_abi::{
     pending::Pending,
     table::CLASS_WORDS_LOG2,
     verdict::Verdict,
+    word::CALL_WORDS,
 };
 
 use crate::{dns::TEXT_BYTES, kernel::path::Place};
@@ -59,6 +60,11 @@ pub(crate) static HOMES: Array<Home, { WORKLOAD_ENTRIES as usize }> = Array::new
 /// older than it again.
 #[btf_map]
 pub(crate) static REGISTRY: Array<u64, REGISTRY_ENTRIES> = Array::new();
+
+/// The system calls that some workload's policies ask about. Written by user space, before a table is
+/// switched to and after one is left.
+#[btf_map]
+pub(crate) static CALLS: Array<u64, { CALL_WORDS as usize }> = Array::new();
 
 /// One table of `2^LOG2` words.
 pub(crate) type Table<const WORDS: usize> = Array<[u64; WORDS], 1>;

@@ -10,6 +10,7 @@ use super::{
     memory::{Ptr, load_u32, read, read_or_zero},
     offsets::{TASK_FLAGS, TASK_THREAD_INFO, THREAD_INFO_STATUS},
 };
+use crate::maps::CALLS;
 
 /// `PF_IO_WORKER`: a thread that works off io_uring's requests, and is in no system call.
 const PF_IO_WORKER: u32 = 0x10;
@@ -44,6 +45,13 @@ impl Call {
             convention: convention(),
             number,
         })
+    }
+
+    /// Whether some workload's policies ask about it.
+    #[inline(always)]
+    pub(crate) fn is_asked_about(self) -> bool {
+        let (index, bit) = word::call_bit(self.convention, self.number);
+        CALLS.get(index).is_some_and(|&calls| calls & bit != 0)
     }
 
     /// Its word.

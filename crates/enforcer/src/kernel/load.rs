@@ -424,6 +424,7 @@ const MAPS: &[&str] = &[
     names::GUARD,
     names::OWN,
     names::REGISTRY,
+    names::CALLS,
     names::TABLES[0],
     names::TABLES[1],
     names::TABLES[2],

@@ -6,9 +6,11 @@
 //! btf     offsets for them                tables compiled tables, shared and freed
 //! events  the rings                       self_test  the proof at start
 //! guard   the daemon's own protection     descriptors  those that policies came after
+//! calls   system calls that are looked at
 //! ```
 
 mod btf;
+mod calls;
 mod descriptors;
 mod events;
 mod guard;
@@ -40,7 +42,10 @@ use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use self::{descriptors::Descriptors, events::Rings, guard::Owned, load::Loaded, tables::Tables};
+use self::{
+    calls::Asked, descriptors::Descriptors, events::Rings, guard::Owned, load::Loaded,
+    tables::Tables,
+};
 pub use self::{
     guard::{OwnFile, Protection},
     load::{is_loaded, unload},
@@ -64,6 +69,7 @@ pub struct Kernel {
     homes: Array<MapData, Home>,
     registry: Array<MapData, u64>,
     marks: BpfHashMap<MapData, MarkKey, Mark>,
+    asked: Asked,
     descriptors: Descriptors,
     counters: PerCpuArray<MapData, Counters>,
     /// What each workload has, by number.
@@ -103,6 +109,7 @@ impl Kernel {
             homes: Array::try_from(take(ebpf, names::HOMES)?)?,
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
             marks: BpfHashMap::try_from(take(ebpf, names::MARKS)?)?,
+            asked: Asked::new(ebpf)?,
             descriptors: Descriptors::new(ebpf)?,
             counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
             applied: HashMap::new(),
@@ -149,6 +156,7 @@ impl Kernel {
         if self.descriptors.any()? {
             self.loaded.hold(true, 0)?;
         }
+        self.asked.set(&self.tables.calls(None))?;
         self.loaded.attach(self.tables.ops())?;
         self.loaded.detach_unloaded()
     }
@@ -373,6 +381,8 @@ impl Backend for Kernel {
             }
         };
         self.loaded.attach(ops).map_err(&failed)?;
+        let calls = self.tables.calls(Some(handle));
+        self.asked.set(&calls).map_err(&failed)?;
         for workload in workloads {
             self.switch(*workload, handle, ops).map_err(&failed)?;
         }
@@ -382,6 +392,12 @@ impl Backend for Kernel {
             warn!(
                 error = format!("{error:#}"),
                 "a program that no policy needs stays attached"
+            );
+        }
+        if let Err(error) = self.asked.set(&self.tables.calls(None)) {
+            warn!(
+                error = format!("{error:#}"),
+                "a system call that no policy asks about is looked at"
             );
         }
         if let Err(error) = self.owned.forget(&self.tables.freed()) {

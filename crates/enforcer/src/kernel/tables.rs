@@ -24,7 +24,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tracing::warn;
 
-use super::{forget, load::Pins, sys};
+use super::{calls::Calls, forget, load::Pins, sys};
 
 /// Index of the header word in whose upper half a table in the kernel carries its identity; zero in a
 /// compiled table.
@@ -76,6 +76,7 @@ struct Entry {
     /// Hash of the words, to find the entry by content.
     hash: u64,
     ops: u32,
+    calls: Calls,
     users: usize,
 }
 
@@ -138,12 +139,14 @@ impl Tables {
             let view = View::parse(&words).context("a table in the kernel cannot be read")?;
             let used = view.header().len as usize;
             let (ops, hash) = (view.header().ops, hash(&words[..used]));
+            let calls = Calls::of(&view);
             self.entries.insert(
                 uid,
                 Entry {
                     handle,
                     hash,
                     ops,
+                    calls,
                     users: 0,
                 },
             );
@@ -175,6 +178,15 @@ impl Tables {
             .values()
             .filter(|entry| entry.users > 0)
             .fold(0, |ops, entry| ops | entry.ops)
+    }
+
+    /// System calls that some table in use asks about, or this one.
+    pub(super) fn calls(&self, also: Option<Handle>) -> Calls {
+        let also = also.map_or(0, Handle::uid);
+        self.entries
+            .iter()
+            .filter(|(uid, entry)| entry.users > 0 || **uid == also)
+            .fold(Calls::NONE, |calls, (_, entry)| calls.and(&entry.calls))
     }
 
     /// The handle of a table, building it when the kernel does not have it yet. `next_uid` gives an
@@ -225,6 +237,7 @@ impl Tables {
                 handle,
                 hash,
                 ops,
+                calls: Calls::of(&view),
                 users: 0,
             },
         );
