@@ -212,7 +212,8 @@ impl Args {
             let fresh = rows_of(&baseline, &costs, setting, series);
             // At once too: what follows takes minutes, and may fail.
             for row in &fresh {
-                ui::status(&format!("{} {}", row.name, row.value));
+                let more = row.delta.unwrap_or_default();
+                ui::status(&format!("{} {} ({more:+})", row.name, row.value));
             }
             rows.extend(fresh);
         }

@@ -73,8 +73,8 @@ pub(crate) fn syscalls(calls: u32) -> String {
     )
 }
 
-/// A rule of each family that is about nothing that is measured. What makes up the container here,
-/// a program that did not come with its image and a session from outside, leaves out two presets.
+/// A rule of each family that is about nothing that is measured. Three presets are left out, for what is
+/// measured is about them: a program in memory, that did not come with the image, in a session from outside.
 const OTHERS: &str = "  network:
     matchProtocols:
     - protocol: sctp
@@ -90,7 +90,6 @@ const OTHERS: &str = "  network:
     - syscall: [setns, swapon, reboot, init_module]
   presets:
   - name: anonymousMapExec
-  - name: filelessExec
   - name: protectEnv
   - name: protectProc
   - name: ptrace
