@@ -102,7 +102,11 @@ impl Asked {
             Self::Path(text) | Self::Domain(text) => text.clone(),
             Self::Socket(kind, protocol) => {
                 let kind = names::socket_kind(SocketKind::Type(*kind)).unwrap_or("other");
-                match names::socket_kind(SocketKind::Protocol(*protocol)) {
+                let named = match protocol {
+                    Protocol::Packet => SocketKind::Packet,
+                    protocol => SocketKind::Protocol(*protocol),
+                };
+                match names::socket_kind(named) {
                     Some(protocol) => format!("{protocol} ({kind})"),
                     None => kind.to_owned(),
                 }

@@ -126,6 +126,26 @@ fn a_file_is_not_recursive() {
 }
 
 #[test]
+fn what_says_nothing_of_a_source_is_warned_of() {
+    for (sources, warning) in [
+        (
+            "[]",
+            "`fromSource` is empty, so the rule is for every executable",
+        ),
+        (
+            "[{path: /a/b, recursive: true}]",
+            "`recursive` says nothing of a file",
+        ),
+    ] {
+        let text =
+            format!("    matchSyscalls:\n    - {{syscall: [mkdirat], fromSource: {sources}}}\n");
+        let (policies, said) = read(&text);
+        assert_eq!(said, [warning]);
+        assert_eq!(policies[0].rules.len(), 1);
+    }
+}
+
+#[test]
 fn table_and_reference_agree() {
     let policy = policy(
         "    matchSyscalls:\n    - {syscall: [getppid]}\n    \

@@ -281,6 +281,22 @@ fn explain_names_the_rule_and_those_it_beat() {
 }
 
 #[test]
+fn explain_takes_a_packet_socket_for_a_raw_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p}\n\
+                  spec:\n  network:\n    matchProtocols:\n    - protocol: raw\n  action: Block\n";
+    fs::write(dir.path().join("p.yaml"), policy).unwrap();
+    let explain = ["policy", "explain", "-f", "p.yaml", "--socket", "packet"];
+    let ran = run_in(dir.path(), &explain);
+    assert!(
+        ran.stdout.starts_with("Block: socket packet (raw)"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+}
+
+#[test]
 fn explain_wants_one_absolute_path() {
     let bad = |args: &[&str]| run(&[&["policy", "explain", "-f", "/dev/null"], args].concat()).code;
     assert_eq!(bad(&[]), 2);

@@ -351,18 +351,21 @@ fn argument_text(argument: &Spanned<String>, cx: &Context<'_>) {
     }
 }
 
+/// Warns of a list that looks like a condition and is none.
+pub(super) fn expect_sources<T>(list: &List<T>, cx: &Context<'_>) {
+    if list.is_empty() && !cx.by_program() {
+        let message = "`fromSource` is empty, so the rule is for every executable";
+        cx.report(Problem::warning(list.span, message).help("name an executable, or remove it"));
+    }
+}
+
 /// Checks `fromSource`; the paths if all are right.
 pub(super) fn sources(list: Option<&List<FromSource>>, cx: &Context<'_>) -> Option<Vec<Source>> {
     let Some(list) = list else {
         return Some(Vec::new());
     };
     cx.at("fromSource", || {
-        if list.is_empty() && !cx.by_program() {
-            let message = "`fromSource` is empty, so the rule is for every executable";
-            cx.report(
-                Problem::warning(list.span, message).help("name an executable, or remove it"),
-            );
-        }
+        expect_sources(list, cx);
         let check = |(index, source): (usize, &Spanned<FromSource>)| {
             cx.index(index, || cx.at("path", || path::file(&source.path, cx)))
         };

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{level::Level, path, rules::Rules, words::each};
+use super::{
+    level::Level,
+    path,
+    rules::{Rules, expect_sources},
+    words::each,
+};
 use crate::{
     diagnostic::quote,
     manifest::{
@@ -154,18 +159,24 @@ fn place(rule: &Spanned<SyscallPath>, cx: &Context<'_>) -> Option<Target> {
             return Some(Target::Directory { path, recursive });
         }
         if let Some(recursive) = recursive {
-            let message = "`recursive` says nothing of a file";
-            let problem = Problem::warning(recursive.span, message);
-            cx.report(problem.help(format!("a directory ends in a slash: {}/", path.value)));
+            let help = format!("a directory ends in a slash: {}/", path.value);
+            cx.report(of_a_file(recursive).help(help));
         }
         path::file(path, cx).map(Target::Path)
     })
+}
+
+fn of_a_file(recursive: &Spanned<bool>) -> Problem {
+    Problem::warning(recursive.span, "`recursive` says nothing of a file")
 }
 
 /// Checks `fromSource`; the executables if all are right.
 fn sources(list: Option<&List<SyscallSource>>, cx: &Context<'_>) -> Option<Vec<Source>> {
     let mut all = Some(Vec::new());
     cx.at("fromSource", || {
+        if let Some(list) = list {
+            expect_sources(list, cx);
+        }
         each(list, cx, |written| {
             match (source(written, cx), &mut all) {
                 (Some(source), Some(all)) => all.push(source),
@@ -192,7 +203,13 @@ fn source(source: &Spanned<SyscallSource>, cx: &Context<'_>) -> Option<Source> {
             cx.report(problem.related(path.span, "`path` is here"));
             None
         }
-        (Some(path), None) => cx.at("path", || path::file(path, cx)).map(Source::Path),
+        (Some(path), None) => {
+            if let Some(recursive) = source.recursive.as_ref().filter(|b| b.value) {
+                let help = format!("name a directory: dir: {}/", path.value);
+                cx.report(of_a_file(recursive).help(help));
+            }
+            cx.at("path", || path::file(path, cx)).map(Source::Path)
+        }
         (None, Some(dir)) => {
             // A slash at the end is optional here.
             let path = cx.at("dir", || {

@@ -256,9 +256,7 @@ fn unknown(what: &str, name: &str) -> CommandError {
 
 /// A kind of socket, as one that exists: rules name types and protocols apart.
 fn socket(name: &str) -> CommandResult<Asked> {
-    use karmor_abi::word::{
-        Protocol, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM,
-    };
+    use karmor_abi::word::{Protocol, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM};
     let kind = names::socket_kind_named(&name.to_ascii_lowercase());
     let (kind, protocol) = match kind.ok_or_else(|| unknown("protocol", name))? {
         SocketKind::Type(SOCK_STREAM) => (SOCK_STREAM, Protocol::Tcp),
@@ -273,7 +271,8 @@ fn socket(name: &str) -> CommandResult<Asked> {
             };
             (kind, protocol)
         }
-        SocketKind::Packet => (SOCK_PACKET, Protocol::Packet),
+        // As programs that look at the network open it.
+        SocketKind::Packet => (SOCK_RAW, Protocol::Packet),
         SocketKind::All => {
             let message = "`all` is no socket; ask about one, such as tcp";
             return Err(CommandError::message(Exit::Usage, message));
