@@ -171,7 +171,7 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["preset_mount", "preset_namespace"],
     },
     Row {
-        technique: "Writing by `O_TRUNC`, `ftruncate`, a shared mapping",
+        technique: "Writing by `O_TRUNC`, by the access mode 3, `ftruncate`, a shared mapping",
         protects: "each is decided as a write",
         cases: &[
             "escape_by_truncating_open",

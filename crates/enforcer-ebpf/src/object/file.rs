@@ -16,12 +16,15 @@ pub(crate) const FMODE_WRITE: u32 = 2;
 
 /// `FMODE_READ`.
 const FMODE_READ: u32 = 1;
+/// `FMODE_PATH`: `O_PATH`.
+const FMODE_PATH: u32 = 1 << 14;
 
 /// Type bits of `i_mode`, and a character device's.
 const S_IFMT: u16 = 0o170_000;
 const S_IFCHR: u16 = 0o020_000;
 
-/// What a file of this `f_mode` is open for; nothing for one that is only a place.
+/// What a file of this `f_mode` is open for; nothing for one that is only a place. The access mode 3 is
+/// neither reading nor writing, for who wants to control a device: that takes both.
 #[inline(always)]
 pub(crate) const fn open_for(mode: u32) -> u32 {
     let mut ops = 0;
@@ -30,6 +33,9 @@ pub(crate) const fn open_for(mode: u32) -> u32 {
     }
     if mode & FMODE_WRITE != 0 {
         ops |= Op::Write.bit();
+    }
+    if mode & (FMODE_READ | FMODE_WRITE | FMODE_PATH) == 0 {
+        ops = Op::Read.bit() | Op::Write.bit();
     }
     ops
 }

@@ -55,6 +55,8 @@ enum Attempt {
     },
     /// Empty a file by opening it for reading
     Truncate { file: PathBuf },
+    /// Open a file neither for reading nor for writing, as for `ioctl`
+    OpenToControl { file: PathBuf },
     /// `truncate` a file to the length that it has
     Resize { file: PathBuf },
     /// Change a file's first byte through a shared mapping
@@ -276,6 +278,7 @@ fn attempt(attempt: Attempt) -> Result<()> {
     match attempt {
         Attempt::Memfd { program, arguments } => memfd(&program, &arguments),
         Attempt::Truncate { file } => truncate(&file),
+        Attempt::OpenToControl { file } => open_to_control(&file),
         Attempt::Resize { file } => resize(&file),
         Attempt::Map { file } => memory::change(&open(&file)?),
         Attempt::MapShared { file } => memory::map_executable(&file, MapFlags::SHARED),
@@ -373,6 +376,12 @@ fn memfd(program: &Path, arguments: &[OsString]) -> Result<()> {
 fn truncate(file: &Path) -> Result<()> {
     rustix::fs::open(file, OFlags::RDONLY | OFlags::TRUNC, Mode::empty())
         .with_context(|| format!("cannot empty {}", file.display()))?;
+    Ok(())
+}
+
+fn open_to_control(file: &Path) -> Result<()> {
+    rustix::fs::open(file, OFlags::from_bits_retain(3), Mode::empty())
+        .with_context(|| format!("cannot open {}", file.display()))?;
     Ok(())
 }
 

@@ -80,11 +80,17 @@ fn truncating_open(guest: &Guest) -> Result<()> {
                     "/srv/vault/secret",
                 ),
                 reading("truncate -s 0 /srv/vault/secret", "/srv/vault/secret"),
+                // Neither for reading nor for writing, for `ioctl`.
+                reading(
+                    "/opt/tools/karmor-tries open-to-control /srv/vault/secret",
+                    "/srv/vault/secret",
+                ),
             ],
             twins: &[
                 INTACT,
                 ": > /srv/vault/free",
                 "/opt/tools/karmor-tries truncate /srv/vault/free",
+                "/opt/tools/karmor-tries open-to-control /srv/vault/free",
             ],
         };
         let containers = [&ordinary(guest)?, &privileged(guest)?];
