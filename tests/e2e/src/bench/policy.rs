@@ -2,6 +2,14 @@
 
 use std::fmt::Write as _;
 
+/// What the manifest of a policy that blocks begins with.
+fn head(name: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\n\
+         spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n"
+    )
+}
+
 /// The manifest: a quarter each of paths, directories and patterns of files, and of programs, all
 /// blocked.
 pub(crate) fn manifest(rules: u32) -> String {
@@ -18,10 +26,7 @@ pub(crate) fn manifest(rules: u32) -> String {
             _ => writeln!(programs, "    - path: /opt/service-{rule}/bin/tool"),
         };
     }
-    let mut text = String::from(
-        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: bench\n\
-         spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n  file:\n",
-    );
+    let mut text = head("bench") + "  file:\n";
     for (section, rules) in [
         ("matchPaths", paths),
         ("matchDirectories", directories),
@@ -42,12 +47,6 @@ pub(crate) fn manifest(rules: u32) -> String {
 pub(crate) fn networks(networks: u32) -> String {
     const CAPABILITY: &str =
         "  capabilities:\n    matchCapabilities:\n    - capability: sys_time\n---\n";
-    let head = |name| {
-        format!(
-            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata:\n  name: {name}\n\
-             spec:\n  selector:\n    matchLabels:\n      app: nginx\n  action: Block\n"
-        )
-    };
     let mut text = head("bench-capability") + CAPABILITY + &head("bench");
     text.push_str("  network:\n    matchEndpoints:\n");
     for network in 0..networks {
