@@ -107,11 +107,21 @@ pub enum Hook {
     Setscheduler = 47,
     /// `task_setnice`
     Setnice = 48,
+    /// `task_setioprio`
+    Setioprio = 49,
+    /// `unix_stream_connect`
+    UnixConnect = 50,
+    /// `inode_setattr`: permissions, owner, length and times, of what the daemon owns
+    Setattr = 51,
+    /// `file_ioctl` of a descriptor from before the policy
+    Ioctl = 52,
+    /// `task_prctl`
+    Prctl = 53,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 54] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -161,6 +171,11 @@ impl Hook {
         Self::Setrlimit,
         Self::Setscheduler,
         Self::Setnice,
+        Self::Setioprio,
+        Self::UnixConnect,
+        Self::Setattr,
+        Self::Ioctl,
+        Self::Prctl,
     ];
 }
 

@@ -14,15 +14,13 @@ pub const DEPTH: u32 = 2;
 pub const PLACE: u32 = u32::MAX;
 
 /// The daemon that runs, and whom it is protected from. 40 bytes; user space writes, hooks read.
-///
-/// All zero: nothing is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Guard {
     /// Process id in the initial namespace, or 0.
     pub tgid: u32,
-    /// Not zero when it is protected from the host's processes too.
-    pub from_host: u32,
+    /// From whom it is protected: [`Guard::NOBODY`], [`Guard::CONTAINERS`], [`Guard::EVERYBODY`].
+    pub from: u32,
     /// When it was started, in [`TICK_NS`] since boot: process ids are used again.
     pub started: u64,
     /// Its executable. Host processes that run it may do what others may not.
@@ -31,6 +29,15 @@ pub struct Guard {
     pub namespace: u32,
     /// Zero; fills the entry up.
     pub reserved: u32,
+}
+
+impl Guard {
+    /// Nothing is protected.
+    pub const NOBODY: u32 = 0;
+    /// Protected from what runs in containers.
+    pub const CONTAINERS: u32 = 1;
+    /// Protected from the host's processes too.
+    pub const EVERYBODY: u32 = 2;
 }
 
 /// Something of the daemon's own. 16 bytes.
@@ -102,11 +109,13 @@ pub enum Guarded {
     Helper = 7,
     /// What keeps kernel memory from every program that is loaded from then on.
     Lockdown = 8,
+    /// Which file is the image of a process, by which rules tell it from others.
+    Image = 9,
 }
 
 impl Guarded {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Process,
         Self::Map,
         Self::Program,
@@ -115,6 +124,7 @@ impl Guarded {
         Self::Sysrq,
         Self::Helper,
         Self::Lockdown,
+        Self::Image,
     ];
 }
 

@@ -119,17 +119,22 @@ pub struct Home {
     /// Number of the workload this entry belongs to.
     pub workload: u32,
     /// Inode number of the mount namespace the workload was started in; 0 when that is not known,
-    /// and the namespace that asks stands for it.
+    /// and the namespace that asks stands for it; [`Home::LOST`].
     pub namespace: u32,
     /// Not zero once the workload has mounted something there: its objects may have other names
     /// since.
     pub mounted: u32,
-    /// Its first process, in the initial pid namespace; 0 when that is not known. Of the host, the
-    /// enforcer: presets of the host do not keep it from its work.
+    /// Its first process, in the initial pid namespace; 0 when that is not known.
     pub init: u32,
     /// `super_block.s_dev` of the root it was started with ([`MarkKey::device`]); 0 when that is not
     /// known.
     pub root: u32,
+}
+
+impl Home {
+    /// [`Home::namespace`] of a workload whose own is no more: its files have lost the names that its
+    /// policies mean, and are unreachable. No namespace has this number.
+    pub const LOST: u32 = u32::MAX;
 }
 
 /// A file of a workload, whatever name it is reached by. 16 bytes.

@@ -31,6 +31,8 @@ macro_rules! for_each_member {
             DENTRY_D_NAME = "dentry"."d_name";
             DENTRY_D_INODE = "dentry"."d_inode";
             DENTRY_D_SB = "dentry"."d_sb";
+            DENTRY_D_FLAGS = "dentry"."d_flags";
+            DENTRY_D_ALIAS = "dentry"."d_alias|d_u";
             VFSMOUNT_MNT_ROOT = "vfsmount"."mnt_root";
             VFSMOUNT_MNT_SB = "vfsmount"."mnt_sb";
             VFSMOUNT_MNT_FLAGS = "vfsmount"."mnt_flags";
@@ -51,6 +53,7 @@ macro_rules! for_each_member {
             INODE_I_MODE = "inode"."i_mode";
             INODE_I_RDEV = "inode"."i_rdev";
             INODE_I_NLINK = "inode"."i_nlink";
+            INODE_I_DENTRY = "inode"."i_dentry";
             SUPER_BLOCK_S_MOUNTS = "super_block"."s_mounts";
             SUPER_BLOCK_S_MAGIC = "super_block"."s_magic";
             SUPER_BLOCK_S_ROOT = "super_block"."s_root";
@@ -109,6 +112,7 @@ macro_rules! for_each_member {
             SKC_RCV_SADDR = "sock_common"."skc_rcv_saddr";
             SKC_V6_DADDR = "sock_common"."skc_v6_daddr";
             SKC_V6_RCV_SADDR = "sock_common"."skc_v6_rcv_saddr";
+            UNIX_SOCK_PATH = "unix_sock"."path";
             REQUEST_COMMON = "request_sock"."__req_common";
             MSGHDR_NAME = "msghdr"."msg_name";
             MSGHDR_NAMELEN = "msghdr"."msg_namelen";
@@ -146,6 +150,9 @@ pub const MOUNT_LINK: &str = "MOUNT_LINK";
 /// Global that says how many bytes a `struct inode` has. In an overlay's own inode, it is followed by
 /// the dentry of what was written, if anything was.
 pub const INODE_BYTES: &str = "INODE_BYTES";
+/// Global that says which argument of `inode_setattr` is the dentry: the first up to 6.8, then the
+/// second, behind how the mount maps ids.
+pub const SETATTR_DENTRY: &str = "SETATTR_DENTRY";
 /// Globals of members that a kernel may be built without.
 pub const OPTIONAL: &[&str] = &["TASK_IO_URING"];
 

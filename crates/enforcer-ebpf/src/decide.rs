@@ -180,7 +180,8 @@ impl<'a> Question<'a> {
     /// over, and the open that it comes from has been told of.
     #[inline(always)]
     fn is_untold(&self, action: u8) -> bool {
-        self.hook as u32 == Hook::Use as u32 && action < Action::Block as u8
+        let is_use = self.hook as u32 == Hook::Use as u32 || self.hook as u32 == Hook::Ioctl as u32;
+        is_use && action < Action::Block as u8
     }
 
     /// Has the access examined, and reports it. What comes back is what the hook returns, and the
@@ -241,6 +242,7 @@ impl<'a> Question<'a> {
 const fn is_of_descriptors(hook: u32) -> bool {
     hook == Hook::Open as u32
         || hook == Hook::Use as u32
+        || hook == Hook::Ioctl as u32
         || hook == Hook::Receive as u32
         || hook == Hook::Search as u32
 }

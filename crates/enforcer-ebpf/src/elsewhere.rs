@@ -57,8 +57,7 @@ fn home_of(workload: u32) -> Option<*mut Home> {
     (unsafe { (*home).workload } == workload).then_some(home)
 }
 
-/// A workload's first process, or of the host the enforcer, by its number in the initial pid
-/// namespace; 0 when that is not known.
+/// A workload's first process, by its number in the initial pid namespace; 0 when that is not known.
 #[inline(always)]
 pub(crate) fn init_of(workload: u32) -> u32 {
     // SAFETY: a live map value.
@@ -404,7 +403,8 @@ fn finish(scratch: *mut Scratch, object: u64, away: u64, place: u64) -> u64 {
     // SAFETY: claimed by this task.
     unsafe {
         let mountless = is_mountless(scratch, object);
-        let unreachable = mountless && (*scratch).seek.named == 0;
+        let lost = (*scratch).seek.home == u64::from(Home::LOST);
+        let unreachable = lost || mountless && (*scratch).seek.named == 0;
         let unnamed = away != 0 && (*scratch).seek.found == 0;
         if unreachable || unnamed && (mountless || object == OBJECT_PATH as u64) {
             let before = (*scratch).answer.verdict.action_bits();

@@ -18,8 +18,9 @@ use crate::{
     kernel::{
         memory::{Ptr, load, load_u32, load_u64, read, read_or_zero},
         offsets::{
-            DENTRY_D_INODE, DENTRY_D_NAME, DENTRY_D_PARENT, FILE_F_INODE, INODE_I_SB, MOUNT_MNT,
-            MOUNT_MNT_NS, SUPER_BLOCK_S_MAGIC, VFSMOUNT_MNT_FLAGS,
+            DENTRY_D_ALIAS, DENTRY_D_INODE, DENTRY_D_NAME, DENTRY_D_PARENT, FILE_F_INODE,
+            INODE_I_DENTRY, INODE_I_SB, MOUNT_MNT, MOUNT_MNT_NS, PATH_DENTRY, SUPER_BLOCK_S_MAGIC,
+            UNIX_SOCK_PATH, VFSMOUNT_MNT_FLAGS,
         },
         path::{self, BtfPlace},
         task::Task,
@@ -35,10 +36,10 @@ const MNT_SHARED: u32 = 0x1000;
 /// The process that starts and stops all others.
 const INIT: u32 = 1;
 
-/// The daemon that is protected.
+/// The daemon, if it is protected from anybody.
 #[inline(always)]
 fn guard() -> Option<&'static Guard> {
-    GUARD.get(0).filter(|guard| guard.tgid != 0)
+    GUARD.get(0).filter(|guard| guard.from != Guard::NOBODY)
 }
 
 /// Whether a process is the daemon.
@@ -47,10 +48,10 @@ fn is(guard: &Guard, task: Task) -> bool {
     task.tgid() == guard.tgid && task.group_leader().started_ns() / TICK_NS == guard.started
 }
 
-/// Whether a process is the daemon that is protected.
+/// Whether a process is the daemon.
 #[inline(always)]
-fn is_daemon(task: Task) -> bool {
-    guard().is_some_and(|guard| is(guard, task))
+pub(crate) fn is_daemon(task: Task) -> bool {
+    GUARD.get(0).is_some_and(|guard| is(guard, task))
 }
 
 /// What of a dentry is changed.
@@ -65,8 +66,7 @@ enum Change {
 /// Whether the daemon owns what a dentry names, by itself or by a directory above. Of what is above its
 /// own, it owns the names.
 #[inline(always)]
-fn owns_dentry(dentry: Ptr, change: Change) -> bool {
-    let mut dentry = dentry as u64;
+fn owns_dentry(mut dentry: u64, change: Change) -> bool {
     let mut level = 0;
     while level <= DEPTH {
         let inode = read_or_zero(dentry + u64::from(DENTRY_D_INODE.load()));
@@ -88,6 +88,24 @@ fn owns_dentry(dentry: Ptr, change: Change) -> bool {
     false
 }
 
+/// Whether what is written to an open file is written to what the daemon owns: where the file lies, or
+/// where its inode does, which before 6.7 a stacked file system shows at its own path.
+#[inline(always)]
+fn owns_file(file: Ptr) -> bool {
+    let dentry = place_of(file).dentry as u64;
+    if owns_dentry(dentry, Change::Itself) {
+        return true;
+    }
+    let inode = inode_of(file) as u64;
+    if read_or_zero(dentry + u64::from(DENTRY_D_INODE.load())) == inode {
+        return false;
+    }
+    match read_or_zero(inode + u64::from(INODE_I_DENTRY.load())) {
+        0 => false,
+        link => owns_dentry(link - u64::from(DENTRY_D_ALIAS.load()), Change::Itself),
+    }
+}
+
 /// What the inode at an address would be known as, if it were the daemon's own.
 #[inline(always)]
 fn own_inode(inode: u64) -> Option<Own> {
@@ -97,7 +115,7 @@ fn own_inode(inode: u64) -> Option<Own> {
     }
 }
 
-/// The running task, when the daemon is protected from it.
+/// A task that the daemon is protected from.
 pub(crate) struct Stranger {
     label: *mut Label,
     workload: u32,
@@ -112,13 +130,18 @@ impl Stranger {
     /// The same, with what tells who it is; that is asked only where it matters.
     #[inline(always)]
     fn known_as(identity: impl FnOnce() -> Identity) -> Option<Self> {
+        Self::of(Task::current(), identity)
+    }
+
+    /// The same, of any task.
+    #[inline(always)]
+    fn of(task: Task, identity: impl FnOnce() -> Identity) -> Option<Self> {
         let guard = guard()?;
-        let task = Task::current();
         if is(guard, task) {
             return None;
         }
         let Identity { label, workload } = identity();
-        if workload == HOST && (guard.from_host == 0 || may(guard, task)) {
+        if workload == HOST && (guard.from != Guard::EVERYBODY || may(guard, task)) {
             return None;
         }
         Some(Self { label, workload })
@@ -203,28 +226,42 @@ pub(crate) fn refuse_object(own: Own, what: Guarded, hook: Hook) -> i32 {
 /// Refuses a change of what a dentry names, if that is the daemon's own.
 #[inline(always)]
 pub(crate) fn refuse_change(dentry: Ptr, hook: Hook) -> i32 {
-    let is_own = || owns_dentry(dentry, Change::Itself);
+    let is_own = || owns_dentry(dentry as u64, Change::Itself);
     Stranger::refuse_change(Stranger::current(), is_own, hook)
+}
+
+/// Refuses a container to speak to the daemon: the root of a container is not that of the host, who
+/// commands it. `peer` is the address of the socket that it would speak to.
+#[inline(always)]
+pub(crate) fn refuse_connection(peer: u64, hook: Hook) -> i32 {
+    let path = peer + u64::from(UNIX_SOCK_PATH.load());
+    let is_own = || {
+        let dentry = read_or_zero(path + u64::from(PATH_DENTRY.load()));
+        dentry != 0 && owns_dentry(dentry, Change::Itself)
+    };
+    let stranger = Stranger::current().filter(|stranger| stranger.workload != HOST);
+    Stranger::refuse_change(stranger, is_own, hook)
 }
 
 /// [`refuse_change`], of a name.
 #[inline(always)]
 pub(crate) fn refuse_name(dentry: Ptr, hook: Hook) -> i32 {
-    let is_own = || owns_dentry(dentry, Change::Name);
+    let is_own = || owns_dentry(dentry as u64, Change::Name);
     Stranger::refuse_change(Stranger::current(), is_own, hook)
 }
 
 /// [`refuse_name`], of two.
 #[inline(always)]
 pub(crate) fn refuse_names(one: Ptr, other: Ptr, hook: Hook) -> i32 {
-    let is_own = || owns_dentry(one, Change::Name) || owns_dentry(other, Change::Name);
+    let is_own =
+        || owns_dentry(one as u64, Change::Name) || owns_dentry(other as u64, Change::Name);
     Stranger::refuse_change(Stranger::current(), is_own, hook)
 }
 
 /// Refuses to change what is mounted at a place, if that is the daemon's own and the daemon sees it.
 #[inline(always)]
 pub(crate) fn refuse_mount(place: BtfPlace, hook: Hook) -> i32 {
-    let is_own = || is_seen(place.mnt) && owns_dentry(place.dentry, Change::Name);
+    let is_own = || is_seen(place.mnt) && owns_dentry(place.dentry as u64, Change::Name);
     Stranger::refuse_change(Stranger::current(), is_own, hook)
 }
 
@@ -247,23 +284,32 @@ fn is_seen(mnt: Ptr) -> bool {
     flags & MNT_SHARED != 0 || read::<u32>(path::inum_address(namespace)) == Ok(own)
 }
 
-/// Refuses to open a file for writing, if that is the daemon's own, is about its process, or would do away
-/// with what is enforced.
+/// Refuses to write to a file, if that is the daemon's own, is about its process, or would do away with
+/// what is enforced.
 #[inline(always)]
-pub(crate) fn refuse_writing(identity: Identity, file: Ptr) -> i32 {
+pub(crate) fn refuse_writing(identity: Identity, file: Ptr, hook: Hook) -> i32 {
     let Some(stranger) = Stranger::known_as(|| identity) else {
         return ALLOWED;
     };
-    let dentry = place_of(file).dentry;
-    let what = if owns_dentry(dentry, Change::Itself) {
-        Some(Guarded::File)
-    } else {
-        switched_by(&identity, inode_of(file), dentry)
-    };
-    match what {
-        Some(what) => stranger.refuse(what, Hook::Open),
+    match written_by(&identity, file) {
+        Some(what) => stranger.refuse(what, hook),
         None => ALLOWED,
     }
+}
+
+/// Whether [`refuse_writing`] would refuse a task to write to its file.
+#[inline(always)]
+pub(crate) fn is_refused_writing(task: Task, identity: Identity, file: Ptr) -> bool {
+    Stranger::of(task, || identity).is_some() && written_by(&identity, file).is_some()
+}
+
+/// What somebody would do by writing to a file.
+#[inline(always)]
+fn written_by(identity: &Identity, file: Ptr) -> Option<Guarded> {
+    if owns_file(file) {
+        return Some(Guarded::File);
+    }
+    switched_by(identity, inode_of(file), place_of(file).dentry)
 }
 
 /// What is done by writing to a file of the kernel's.
@@ -297,14 +343,19 @@ fn switched_by(identity: &Identity, inode: Ptr, dentry: Ptr) -> Option<Guarded> 
             let is_lockdown = Short::of(dentry)? == Short::new(b"lockdown");
             return is_lockdown.then_some(Guarded::Lockdown);
         }
-        SYSFS => Short::of(dentry)? == Short::new(b"uevent_helper"),
+        SYSFS => {
+            let name = Short::of(dentry)?;
+            name == Short::new(b"uevent_helper")
+                || name == Short::new(b"cltrack_prog")
+                || name == Short::new(b"usermode_helper")
+        }
         CGROUP => Short::of(dentry)? == Short::new(b"release_agent"),
         BINFMT => Short::of(dentry)? == Short::new(b"register"),
         _ => false,
     };
     // Who is under no policy gets round none by what the kernel executes.
-    let is_ruled = identity.workload != HOST && Subject::new(identity, u32::MAX).is_some();
-    (is_helper && is_ruled).then_some(Guarded::Helper)
+    let is_bound = identity.workload != HOST && is_ruled(identity);
+    (is_helper && is_bound).then_some(Guarded::Helper)
 }
 
 /// A file name of at most 16 bytes.
@@ -344,12 +395,29 @@ impl Short {
 /// somebody from whom the daemon is protected.
 #[inline(always)]
 pub(crate) fn refuse_signal(process: Task, hook: Hook) -> i32 {
-    if is_daemon(process) {
+    if guard().is_some_and(|guard| is(guard, process)) {
         refuse(Guarded::Process, hook);
         DENIED
     } else {
         ALLOWED
     }
+}
+
+/// Refuses to make another file the image that a process counts as, to whoever is under a policy: rules
+/// tell processes apart by it.
+#[inline(always)]
+pub(crate) fn refuse_image(hook: Hook) -> i32 {
+    let identity = Identity::current(false);
+    match Stranger::known_as(|| identity) {
+        Some(stranger) if is_ruled(&identity) => stranger.refuse(Guarded::Image, hook),
+        _ => ALLOWED,
+    }
+}
+
+/// Whether somebody is under a policy.
+#[inline(always)]
+fn is_ruled(identity: &Identity) -> bool {
+    Subject::new(identity, u32::MAX).is_some()
 }
 
 /// Whether a host process may do what other host processes may not: the one that starts and stops

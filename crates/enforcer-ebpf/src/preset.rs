@@ -15,7 +15,7 @@ use karmor_abi::{
 use crate::{
     decide::{ALLOWED, DENIED},
     decide_word::{Report, Who as _},
-    elsewhere, emit,
+    emit, guard,
     kernel::{
         memory::read_or_zero,
         offsets::DENTRY_D_SB,
@@ -112,7 +112,7 @@ extern "C" fn decide_preset(
     report: u32,
     scratch: *mut Scratch,
 ) -> i32 {
-    if workload == HOST && Task::current().tgid() == elsewhere::init_of(HOST) {
+    if workload == HOST && guard::is_daemon(Task::current()) {
         // The enforcer looks after the host's processes and containers itself.
         return 0;
     }

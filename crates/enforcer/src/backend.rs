@@ -92,7 +92,7 @@ pub trait Backend: Send {
 pub struct Origin {
     /// Number of the mount namespace in which its files have the names that its policies mean.
     pub namespace: u32,
-    /// Its first process, as the host numbers it; of the host, this daemon.
+    /// Its first process, as the host numbers it.
     pub init: u32,
     /// Device of its root, as the kernel numbers it.
     pub root: u32,

@@ -1,4 +1,5 @@
-//! Runs the cases, in the VM: `karmor-e2e [FILTER] [--list]`, with libtest's arguments.
+//! Runs the cases, in the VM: `karmor-e2e [FILTER] [--list]`, with libtest's arguments; the filter may
+//! be several texts, divided by commas.
 
 use std::{
     path::Path,
@@ -33,8 +34,12 @@ fn main() -> Result<ExitCode> {
             "long cases, and those about the daemon alone, run on the oldest kernel; KARMOR_FULL=1 runs all everywhere",
         );
     }
+    // libtest takes one text.
+    let filter = arguments.filter.take().unwrap_or_default();
+    let is_wanted = |name: &str| filter.split(',').any(|text| name.contains(text));
     let trials = cases::of(kernel, full())
         .into_iter()
+        .filter(|case| is_wanted(&case.full_name()))
         .map(|case| {
             let (guest, times) = (Arc::clone(&guest), Arc::clone(&times));
             Trial::test(case.full_name(), move || {

@@ -44,7 +44,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5400)]
     timeout: u64,
 
-    /// Run only tests with this text in their name; leaves out everything that is no test
+    /// Run only tests with this text in their name, of VM tests also one of several divided by commas;
+    /// leaves out everything that is no test
     filter: Option<String>,
 }
 

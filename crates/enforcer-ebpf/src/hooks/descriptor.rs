@@ -1,9 +1,10 @@
 //! Descriptors that were open before a policy, and such as others pass on: `task_file`,
-//! `file_permission`, `file_free_security`, `file_receive`.
+//! `file_permission`, `file_ioctl`, `file_free_security`, `file_receive`.
 //!
 //! ```text
 //! task_file        looks, when a table has come into force  ──▶ SUSPECTS
 //! file_permission  each use of one of those is decided      ◀── SUSPECTS
+//! file_ioctl       as above                                 ◀── SUSPECTS
 //! file_free_security  the last descriptor is closed         ──▶ SUSPECTS
 //! file_receive     comes from another process: decided like an open
 //! ```
@@ -14,8 +15,9 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{counters::Fault, descriptor::Suspect, event::Hook, op::Op};
 
 use crate::{
-    decide::{ALLOWED, Object, decide, is_suspect},
+    decide::{ALLOWED, DENIED, Object, decide, is_suspect},
     emit::count_fault,
+    guard::{is_refused_writing, refuse_writing},
     kernel::{
         memory::{Ptr, load, load_u16, load_u32},
         offsets::{
@@ -23,9 +25,10 @@ use crate::{
             VFSMOUNT_MNT_FLAGS,
         },
         path::MNT_INTERNAL,
+        task::Task,
     },
     maps::{SEARCH, SUSPECTS},
-    object::file::{inode_of, is_character_device, open_for, place_of},
+    object::file::{FMODE_WRITE, inode_of, is_character_device, open_for, place_of},
     subject::{Identity, Subject, workload_of_task},
 };
 
@@ -46,6 +49,11 @@ pub(crate) fn file_permission(ctx: LsmContext) -> i32 {
     if !is_from_before(file) {
         return ALLOWED;
     }
+    let identity = Identity::current(false);
+    if mask & (MAY_WRITE | MAY_APPEND) != 0 && refuse_writing(identity, file, Hook::Use) != ALLOWED
+    {
+        return DENIED;
+    }
     let mut ops = 0;
     if mask & MAY_READ != 0 {
         ops |= Op::Read.bit();
@@ -53,8 +61,44 @@ pub(crate) fn file_permission(ctx: LsmContext) -> i32 {
     if mask & (MAY_WRITE | MAY_APPEND) != 0 {
         ops |= Op::Write.bit();
     }
-    match Subject::current(ops) {
+    match Subject::new(&identity, ops) {
         Some(subject) => decide(&subject, &Object::of(file), subject.ops, Hook::Use, 0),
+        None => ALLOWED,
+    }
+}
+
+/// Of `ioctl`, what is about the descriptor and not the file: `FIONBIO`, `FIONCLEX`, `FIOCLEX`,
+/// `FIOASYNC`; and `TCGETS`, by which everybody asks whether it is a terminal.
+const ABOUT_DESCRIPTORS: [u32; 5] = [0x5421, 0x5450, 0x5451, 0x5452, 0x5401];
+
+/// `file_ioctl(file, command, argument)`: whatever that does, it is done to the file.
+#[lsm(hook = "file_ioctl")]
+pub(crate) fn file_ioctl(ctx: LsmContext) -> i32 {
+    control(&ctx)
+}
+
+/// `file_ioctl_compat(file, command, argument)`: of 32-bit programs, since 6.8.
+#[lsm(hook = "file_ioctl_compat")]
+pub(crate) fn file_ioctl_compat(ctx: LsmContext) -> i32 {
+    control(&ctx)
+}
+
+#[inline(always)]
+fn control(ctx: &LsmContext) -> i32 {
+    let (file, command): (Ptr, u32) = (ctx.arg(0), ctx.arg(1));
+    if ABOUT_DESCRIPTORS.contains(&command) || !is_from_before(file) {
+        return ALLOWED;
+    }
+    // SAFETY: a member of the hook's argument.
+    let ops = open_for(unsafe { load_u32(file, FILE_F_MODE.load()) });
+    match Subject::current(ops) {
+        Some(subject) => decide(
+            &subject,
+            &Object::of(file),
+            subject.ops,
+            Hook::Ioctl,
+            command,
+        ),
         None => ALLOWED,
     }
 }
@@ -174,11 +218,13 @@ fn look_at(task: Ptr, file: Ptr) {
     }
 }
 
-/// Whether the table of a task's workload refuses its descriptor to somebody.
+/// Whether the table of a task's workload refuses its descriptor to somebody, or the daemon's own
+/// protection does.
 #[inline(always)]
 fn is_refused(task: Ptr, file: Ptr) -> bool {
     // SAFETY: a member of a BTF pointer.
-    let ops = open_for(unsafe { load_u32(file, FILE_F_MODE.load()) });
+    let mode = unsafe { load_u32(file, FILE_F_MODE.load()) };
+    let ops = open_for(mode);
     if ops == 0 {
         return false;
     }
@@ -186,6 +232,9 @@ fn is_refused(task: Ptr, file: Ptr) -> bool {
         label: core::ptr::null_mut(),
         workload: workload_of_task(task as u64),
     };
+    if mode & FMODE_WRITE != 0 && is_refused_writing(Task(task as u64), identity, file) {
+        return true;
+    }
     let Some(subject) = Subject::new(&identity, ops) else {
         return false;
     };

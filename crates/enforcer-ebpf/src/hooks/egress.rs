@@ -56,14 +56,17 @@ pub(crate) fn cgroup_skb_egress(ctx: SkBuffContext) -> i32 {
         return PASS;
     };
     let stream = transport.protocol == IPPROTO_TCP;
-    let Some(payload) = packet::payload(skb, &transport) else {
+    let payload = packet::payload(skb, &transport).filter(|_| transport.protocol != TOO_MANY);
+    // Of a stream, what acknowledges says nothing. A datagram without data may be the first fragment
+    // of one that has some.
+    if stream && payload.as_ref().is_some_and(|payload| payload.len == 0) {
         return PASS;
-    };
+    }
     let Some(scratch) = path::claim() else {
         count_untold(Fault::NoScratch, Verdict::FAULT);
         return DROP;
     };
-    if transport.protocol == TOO_MANY || !copy(skb, &payload, stream, scratch) {
+    if !payload.is_some_and(|payload| copy(skb, &payload, stream, scratch)) {
         dns::nothing_readable(scratch);
     }
     let outcome = decide(&hearer, sender, scratch);

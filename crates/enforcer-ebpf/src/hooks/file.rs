@@ -33,7 +33,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         )
     };
     let identity = Identity::current(false);
-    if mode & FMODE_WRITE != 0 && refuse_writing(identity, file) != ALLOWED {
+    if mode & FMODE_WRITE != 0 && refuse_writing(identity, file, Hook::Open) != ALLOWED {
         return DENIED;
     }
     let Some(subject) = Subject::new(&identity, Op::Read.bit() | Op::Write.bit() | call::AT) else {

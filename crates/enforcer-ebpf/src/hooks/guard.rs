@@ -1,7 +1,7 @@
 //! What could be done to the enforcer itself: signals, limits, tracing, its maps and programs, its pins,
 //! sockets and files, and what is mounted over them.
 
-use aya_ebpf::{macros::lsm, programs::LsmContext};
+use aya_ebpf::{EbpfContext as _, macros::lsm, programs::LsmContext};
 use karmor_abi::{
     event::Hook,
     guard::{Guarded, Own},
@@ -11,12 +11,12 @@ use super::mount::{MS_BIND, MS_PROPAGATION, MS_REMOUNT, place_of};
 use crate::{
     decide::DENIED,
     guard::{
-        refuse_change, refuse_mount, refuse_name, refuse_names, refuse_object, refuse_on,
-        refuse_root, refuse_signal,
+        refuse_change, refuse_connection, refuse_image, refuse_mount, refuse_name, refuse_names,
+        refuse_object, refuse_on, refuse_root, refuse_signal,
     },
     kernel::{
-        memory::{Ptr, load, load_u32},
-        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID},
+        memory::{Ptr, load, load_u32, read_or_zero},
+        offsets::{BPF_MAP_ID, BPF_PROG_AUX, BPF_PROG_AUX_ID, SETATTR_DENTRY},
         task::Task,
     },
 };
@@ -60,6 +60,20 @@ pub(crate) fn task_setnice(ctx: LsmContext) -> i32 {
     refuse_on(Task(task as u64), Hook::Setnice)
 }
 
+/// `task_setioprio(task, priority)`: whose disk never turns writes nothing.
+#[lsm(hook = "task_setioprio")]
+pub(crate) fn task_setioprio(ctx: LsmContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    refuse_on(Task(task as u64), Hook::Setioprio)
+}
+
+/// `unix_stream_connect(sock, other, newsk)`.
+#[lsm(hook = "unix_stream_connect")]
+pub(crate) fn unix_stream_connect(ctx: LsmContext) -> i32 {
+    let other: Ptr = ctx.arg(1);
+    refuse_connection(other as u64, Hook::UnixConnect)
+}
+
 /// `PTRACE_MODE_ATTACH`: to change it, and not just to look.
 const PTRACE_MODE_ATTACH: u32 = 2;
 
@@ -73,6 +87,19 @@ pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
         return 0;
     }
     refuse_on(Task(task as u64), Hook::PtraceAccess)
+}
+
+/// `task_prctl(option, what, ..)`: `PR_SET_MM` with `PR_SET_MM_EXE_FILE`, or with `PR_SET_MM_MAP`, which
+/// may do the same.
+#[lsm(hook = "task_prctl")]
+pub(crate) fn task_prctl(ctx: LsmContext) -> i32 {
+    const PR_SET_MM: i32 = 35;
+    let (option, what): (i32, u64) = (ctx.arg(0), ctx.arg(1));
+    if option == PR_SET_MM && matches!(what, 13 | 14) {
+        refuse_image(Hook::Prctl)
+    } else {
+        0
+    }
 }
 
 /// `bpf_map(map, mode)`: whoever makes a map, opens a pinned one or one by its id.
@@ -144,22 +171,12 @@ pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
     refuse_names(ctx.arg(1), ctx.arg(3), Hook::Rename)
 }
 
-/// `path_chmod(path, mode)`.
-#[lsm(hook = "path_chmod")]
-pub(crate) fn guard_chmod(ctx: LsmContext) -> i32 {
-    refuse_change_at(ctx.arg(0), Hook::Chmod)
-}
-
-/// `path_chown(path, uid, gid)`.
-#[lsm(hook = "path_chown")]
-pub(crate) fn guard_chown(ctx: LsmContext) -> i32 {
-    refuse_change_at(ctx.arg(0), Hook::Chown)
-}
-
-/// `path_truncate(path)`: without opening it, and before 6.2 through a descriptor.
-#[lsm(hook = "path_truncate")]
-pub(crate) fn guard_truncate(ctx: LsmContext) -> i32 {
-    refuse_change_at(ctx.arg(0), Hook::Truncate)
+/// `inode_setattr(dentry, attributes)`, or behind an `idmap`: permissions, owner, length and times, also
+/// of what a stacked file system shows elsewhere.
+#[lsm(hook = "inode_setattr")]
+pub(crate) fn inode_setattr(ctx: LsmContext) -> i32 {
+    let argument = ctx.as_ptr() as u64 + u64::from(SETATTR_DENTRY.load()) * 8;
+    refuse_change(read_or_zero(argument) as Ptr, Hook::Setattr)
 }
 
 /// `sb_mount(dev_name, path, type, flags, data)`: what is mounted over the daemon's own hides it. A file
@@ -186,10 +203,4 @@ pub(crate) fn guard_move_mount(ctx: LsmContext) -> i32 {
 #[lsm(hook = "sb_pivotroot")]
 pub(crate) fn guard_pivotroot(_ctx: LsmContext) -> i32 {
     refuse_root(Hook::PivotRoot)
-}
-
-/// Refuses a change of what a `struct path` names, if that is the daemon's own.
-#[inline(always)]
-fn refuse_change_at(path: Ptr, hook: Hook) -> i32 {
-    refuse_change(place_of(path).dentry, hook)
 }

@@ -39,7 +39,7 @@ fn learn(skb: *mut __sk_buff) -> Option<()> {
     }
     let hearer = sender::who(skb, sender, Op::Query.bit())?;
     let stream = transport.protocol == IPPROTO_TCP;
-    let payload = packet::payload(skb, &transport)?;
+    let payload = packet::payload(skb, &transport).filter(|payload| payload.len > 0)?;
     let Some(scratch) = path::claim() else {
         count_fault(Fault::NoScratch);
         return None;

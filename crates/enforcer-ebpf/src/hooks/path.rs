@@ -7,8 +7,8 @@ use crate::{
     call::{self, tell_at},
     decide::{DENIED, Object, decide, decide_beside, state_after},
     kernel::{
-        memory::{Ptr, load},
-        offsets::{DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
+        memory::{Ptr, load, load_u32},
+        offsets::{DENTRY_D_FLAGS, DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
         path::BtfPlace,
         task::{self, Task},
     },
@@ -60,6 +60,25 @@ fn change_entry(ctx: &LsmContext, hook: Hook) -> i32 {
     change(mnt_of(ctx.arg(0)), ctx.arg(1), Op::Write.bit(), hook)
 }
 
+/// `DCACHE_MOUNTED`, bit 16 up to 6.7 and 15 since: something is mounted there, in whichever mount
+/// namespace. The other one of the two is no bit of what can be removed.
+const MOUNTED: u32 = 0b11 << 15;
+
+/// The removal of an entry. What other mount namespaces have mounted there is detached with it: those
+/// lose the names below.
+#[inline(always)]
+fn remove_entry(ctx: &LsmContext, hook: Hook) -> i32 {
+    let dentry: Ptr = ctx.arg(1);
+    // SAFETY: a member of the hook's argument.
+    let flags = unsafe { load_u32(dentry, DENTRY_D_FLAGS.load()) };
+    let ops = if flags & MOUNTED == 0 {
+        Op::Write.bit()
+    } else {
+        Op::Write.bit() | Op::Move.bit()
+    };
+    change(mnt_of(ctx.arg(0)), dentry, ops, hook)
+}
+
 /// `path_mknod(dir, dentry, mode, dev)`: also every file that `open` creates.
 #[lsm(hook = "path_mknod")]
 pub(crate) fn path_mknod(ctx: LsmContext) -> i32 {
@@ -75,13 +94,13 @@ pub(crate) fn path_mkdir(ctx: LsmContext) -> i32 {
 /// `path_rmdir(dir, dentry)`.
 #[lsm(hook = "path_rmdir")]
 pub(crate) fn path_rmdir(ctx: LsmContext) -> i32 {
-    change_entry(&ctx, Hook::Rmdir)
+    remove_entry(&ctx, Hook::Rmdir)
 }
 
 /// `path_unlink(dir, dentry)`.
 #[lsm(hook = "path_unlink")]
 pub(crate) fn path_unlink(ctx: LsmContext) -> i32 {
-    change_entry(&ctx, Hook::Unlink)
+    remove_entry(&ctx, Hook::Unlink)
 }
 
 /// `path_symlink(dir, dentry, old_name)`: the new name.

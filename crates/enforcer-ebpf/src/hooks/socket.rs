@@ -19,7 +19,7 @@ use crate::{
     kernel::{
         memory::Ptr,
         path,
-        socket::{self, AF_INET, AF_INET6, AF_UNSPEC, Named, Remote, Socket},
+        socket::{self, AF_UNSPEC, Named, Remote, Socket},
     },
     listener::{self, Hearer},
     maps::{Answer, Scratch},
@@ -161,13 +161,7 @@ pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let mut name = Name {
         address,
         len,
-        // UDP and raw sockets of IPv4, and raw ones of IPv6, take an address of no family for one of
-        // theirs.
-        unspec: match socket.family {
-            AF_INET => AF_INET,
-            AF_INET6 if socket.kind == SOCK_RAW => AF_INET6,
-            _ => AF_UNSPEC,
-        },
+        unspec: socket.family_of_messages(),
     };
     if socket.kind == SOCK_STREAM
         && socket.protocol() != Protocol::Sctp

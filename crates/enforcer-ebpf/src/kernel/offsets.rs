@@ -25,6 +25,10 @@ karmor_abi::for_each_member!(globals);
 #[unsafe(no_mangle)]
 pub(crate) static MOUNT_LINK: Global<u32> = Global::new(UNFILLED);
 
+/// See [`karmor_abi::offsets::SETATTR_DENTRY`].
+#[unsafe(no_mangle)]
+pub(crate) static SETATTR_DENTRY: Global<u32> = Global::new(UNFILLED);
+
 /// See [`karmor_abi::offsets::INODE_BYTES`].
 #[unsafe(no_mangle)]
 pub(crate) static INODE_BYTES: Global<u32> = Global::new(UNFILLED);

@@ -136,11 +136,12 @@ extern "C" fn behind(place: u64, header: u32) -> u64 {
     packed(next.into(), at + bytes)
 }
 
-/// What the transport carries; `None` for nothing.
+/// What the transport carries, maybe nothing; `None` when that cannot be told.
 #[inline(always)]
 pub(crate) fn payload(skb: *mut __sk_buff, transport: &Transport) -> Option<Payload> {
     let header = match transport.protocol {
         IPPROTO_TCP => {
+            // The first of several fragments may end before that.
             let [offset] = load(skb, transport.at + 12)?;
             u32::from(offset >> 4) * 4
         }
@@ -150,5 +151,8 @@ pub(crate) fn payload(skb: *mut __sk_buff, transport: &Transport) -> Option<Payl
     let at = transport.at + header;
     // SAFETY: a member of the context.
     let len = unsafe { (*skb).len };
-    (len > at).then(|| Payload { at, len: len - at })
+    Some(Payload {
+        at,
+        len: len.saturating_sub(at),
+    })
 }

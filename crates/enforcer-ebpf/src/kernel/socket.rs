@@ -1,6 +1,6 @@
 //! What a socket is, and which address a system call names.
 
-use karmor_abi::word::{Protocol, SOCK_RAW};
+use karmor_abi::word::{Protocol, SOCK_DGRAM, SOCK_RAW};
 
 use super::{
     memory::{Ptr, load, load_u16, load_u32, read},
@@ -90,6 +90,19 @@ impl Socket {
     #[inline(always)]
     pub(crate) fn ip_protocol(&self) -> u8 {
         self.protocol().ip(self.number)
+    }
+
+    /// The family that `AF_UNSPEC` stands for in a message's address: IPv4 takes it for its own, and so
+    /// does what is not UDP over IPv6, to which it is no address.
+    #[inline(always)]
+    pub(crate) fn family_of_messages(&self) -> u16 {
+        const UDP: [u32; 2] = [17, 136];
+        let is_udp = self.kind == SOCK_DGRAM && UDP.contains(&self.number);
+        match self.family {
+            AF_INET => AF_INET,
+            AF_INET6 if !is_udp => AF_INET6,
+            _ => AF_UNSPEC,
+        }
     }
 
     /// It speaks IP.

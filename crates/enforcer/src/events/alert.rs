@@ -78,6 +78,11 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::Setrlimit => "TASK_SETRLIMIT",
         Hook::Setscheduler => "TASK_SETSCHEDULER",
         Hook::Setnice => "TASK_SETNICE",
+        Hook::Setioprio => "TASK_SETIOPRIO",
+        Hook::UnixConnect => "UNIX_STREAM_CONNECT",
+        Hook::Setattr => "INODE_SETATTR",
+        Hook::Ioctl => "FILE_IOCTL",
+        Hook::Prctl => "TASK_PRCTL",
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn say(word: &Word<'_>) -> Said {
                 Guarded::Sysrq => ("File", "/proc/sysrq-trigger"),
                 Guarded::Lockdown => ("File", "/sys/kernel/security/lockdown"),
                 Guarded::Helper => ("File", "a program for the kernel to execute"),
+                Guarded::Image => ("Process", "the image of a process"),
             };
             (operation, name.to_owned(), String::new())
         }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use btf_rs::{Btf, Struct, Type};
-use karmor_abi::offsets::{ABSENT, INODE_BYTES, MEMBERS, MOUNT_LINK, Member, OPTIONAL};
+use karmor_abi::offsets::{
+    ABSENT, INODE_BYTES, MEMBERS, MOUNT_LINK, Member, OPTIONAL, SETATTR_DENTRY,
+};
 
 /// Where the kernel shows its BTF.
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -21,6 +23,14 @@ pub(super) enum OffsetError {
         strukt: &'static str,
         /// Member.
         member: &'static str,
+    },
+    /// A hook has not the argument that it is expected to have.
+    #[error("the kernel's BTF has no argument {argument} of the hook {hook}")]
+    NoArgument {
+        /// Hook.
+        hook: &'static str,
+        /// Argument.
+        argument: &'static str,
     },
     /// Members that are read together are not side by side.
     #[error("{0} are not side by side in this kernel")]
@@ -41,6 +51,7 @@ pub(super) fn offsets() -> Result<Vec<(&'static str, u32)>, OffsetError> {
     check_neighbours(&offsets)?;
     offsets.push((MOUNT_LINK, mount_link(&btf, &offsets)));
     offsets.push((INODE_BYTES, inode_bytes(&btf)?));
+    offsets.push((SETATTR_DENTRY, argument(&btf, "inode_setattr", "dentry")?));
     Ok(offsets)
 }
 
@@ -57,6 +68,29 @@ fn inode_bytes(btf: &Btf) -> Result<u32, OffsetError> {
         strukt: "inode",
         member: "(its size)",
     })
+}
+
+/// Which argument of an LSM hook has a name, from 0.
+fn argument(btf: &Btf, hook: &'static str, argument: &'static str) -> Result<u32, OffsetError> {
+    let missing = OffsetError::NoArgument { hook, argument };
+    let Ok(types) = btf.resolve_types_by_name(&format!("bpf_lsm_{hook}")) else {
+        return Err(missing);
+    };
+    let found = types.into_iter().find_map(|found| {
+        let Type::Func(function) = found else {
+            return None;
+        };
+        let Ok(Type::FuncProto(prototype)) = btf.resolve_chained_type(&function) else {
+            return None;
+        };
+        let mut names = prototype
+            .parameters
+            .iter()
+            .map(|parameter| btf.resolve_name(parameter));
+        let at = names.position(|name| name.is_ok_and(|name| name == argument))?;
+        u32::try_from(at).ok()
+    });
+    found.ok_or(missing)
 }
 
 /// How far into a mount the pointer to the next one leads.

@@ -14,7 +14,6 @@ use aya::{
 use karmor_abi::{
     descriptor::{Search, Suspect},
     names,
-    op::Op,
 };
 use tracing::{debug, warn};
 
@@ -23,9 +22,6 @@ use super::{forget, load::Loaded, take};
 /// Searches after a change of tables, a second apart: a file that was decided by the table before is
 /// found only once it has its descriptor.
 const MORE: u32 = 2;
-
-/// What tables say about descriptors.
-const OPEN: u32 = Op::Read.bit() | Op::Write.bit();
 
 /// What the searches found.
 pub(super) struct Descriptors {
@@ -74,9 +70,10 @@ impl Descriptors {
         Ok(is_over)
     }
 
-    /// Finds the descriptors that tables about `ops` refuse to somebody, and forgets the others.
+    /// Finds the descriptors that tables about `ops` refuse to somebody, or that the daemon's own
+    /// protection refuses to whoever is under one, and forgets the others.
     pub(super) fn search(&mut self, loaded: &mut Loaded, ops: u32) -> Result<()> {
-        if ops & OPEN == 0 {
+        if ops == 0 {
             self.due = 0;
             return self.forget_all(loaded, ops);
         }

@@ -48,16 +48,18 @@ pub(super) struct Owned {
 /// # Errors
 /// When the process cannot be told from others, or the map cannot be written.
 pub(super) fn announce(ebpf: &mut Ebpf, protection: &Protection) -> Result<()> {
-    let guard = match protection.from {
-        SelfProtection::Off => Guard::default(),
-        from => Guard {
-            tgid: std::process::id(),
-            from_host: u32::from(from == SelfProtection::Host),
-            started: started().context("when was this process started?")?,
-            image: inode(Path::new("/proc/self/exe")).context("find the own program")?,
-            namespace: namespace().context("find the own mount namespace")?,
-            reserved: 0,
-        },
+    let from = match protection.from {
+        SelfProtection::Off => Guard::NOBODY,
+        SelfProtection::Containers => Guard::CONTAINERS,
+        SelfProtection::Host => Guard::EVERYBODY,
+    };
+    let guard = Guard {
+        tgid: std::process::id(),
+        from,
+        started: started().context("when was this process started?")?,
+        image: inode(Path::new("/proc/self/exe")).context("find the own program")?,
+        namespace: namespace().context("find the own mount namespace")?,
+        reserved: 0,
     };
     let map = ebpf
         .map_mut(names::GUARD)

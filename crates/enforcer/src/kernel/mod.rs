@@ -6,7 +6,7 @@
 //! btf     offsets for them                tables compiled tables, shared and freed
 //! events  the rings                       self_test  the proof at start
 //! guard   the daemon's own protection     descriptors  those that policies came after
-//! calls   system calls that are looked at
+//! calls   system calls that are looked at   homes  what workloads were started with
 //! ```
 
 mod btf;
@@ -14,6 +14,7 @@ mod calls;
 mod descriptors;
 mod events;
 mod guard;
+mod homes;
 mod load;
 mod object;
 mod self_test;
@@ -34,7 +35,7 @@ use aya::{
 };
 use karmor_abi::{
     counters::Counters,
-    label::{HOST, Handle, Home, Mark, MarkKey, Workload},
+    label::{Handle, Mark, MarkKey, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -43,8 +44,8 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use self::{
-    calls::Asked, descriptors::Descriptors, events::Rings, guard::Owned, load::Loaded,
-    tables::Tables,
+    calls::Asked, descriptors::Descriptors, events::Rings, guard::Owned, homes::Homes,
+    load::Loaded, tables::Tables,
 };
 pub use self::{
     guard::{OwnFile, Protection},
@@ -66,7 +67,7 @@ pub struct Kernel {
     self_tests: RingBuf<MapData>,
     workloads: Array<MapData, Workload>,
     cgroups: BpfHashMap<MapData, u64, u32>,
-    homes: Array<MapData, Home>,
+    homes: Homes,
     registry: Array<MapData, u64>,
     marks: BpfHashMap<MapData, MarkKey, Mark>,
     asked: Asked,
@@ -106,7 +107,7 @@ impl Kernel {
             self_tests: RingBuf::try_from(take(ebpf, names::SELF_TESTS)?)?,
             workloads: Array::try_from(take(ebpf, names::WORKLOADS)?)?,
             cgroups: BpfHashMap::try_from(take(ebpf, names::CGROUPS)?)?,
-            homes: Array::try_from(take(ebpf, names::HOMES)?)?,
+            homes: Homes::new(Array::try_from(take(ebpf, names::HOMES)?)?),
             registry: Array::try_from(take(ebpf, names::REGISTRY)?)?,
             marks: BpfHashMap::try_from(take(ebpf, names::MARKS)?)?,
             asked: Asked::new(ebpf)?,
@@ -274,44 +275,14 @@ impl Kernel {
         result
     }
 
-    fn write_home(&mut self, workload: u32, origin: Origin) -> Result<()> {
+    fn note_origin(&mut self, workload: u32, origin: Origin) -> Result<()> {
         let index = workload % limits::WORKLOADS;
         let entry = self.workloads.get(&index, 0).context("read a workload")?;
         if entry.workload != workload && entry.handle != Handle::NONE {
             // Its place is taken, as registering it will say.
             return Ok(());
         }
-        let known = self.homes.get(&index, 0).context("read a namespace")?;
-        let known = (known.workload == workload).then_some(known);
-        let home = match known {
-            // The host's is another daemon by now.
-            Some(known) if known.namespace != 0 && workload == HOST => Home {
-                init: origin.init,
-                ..known
-            },
-            Some(known) if known.namespace != 0 => return Ok(()),
-            _ => Home {
-                workload,
-                namespace: origin.namespace,
-                mounted: known.map_or(0, |known| known.mounted),
-                init: origin.init,
-                root: origin.root,
-            },
-        };
-        tracing::debug!(workload, ?home, "what a workload was started with");
-        self.homes.set(index, home, 0).context("write a namespace")
-    }
-
-    /// Has every object of a workload decided under all its names, as if it had mounted something.
-    fn seek_other_names(&mut self, workload: u32) -> Result<()> {
-        let home = Home {
-            workload,
-            mounted: 1,
-            ..Home::default()
-        };
-        self.homes
-            .set(workload % limits::WORKLOADS, home, 0)
-            .context("write a namespace")
+        self.homes.set(workload, origin)
     }
 
     fn bump_epoch(&mut self) -> Result<()> {
@@ -353,7 +324,7 @@ impl Backend for Kernel {
     }
 
     fn set_origin(&mut self, workload: u32, origin: Origin) -> Result<(), BackendError> {
-        self.write_home(workload, origin)
+        self.note_origin(workload, origin)
             .map_err(kernel_error("noting what a workload was started with"))
     }
 
@@ -362,6 +333,7 @@ impl Backend for Kernel {
         for cgroup_id in cgroups {
             forget(&mut self.cgroups, cgroup_id).map_err(|error| failed(error.into()))?;
         }
+        self.homes.forget(workload);
         self.switch(workload, Handle::NONE, 0).map_err(failed)
     }
 

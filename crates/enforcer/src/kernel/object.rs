@@ -141,8 +141,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("file_open", ops::OPEN | ops::AT | ops::GUARD),
     for_ops("path_mknod", ops::WRITE | ops::AT),
     for_ops("path_mkdir", ops::WRITE | ops::AT),
-    for_ops("path_rmdir", ops::WRITE | ops::AT),
-    for_ops("path_unlink", ops::WRITE | ops::AT),
+    for_ops("path_rmdir", ops::RENAME | ops::AT),
+    for_ops("path_unlink", ops::RENAME | ops::AT),
     for_ops("path_symlink", ops::WRITE | ops::AT),
     for_ops("path_link", ops::RENAME | ops::AT),
     for_ops("path_rename", ops::RENAME | ops::AT),
@@ -164,6 +164,12 @@ pub(super) const PROGRAMS: &[Program] = &[
     // Before anything is noted that it has to forget.
     rare("file_free_security", ops::HELD),
     rare("file_permission", ops::HELD),
+    rare("file_ioctl", ops::HELD),
+    // Since 6.8, and where distributions took it over; before, `file_ioctl` is called for both.
+    Program {
+        required: false,
+        ..rare("file_ioctl_compat", ops::HELD)
+    },
     rare("capable", ops::CAPABLE),
     for_ops("sb_mount", ops::ANY | ops::AT),
     for_ops("move_mount", ops::ANY | ops::AT),
@@ -236,9 +242,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("inode_rmdir", ops::GUARD),
     for_ops("inode_mknod", ops::GUARD),
     for_ops("inode_rename", ops::GUARD),
-    beside("guard_chmod", for_ops("path_chmod", ops::GUARD)),
-    beside("guard_chown", for_ops("path_chown", ops::GUARD)),
-    beside("guard_truncate", for_ops("path_truncate", ops::GUARD)),
+    for_ops("inode_setattr", ops::GUARD),
     beside("guard_mount", for_ops("sb_mount", ops::GUARD)),
     beside("guard_move_mount", for_ops("move_mount", ops::GUARD)),
     beside("guard_pivotroot", for_ops("sb_pivotroot", ops::GUARD)),
@@ -246,4 +250,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     for_ops("task_setrlimit", ops::GUARD),
     for_ops("task_setscheduler", ops::GUARD),
     for_ops("task_setnice", ops::GUARD),
+    for_ops("task_setioprio", ops::GUARD),
+    for_ops("unix_stream_connect", ops::GUARD),
+    for_ops("task_prctl", ops::GUARD),
 ];

@@ -90,7 +90,7 @@ impl Kernel {
         // A task that runs already must come under its policy.
         self.apply(&[SELF_TEST], Some(table))?;
         self.add_workload(SELF_TEST, place.cgroup_id)?;
-        self.seek_other_names(SELF_TEST)?;
+        self.homes.seek_other_names(SELF_TEST)?;
         let said = child.go()?;
         ensure!(
             said == AS_TOLD,

@@ -79,7 +79,7 @@ impl Identity {
         match self {
             Self::Host => Origin {
                 namespace: mount_namespace_of(1),
-                init: std::process::id(),
+                init: 0,
                 root: root_device_of(1),
             },
             Self::Container(container) => Origin {

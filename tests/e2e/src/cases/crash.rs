@@ -229,7 +229,7 @@ fn one_link_each(before: &[String]) -> Result<()> {
     })
     .with_context(|| format!("links: {:?}", links()))?;
     let mut pins = Vec::new();
-    for entry in std::fs::read_dir(Path::new(PINS).join("v5")).context("nothing is pinned")? {
+    for entry in std::fs::read_dir(Path::new(PINS).join("v6")).context("nothing is pinned")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let pinned = name.strip_prefix("link_").or(name.strip_prefix("packets_"));
         pins.extend(pinned.map(str::to_owned));

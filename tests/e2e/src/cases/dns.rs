@@ -191,6 +191,13 @@ fn refused(guest: &Guest) -> Result<()> {
         ),
         row("cut", RESOLVER, "good.test", UNREADABLE, NOT_PERMITTED),
         row(
+            "fragments",
+            RESOLVER,
+            "evil.test",
+            UNREADABLE,
+            NOT_PERMITTED,
+        ),
+        row(
             "parts",
             RESOLVER,
             "good.test evil.test",

@@ -35,6 +35,7 @@ const HARM: &[(&str, &str)] = &[
     ("$tries harm limit $pid", "karmor-enforcer"),
     ("$tries harm schedule $pid", "karmor-enforcer"),
     ("$tries harm nice $pid", "karmor-enforcer"),
+    ("$tries harm io-priority $pid", "karmor-enforcer"),
     (
         ": >> /proc/sys/kernel/ftrace_enabled",
         "/proc/sys/kernel/ftrace_enabled",
@@ -43,13 +44,13 @@ const HARM: &[(&str, &str)] = &[
     (": >> $security/lockdown", "/sys/kernel/security/lockdown"),
     ("mv $var/lib $var/l && mv $var/l $var/lib", FILES),
     (
-        "$tries open-pin $bpf/karmor/v5/WORKLOADS",
+        "$tries open-pin $bpf/karmor/v6/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
     (
-        "mv $bpf/karmor/v5/MARKS $bpf/karmor/v5/M && mv $bpf/karmor/v5/M $bpf/karmor/v5/MARKS",
+        "mv $bpf/karmor/v6/MARKS $bpf/karmor/v6/M && mv $bpf/karmor/v6/M $bpf/karmor/v6/MARKS",
         FILES,
     ),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),
@@ -69,7 +70,20 @@ const HARM: &[(&str, &str)] = &[
     ("$tries resize $state/own", FILES),
     ("chmod 600 $run/karmor.sock", FILES),
     ("chown 0:0 $run/karmor.sock", FILES),
+    (OVERLAY_CHMOD, FILES),
+    (OVERLAY_WRITE, FILES),
 ];
+
+/// Through an overlay of the directory.
+const OVERLAY_CHMOD: &str = "mkdir -p $var/w $var/m && $box mount -t overlay \
+    -o lowerdir=/tmp,upperdir=$var/lib/karmor,workdir=$var/w none $var/m && chmod 600 $var/m/own; \
+    said=$?; $box umount $var/m; [ $said = 0 ]";
+const OVERLAY_WRITE: &str = "mkdir -p $var/w $var/m && $box mount -t overlay \
+    -o lowerdir=/tmp,upperdir=$var/lib/karmor,workdir=$var/w none $var/m && echo own > $var/m/own; \
+    said=$?; $box umount $var/m; [ $said = 0 ]";
+
+/// What a container may not do, and the host's root may.
+const COMMAND: (&str, &str) = ("$tries connect $run/karmor.sock", FILES);
 
 const FILES: &str = "files of karmor-enforcer";
 
@@ -82,7 +96,7 @@ const HARMLESS: &[&str] = &[
     "mkdir $bpf/other && mv $bpf/other $bpf/another && rmdir $bpf/another",
     "touch $bin/new && mv $bin/new $bin/newer && rm $bin/newer",
     "ls $state/policies > /dev/null",
-    "sleep 60 & $tries harm limit $! && $tries harm schedule $! && $tries harm nice $! && kill $!",
+    "sleep 60 & $tries harm limit $! && $tries harm schedule $! && $tries harm nice $! && $tries harm io-priority $! && kill $!",
     "cat /proc/sys/kernel/ftrace_enabled > /dev/null",
     ": >> /proc/$$/oom_score_adj",
     "mkdir $var/other && mv $var/other $var/another && rmdir $var/another",
@@ -112,7 +126,7 @@ fn containers(guest: &Guest) -> Result<()> {
     make_a_file()?;
     let unprotected = Enforcer::start(guest.containerd()?, &["--self-protection=off"])?;
     let container = with_tools(guest, OPTIONS, "harmful")?;
-    for (line, _) in HARM {
+    for (line, _) in HARM.iter().chain([&COMMAND]) {
         in_container(&container, unprotected.pid(), line)?
             .success()
             .context("without protection")?;
@@ -139,7 +153,12 @@ fn containers(guest: &Guest) -> Result<()> {
         let hiding = hiding.iter().map(|line| (line.as_str(), FILES));
         // The kernel does not say that it did not send it.
         let silent = [("$tries harm sigio $pid", "karmor-enforcer")];
-        let told = HARM.iter().chain(&more).copied().chain(hiding);
+        let told = HARM
+            .iter()
+            .chain([&COMMAND])
+            .chain(&more)
+            .copied()
+            .chain(hiding);
         for (line, resource) in told.chain(silent) {
             let output = in_container(&container, pid, line)?;
             ensure!(
@@ -207,7 +226,7 @@ fn is_about_protection(alert: &Value, kind: &str) -> Result<()> {
 }
 
 fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Output> {
-    let places = "tries=/opt/tools/karmor-tries; bpf=/host/bpf; state=/host/state; run=/host/run; \
+    let places = "tries=/opt/tools/karmor-tries; box=/opt/tools/busybox; bpf=/host/bpf; state=/host/state; run=/host/run; \
                   bin=/host/bin; var=/host/var; security=/host/security";
     let line = format!("pid={pid}; {places}; {line}");
     let [output] = <[Output; 1]>::try_from(container.lines(&[&line])?)
@@ -216,7 +235,7 @@ fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Outpu
 }
 
 fn on_host(pid: u32, line: &str) -> Result<Output> {
-    let places = "tries=karmor-tries; bpf=/sys/fs/bpf; state=/var/lib/karmor; run=/run/karmor; \
+    let places = "tries=karmor-tries; box=busybox; bpf=/sys/fs/bpf; state=/var/lib/karmor; run=/run/karmor; \
                   bin=/usr/local/bin; var=/var; security=/sys/kernel/security";
     run("sh", ["-c", &format!("pid={pid}; {places}; {line}")])
 }

@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
-use rustix::fs::MemfdFlags;
+use rustix::{
+    fs::MemfdFlags,
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto::RAW, sendto, socket_with},
+};
 
 /// How long an answer may take that comes from this very machine.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +45,8 @@ pub(crate) enum How {
     Extended,
     /// Each in a datagram, in a header without its name's end
     Cut,
+    /// Each in a datagram of two parts, the first of which has no data
+    Fragments,
     /// Each over TCP
     Tcp,
     /// All over TCP, at once
@@ -182,6 +187,13 @@ pub(crate) fn ask(how: How, resolver: SocketAddr, names: &[String]) -> Result<()
                 .iter()
                 .try_for_each(|message| datagram(&socket, message))
         }
+        How::Fragments => {
+            let socket = bound(resolver)?;
+            messages.iter().try_for_each(|message| {
+                send_fragments(&socket, resolver, message)?;
+                answered(&socket)
+            })
+        }
         How::Parts => {
             let socket = connected(resolver)?;
             let longest = messages.iter().map(Vec::len).max().unwrap_or(0);
@@ -287,6 +299,33 @@ fn answered(socket: &UdpSocket) -> Result<()> {
     let mut answer = [0; 4096];
     let len = socket.recv(&mut answer).context("no answer")?;
     ensure!(answer[..len].starts_with(&IDENTITY), "another answer");
+    Ok(())
+}
+
+/// Sends a datagram of IPv4 in the name of a socket, in two parts: its header, and what it carries.
+fn send_fragments(socket: &UdpSocket, resolver: SocketAddr, message: &[u8]) -> Result<()> {
+    let IpAddr::V4(address) = resolver.ip() else {
+        bail!("only over IPv4");
+    };
+    let raw = socket_with(
+        AddressFamily::INET,
+        SocketType::RAW,
+        SocketFlags::empty(),
+        Some(RAW),
+    )
+    .context("cannot make a raw socket")?;
+    let [from, to] = [socket.local_addr()?.port(), resolver.port()].map(u16::to_be_bytes);
+    let len = u16::try_from(8 + message.len())?.to_be_bytes();
+    let header = [from, to, len, [0; 2]].concat();
+    // The first has more behind it, and the second begins behind eight bytes.
+    for (place, part) in [([0x20, 0], &header[..]), ([0, 1], message)] {
+        // The kernel fills in the length and the sum.
+        let mut packet = vec![0x45, 0, 0, 0, 0x4b, 0x61, place[0], place[1], 64, 17, 0, 0];
+        packet.extend(address.octets());
+        packet.extend(address.octets());
+        packet.extend(part);
+        sendto(&raw, &packet, SendFlags::empty(), &resolver).context("cannot send")?;
+    }
     Ok(())
 }
 

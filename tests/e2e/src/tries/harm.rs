@@ -1,9 +1,9 @@
 //! What ends a process, or keeps it from its work, without a signal of one's own. What is set is what
 //! was there, and the signal is one that harms nobody.
 
-use std::io;
+use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 /// What is done.
@@ -17,6 +17,8 @@ pub(crate) enum How {
     Schedule,
     /// Set its priority
     Nice,
+    /// Set the priority of its input and output
+    IoPriority,
 }
 
 /// `F_SETSIG`
@@ -28,6 +30,7 @@ pub(crate) fn try_it(how: How, process: i32) -> Result<()> {
         How::Limit => limit(process).context("cannot set the limit"),
         How::Schedule => schedule(process).context("cannot set how it is scheduled"),
         How::Nice => nice(process).context("cannot set the priority"),
+        How::IoPriority => io_priority(process).context("cannot set the priority of its output"),
     }
 }
 
@@ -98,4 +101,36 @@ fn nice(process: i32) -> io::Result<()> {
         let priority = libc::getpriority(libc::PRIO_PROCESS, process);
         done(libc::setpriority(libc::PRIO_PROCESS, process, priority))
     }
+}
+
+fn io_priority(process: i32) -> io::Result<()> {
+    const WHO_PROCESS: i32 = 1;
+    // SAFETY: numbers only.
+    unsafe {
+        let priority = libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, process);
+        let set = libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, process, priority);
+        done(libc::c_int::try_from(set).map_err(io::Error::other)?)
+    }
+}
+
+/// Has another file count as the image of this process. The kernel refuses that for as long as the old
+/// one is mapped, which is enough to know that nobody else does.
+pub(crate) fn take_image(file: &Path) -> Result<()> {
+    let image = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    // SAFETY: numbers only.
+    let result = unsafe {
+        libc::prctl(
+            libc::PR_SET_MM,
+            libc::PR_SET_MM_EXE_FILE,
+            image.as_raw_fd(),
+            0,
+            0,
+        )
+    };
+    let error = io::Error::last_os_error();
+    ensure!(
+        result == 0 || error.raw_os_error() == Some(libc::EBUSY),
+        "cannot take another image: {error}"
+    );
+    Ok(())
 }

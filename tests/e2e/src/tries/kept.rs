@@ -62,6 +62,8 @@ pub(crate) enum Use {
     RingWrite,
     /// Map it, and read the memory
     Map,
+    /// `ioctl`
+    Control,
     /// `getdents64`
     List,
     /// Open it anew, through `/proc/self/fd`
@@ -125,6 +127,7 @@ pub(crate) fn make(how: Use, file: &Path) -> Result<()> {
         Use::RingRead => ring::move_bytes(fd, false)?,
         Use::RingWrite => ring::move_bytes(fd, true)?,
         Use::Map => memory::read(fd)?,
+        Use::Control => control(fd)?,
         Use::List => list(fd)?,
         Use::Reopen => drop(super::open(Path::new(&format!(
             "/proc/self/fd/{}",
@@ -197,6 +200,16 @@ fn scratch() -> Result<OwnedFd> {
     let path = Path::new("/srv/scratch");
     std::fs::write(path, "scratch").context("cannot write to /srv/scratch")?;
     Ok(super::open(path)?.into())
+}
+
+fn control(fd: BorrowedFd<'_>) -> Result<()> {
+    let mut left: libc::c_int = 0;
+    // SAFETY: memory for a number.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut left) };
+    if result != 0 {
+        Err(std::io::Error::last_os_error()).context("cannot control")?;
+    }
+    Ok(())
 }
 
 fn list(fd: BorrowedFd<'_>) -> Result<()> {

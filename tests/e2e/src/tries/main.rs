@@ -24,7 +24,7 @@ use std::{
     io,
     os::{
         fd::AsRawFd as _,
-        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+        unix::{ffi::OsStrExt as _, net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -223,6 +223,10 @@ enum Attempt {
     OpenPrograms,
     /// Detach every BPF link there is that can be detached
     DetachLinks,
+    /// Connect to a unix socket
+    Connect { socket: PathBuf },
+    /// Have another file count as the image of this process
+    Image { file: PathBuf },
     /// Do something to a process
     Harm {
         #[arg(value_enum)]
@@ -343,6 +347,8 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::OpenMaps => objects::open_maps(),
         Attempt::OpenPrograms => objects::open_programs(),
         Attempt::DetachLinks => objects::detach_links(),
+        Attempt::Connect { socket } => connect(&socket),
+        Attempt::Image { file } => harm::take_image(&file),
         Attempt::Harm { how, process } => harm::try_it(how, process),
         Attempt::Pose { program, file } => pose::read_as(&program, &file),
         Attempt::Obey => obey::run(),
@@ -383,6 +389,12 @@ fn open_to_control(file: &Path) -> Result<()> {
     rustix::fs::open(file, OFlags::from_bits_retain(3), Mode::empty())
         .with_context(|| format!("cannot open {}", file.display()))?;
     Ok(())
+}
+
+fn connect(socket: &Path) -> Result<()> {
+    UnixStream::connect(socket)
+        .map(drop)
+        .with_context(|| format!("cannot connect to {}", socket.display()))
 }
 
 fn resize(file: &Path) -> Result<()> {

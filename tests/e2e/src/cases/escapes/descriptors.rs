@@ -1,6 +1,9 @@
 //! Descriptors that were open before the policy that forbids them.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_descriptor_passed_on", passed_on),
     case("escape_by_descriptor_on_its_way", on_its_way),
     case("escape_by_descriptor_of_a_directory", of_a_directory),
+    case("escape_by_descriptor_of_what_the_kernel_executes", helper),
     case("descriptor_hook_is_attached_while_needed", while_needed),
     case("descriptor_for_reading_alone_goes_on", reading_alone),
     case("descriptor_is_decided_by_who_uses_it", by_who_uses_it),
@@ -57,6 +61,7 @@ const USES: &[&str] = &[
     "ring-read",
     "ring-write",
     "map",
+    "control",
     "reopen",
     // Whose program tries twice.
     "inherit",
@@ -226,6 +231,31 @@ fn of_a_directory(guest: &Guest) -> Result<()> {
             holder.is_refused(&policy, &["list"], CLOSED)?;
         }
         only_about(&policy, CLOSED)
+    })
+}
+
+/// Of a file that names a program for the kernel to execute: no rule is about that.
+fn helper(guest: &Guest) -> Result<()> {
+    const HELPER: &str = "/proc/sys/kernel/core_pattern";
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let usual = fs::read(HELPER).context("cannot read it")?;
+        let mut holder = Holder::start(&privileged(guest)?, "", &[&[HELPER], &[FREE]])?;
+        holder.goes_on(&["pwrite"], HELPER)?;
+        fs::write(HELPER, usual).context("cannot write it back")?;
+        let policy = watched.policy(&manifest("descriptor-helper", SHUT))?;
+        holder.goes_on(&["pwrite"], FREE)?;
+        holder.goes_on(&["pread"], HELPER)?;
+        let output = holder.attempt(&["use", "pwrite", HELPER])?;
+        ensure!(output.denied(), "not refused: {output}");
+        let alert = policy.expect("an alert about the helper", |alert| {
+            alert["Resource"] == "a program for the kernel to execute"
+                && alert["ContainerName"] == holder.container
+        })?;
+        ensure!(
+            alert["PolicyName"] == "SelfProtection" && alert["Action"] == "Block",
+            "{alert:#}"
+        );
+        holder.goes_on(&["close"], HELPER)
     })
 }
 

@@ -18,7 +18,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Case, case};
-use crate::support::{Applied, Container, DELIVERY, Guest, Image, Output, Watched};
+use crate::support::{
+    Applied, Container, ContainerBuilder, DELIVERY, Guest, Image, Output, Watched,
+};
 
 /// Every case, by subject.
 pub(super) const CASES: &[&[Case]] = &[
@@ -131,12 +133,21 @@ pub(super) fn in_both(guest: &Guest, work: impl Fn(&Container<'_>) -> Result<()>
     Ok(())
 }
 
-/// One with `karmor-tries` in [`TOOLS`], and a copy of it, and a shared directory.
+/// One with [`tooled`].
 pub(super) fn with_tools<'a>(
     guest: &'a Guest,
     options: &[&str],
     name: &str,
 ) -> Result<Container<'a>> {
+    let mut builder = tooled(guest)?;
+    for option in options {
+        builder = builder.option(option);
+    }
+    builder.kept(name)
+}
+
+/// A container to be, with `karmor-tries` in [`TOOLS`], and a copy of it, and a shared directory.
+fn tooled(guest: &Guest) -> Result<ContainerBuilder<'_>> {
     for directory in [HOST_TOOLS, HOST_SHARE] {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
     }
@@ -150,16 +161,13 @@ pub(super) fn with_tools<'a>(
             fs::copy(program, &copy).with_context(|| format!("cannot copy {program}"))?;
         }
     }
-    let mut builder = guest
+    let container = guest
         .container(Image::Debian)?
         .bind(HOST_TOOLS, TOOLS)
-        .bind(HOST_SHARE, SHARE)
-        // The usual one refuses to execute anything.
-        .option("--mount=type=tmpfs,src=tmpfs,dst=/dev/shm,options=nosuid:mode=1777");
-    for option in options {
-        builder = builder.option(option);
-    }
-    builder.kept(name)
+        .bind(HOST_SHARE, SHARE);
+    // The usual one refuses to execute anything.
+    let memory = "--mount=type=tmpfs,src=tmpfs,dst=/dev/shm,options=nosuid:mode=1777";
+    Ok(container.option(memory))
 }
 
 pub(super) fn manifest(name: &str, spec: &str) -> String {

@@ -1,8 +1,13 @@
 //! Mounts: other paths to what a policy names, and other things under the names it means.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, with_tools};
+use super::{
+    Case, HOST_SHARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, tooled,
+    with_tools,
+};
 use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
@@ -16,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_mount_namespace", namespace),
     case("escape_by_mount_in_user_namespace", user_namespace),
     case("escape_by_mount_in_the_place_of_a_program", substitute),
+    case("escape_by_removing_a_mount_point", removed),
 ];
 
 /// Mount points, and /srv as in [`super::PREPARE`], whatever was mounted there before: what came last
@@ -511,5 +517,49 @@ fn substitute(guest: &Guest) -> Result<()> {
         }
         .play_in(watched, &[&container])
         .context("in a mount namespace")
+    })
+}
+
+/// Who removes the directory that something is mounted on elsewhere takes the mount away there, and
+/// the names below it.
+fn removed(guest: &Guest) -> Result<()> {
+    let line = |point| {
+        format!(
+            "/opt/tools/busybox unshare -m sh -c 'mount --bind / /tmp/m1 && cd /tmp/m1 && mount --bind /opt/{point} mnt \
+             && /opt/tools/busybox pivot_root . tmp && umount -l /tmp && rmdir /opt/{point} \
+             && cat /mnt/secret'"
+        )
+    };
+    let start = |name| -> Result<_> {
+        for volume in ["volume", "other"] {
+            let directory = format!("{HOST_SHARE}/{volume}");
+            fs::create_dir_all(&directory)?;
+            fs::write(format!("{directory}/secret"), "secret\n")?;
+        }
+        let container = tooled(guest)?
+            .bind(&format!("{HOST_SHARE}/volume"), "/opt/volume")
+            .bind(&format!("{HOST_SHARE}/other"), "/opt/other")
+            .option("--privileged")
+            .start(name)?;
+        for output in container.lines(&[PREPARE])? {
+            output.success()?;
+        }
+        Ok(container)
+    };
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let before = start("volume-before")?.shell(&line("volume"))?;
+        ensure!(before.stdout == "secret\n", "without a policy: {before}");
+        let container = start("volume")?;
+        watched.enforcer.knows(container.name())?;
+        let spec = SHUT.replace("/srv/vault/secret", "/opt/volume/secret");
+        let policy = watched.policy(&manifest("escape-volume", &spec))?;
+        let output = container.shell(&line("volume"))?;
+        reading("rmdir /opt/volume", "/opt/volume").failed(&policy, &container, &output)?;
+        let twin = container.shell(&line("other"))?;
+        ensure!(
+            twin.stdout == "secret\n",
+            "refused, but it is no escape: {twin}"
+        );
+        Ok(())
     })
 }

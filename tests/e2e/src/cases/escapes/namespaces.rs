@@ -1,17 +1,22 @@
 //! Namespaces of one's own.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
-use crate::support::{DefaultPostures, Guest, run};
+use super::{
+    Case, PREPARE, Plan, SHUT, case, in_both, manifest, ordinary, privileged, reading, running,
+    tooled,
+};
+use crate::support::{Container, DefaultPostures, Guest, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_unshare_mounts", mounts),
     case("escape_by_unshare_pids", pids),
     case("escape_by_unshare_user_and_mounts", user),
+    case("escape_by_leaving_the_first_mount_namespace", abandoned),
     case("escape_by_what_the_kernel_executes", helpers),
+    case("escape_by_taking_the_image_of_another", image),
     case("escape_by_the_name_of_an_essential_program", pose),
 ];
 
@@ -103,6 +108,66 @@ fn user(guest: &Guest) -> Result<()> {
             plan.play(watched, guest)?;
         }
         Ok(())
+    })
+}
+
+/// Everybody leaves the mount namespace that the container was started in. In the new one, nothing
+/// has the name that the policy means.
+fn abandoned(guest: &Guest) -> Result<()> {
+    const LINE: &str = "mkdir /tmp/n && cd /tmp/n && cp /opt/tools/busybox /tmp \
+        && /tmp/busybox mount -t tmpfs t /tmp/n && cd /tmp/n && mkdir v old && mv /tmp/busybox . \
+        && ./busybox mount --bind /srv/vault v && ./busybox pivot_root . old \
+        && /busybox cat /v/free && exec /busybox cat /v/secret";
+    let start = |name| -> Result<_> {
+        let waiting = "until [ -e /srv/go ]; do sleep 0.2; done; \
+                       exec /opt/tools/busybox unshare -m sleep 1000000";
+        let container = tooled(guest)?
+            .option("--privileged")
+            .start_with(name, &["sh", "-c", waiting])?;
+        container.shell(PREPARE)?.success()?;
+        Ok(container)
+    };
+    let leave = |container: &Container<'_>| -> Result<()> {
+        container.shell(": > /srv/go")?.success()?;
+        until("everybody to have left", Duration::from_secs(60), || {
+            let said = container.shell("cat /proc/1/comm")?;
+            Ok((said.stdout == "sleep\n").then_some(()))
+        })
+    };
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let free = start("abandoned-before")?;
+        leave(&free)?;
+        let output = free.shell(LINE)?.success()?;
+        ensure!(output.stdout == "free\nsecret\n", "{output}");
+        let container = start("abandoned")?;
+        watched.enforcer.knows(container.name())?;
+        let policy = watched.policy(&manifest("escape-abandoned", SHUT))?;
+        leave(&container)?;
+        let output = container.shell(LINE)?;
+        ensure!(output.stdout == "free\n", "{output}");
+        reading("cat /v/secret", "/srv/vault/secret").failed(&policy, &container, &output)
+    })
+}
+
+/// Rules tell processes apart by their images.
+fn image(guest: &Guest) -> Result<()> {
+    const LINE: &str = "/opt/tools/karmor-tries image /usr/bin/true";
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let before = privileged(guest)?.shell(LINE)?;
+        before.success().context("without a policy")?;
+        let policy = watched.policy(&manifest("escape-image", SHUT))?;
+        in_both(guest, |container| {
+            let output = container.shell(LINE)?;
+            ensure!(output.denied(), "not refused: {output}");
+            let alert = policy.expect("an alert about the image", |alert| {
+                alert["Resource"] == "the image of a process"
+                    && alert["ContainerName"] == container.name()
+            })?;
+            ensure!(alert["PolicyName"] == "SelfProtection", "{alert:#}");
+            // What it is called is anybody's to choose.
+            let twin = container.shell("echo other > /proc/self/comm")?;
+            twin.success().map(drop)
+        })
     })
 }
 
