@@ -628,6 +628,56 @@ fn contradictions_and_repetitions_are_warned_of() {
 }
 
 #[test]
+fn rules_of_one_action_can_contradict_each_other() {
+    let warnings = |rules: &str| {
+        warnings(
+            "KubeArmorPolicy",
+            &format!("process: {{matchPaths: [{rules}]}}"),
+        )
+    };
+    for (rules, how) in [
+        (
+            "{path: /a}, {path: /a, ownerOnly: true}",
+            "Block with `ownerOnly` and Block",
+        ),
+        (
+            "{path: /a}, {path: /a, pts: false}",
+            "Block with `pts: false` and Block",
+        ),
+        (
+            "{path: /a, action: Allow}, {path: /a, action: Allow, ownerOnly: true}",
+            "Allow with `ownerOnly` and Allow",
+        ),
+        (
+            "{path: /a}, {path: /a, allowedArgs: [x]}",
+            "Block with `allowedArgs` and Block",
+        ),
+        (
+            "{path: /a, action: Allow, allowedArgs: [x]}, {path: /a, action: Allow, allowedArgs: [y, x]}",
+            "their `allowedArgs` differ",
+        ),
+    ] {
+        let message = format!("two rules about `/a` contradict each other: {how}");
+        assert_eq!(warnings(rules), [message], "{rules}");
+    }
+    for alike in [
+        "{path: /a, action: Audit}, {path: /a, action: Audit, ownerOnly: true}",
+        "{path: /a, action: Audit, allowedArgs: [x]}, {path: /a, action: Audit, allowedArgs: [y]}",
+        "{path: /a, allowedArgs: [x]}, {path: /a, action: Allow, allowedArgs: [x]}",
+        "{path: /bin/a, allowedArgs: [x]}, {path: /usr/bin/a, allowedArgs: [x]}",
+    ] {
+        assert_eq!(warnings(alike), [""; 0], "{alike}");
+    }
+    assert_eq!(
+        self::warnings(
+            "KubeArmorPolicy",
+            "file: {matchPaths: [{path: /a, readOnly: true}, {path: /a}]}"
+        ),
+        ["two rules about `/a` contradict each other: Block and Block with `readOnly`"]
+    );
+}
+
+#[test]
 fn presets_that_a_host_cannot_have_are_told_of() {
     let spec = "nodeSelector: {matchLabels: {kubernetes.io/hostname: a}}, \
                 presets: [{name: filelessExec}, {name: exec}, {name: drift}, {name: bpf}]";
