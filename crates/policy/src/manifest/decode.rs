@@ -14,12 +14,18 @@ pub(crate) trait Decode: Sized {
     /// What is expected, for a message that says what was found.
     const EXPECTED: &'static str;
 
+    /// Whether it makes a difference what it says.
+    const IS_READ: bool = true;
+
     /// Reads a node; reports what is wrong with it and returns what is right, if that is enough.
     fn decode(node: &Node, cx: &Context<'_>) -> Option<Self>;
 }
 
 /// A type that a field of a mapping can have.
 pub(crate) trait Field: Sized {
+    /// Whether it makes a difference what it says.
+    const IS_READ: bool;
+
     /// The field's value when it is not there, unless it must be.
     fn absent() -> Option<Self>;
 
@@ -28,6 +34,8 @@ pub(crate) trait Field: Sized {
 }
 
 impl<T: Decode> Field for Spanned<T> {
+    const IS_READ: bool = T::IS_READ;
+
     fn absent() -> Option<Self> {
         None
     }
@@ -41,6 +49,8 @@ impl<T: Decode> Field for Spanned<T> {
 }
 
 impl<T: Field> Field for Option<T> {
+    const IS_READ: bool = T::IS_READ;
+
     fn absent() -> Option<Self> {
         Some(None)
     }
@@ -58,6 +68,7 @@ pub struct Ignored;
 
 impl Decode for Ignored {
     const EXPECTED: &'static str = "anything";
+    const IS_READ: bool = false;
 
     fn decode(_: &Node, _: &Context<'_>) -> Option<Self> {
         Some(Self)
@@ -264,7 +275,12 @@ impl Decode for Labels {
         for Entry { key, value } in entries {
             cx.at(&key.value, || {
                 let text = if value.is_null() {
-                    // `key:` alone, as people write a label without a value.
+                    if !cx.by_program() {
+                        let message =
+                            format!("{} has no value: the empty text is taken", quote(key));
+                        let problem = Problem::warning(value.span, message);
+                        cx.report(problem.help("write `\"\"` if that is meant"));
+                    }
                     Some(String::new())
                 } else {
                     String::decode(value, cx)
@@ -329,19 +345,45 @@ impl<'n> Fields<'n> {
     /// Reads a field.
     pub(crate) fn take<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> Option<F> {
         cx.at(name, || {
-            match self.entries.get(name).filter(|node| !node.is_null()) {
-                Some(node) => F::present(node, cx),
-                None => {
-                    let absent = F::absent();
-                    if absent.is_none() {
-                        let span = self.entries.get(name).map_or(self.span, |node| node.span);
-                        cx.report(Problem::error(span, format!("{} is missing", quote(name))));
-                    }
-                    absent
-                }
+            let node = self.entries.get(name);
+            if let Some(node) = node.filter(|node| !node.is_null()) {
+                return F::present(node, cx);
             }
+            let absent = F::absent();
+            if absent.is_none() {
+                let span = node.map_or(self.span, |node| node.span);
+                cx.report(Problem::error(span, format!("{} is missing", quote(name))));
+            } else if let Some(node) = node
+                && F::IS_READ
+                && !cx.by_program()
+            {
+                cx.report(empty(name, node.span));
+            }
+            absent
         })
     }
+}
+
+/// What holds without a field, where an empty one looks like a condition and is none.
+const WITHOUT: [(&str, &str); 8] = [
+    ("fromSource", "the rule is for every executable"),
+    ("allowedArgs", "the rule allows any arguments"),
+    ("cidr", "the rule is for every address"),
+    ("ports", "the rule is for every port"),
+    ("selector", "the policy does not choose workloads"),
+    ("matchLabels", "no label is asked for"),
+    ("matchExpressions", "no expression is asked for"),
+    ("action", "that of the level above holds"),
+];
+
+/// A field without a value: as the API server has it, it is as if it were not there.
+fn empty(name: &str, span: Span) -> Problem {
+    let without = WITHOUT.iter().find(|(field, _)| *field == name);
+    let message = match without {
+        Some((_, what)) => format!("{} is empty, so {what}", quote(name)),
+        None => format!("{} is empty: it is as if it were not there", quote(name)),
+    };
+    Problem::warning(span, message).help("give it a value, or remove it")
 }
 
 /// Defines a mapping of the manifest: the type, how it is read, and its schema, from one list of
