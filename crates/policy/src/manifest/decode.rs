@@ -10,7 +10,7 @@ use super::{
 use crate::diagnostic::quote;
 
 /// A type that a node of a document can be read as.
-pub(crate) trait Decode: Sized {
+pub(crate) trait Decode: Sized + Default {
     /// What is expected, for a message that says what was found.
     const EXPECTED: &'static str;
 
@@ -31,6 +31,10 @@ pub(crate) trait Field: Sized {
 
     /// Whether the field is there; `key: ` without a value is not.
     fn present(node: &Node, cx: &Context<'_>) -> Option<Self>;
+
+    /// What stands in for a field that is wrong or missing, so that the rest of its mapping is still
+    /// checked; the error keeps the policy out all the same.
+    fn stand_in(span: Span) -> Self;
 }
 
 impl<T: Decode> Field for Spanned<T> {
@@ -46,6 +50,13 @@ impl<T: Decode> Field for Spanned<T> {
             span: node.span,
         })
     }
+
+    fn stand_in(span: Span) -> Self {
+        Self {
+            value: T::default(),
+            span,
+        }
+    }
 }
 
 impl<T: Field> Field for Option<T> {
@@ -56,9 +67,12 @@ impl<T: Field> Field for Option<T> {
     }
 
     fn present(node: &Node, cx: &Context<'_>) -> Option<Self> {
-        // A wrong optional field is reported and then taken as absent, so that the rest of its
-        // mapping is still checked; the error keeps the policy out all the same.
+        // A wrong one is reported and then taken as absent.
         Some(T::present(node, cx))
+    }
+
+    fn stand_in(_: Span) -> Self {
+        None
     }
 }
 
@@ -105,7 +119,7 @@ impl Decode for String {
 }
 
 /// A port or a range of ports, as text: `443`, which is a number elsewhere, or `8000-8999`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Port(pub String);
 
 impl Decode for Port {
@@ -173,7 +187,7 @@ impl Decode for i32 {
     }
 }
 
-/// The items of a list that could be read, each with its index in the list as written.
+/// The items of a list that could be read at least in part, each with its index in the list as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items<T> {
     items: Vec<(usize, Spanned<T>)>,
@@ -238,17 +252,12 @@ impl<T: Decode> Decode for Items<T> {
         for (index, node) in nodes.iter().enumerate() {
             cx.index(index, || {
                 let errors = cx.errors();
-                if let Some(value) = T::decode(node, cx)
-                    // Half an item would only cause more problems when it is checked.
-                    && cx.errors() == errors
-                {
-                    items.push((
-                        index,
-                        Spanned {
-                            value,
-                            span: node.span,
-                        },
-                    ));
+                items.extend(T::decode(node, cx).map(|value| {
+                    let span = node.span;
+                    (index, Spanned { value, span })
+                }));
+                if cx.errors() > errors {
+                    cx.note_broken(node.span);
                 }
             });
         }
@@ -342,6 +351,15 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// Reads a field, or what stands in for it.
+    pub(crate) fn part<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> F {
+        self.take(name, cx).unwrap_or_else(|| {
+            let span = self.entries.get(name).map_or(self.span, |node| node.span);
+            cx.note_broken(span);
+            F::stand_in(span)
+        })
+    }
+
     /// Reads a field.
     pub(crate) fn take<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> Option<F> {
         cx.at(name, || {
@@ -418,9 +436,7 @@ macro_rules! mapping {
                 cx: &$crate::manifest::context::Context<'_>,
             ) -> Option<Self> {
                 let fields = $crate::manifest::decode::Fields::of(node, &[$($json),*], cx)?;
-                // All fields are read before the first missing one ends it.
-                $( let $field = fields.take::<$ty>($json, cx); )*
-                Some(Self { $( $field: $field?, )* })
+                Some(Self { $( $field: fields.part($json, cx), )* })
             }
         }
     };

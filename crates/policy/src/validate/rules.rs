@@ -293,6 +293,10 @@ impl<'c, 't> Rules<'c, 't> {
 
     /// Adds a rule that is enforced as it is written.
     pub(super) fn push(&mut self, rule: Rule, span: Span) {
+        // Of half a rule it cannot be told what it comes to beside others.
+        if self.cx.is_broken(span) {
+            return;
+        }
         if let Some(conflict) = self.seen.add(&rule, span, |_| true) {
             let (earlier, what) = conflict.earlier;
             let problem = Problem::warning(span, conflict.message)
