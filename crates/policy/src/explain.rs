@@ -201,8 +201,8 @@ pub struct Explanation {
     pub whitelisted_by: Option<RuleView>,
     /// Other rules that match the object, in the order of the policies.
     pub others: Vec<Other>,
-    /// What is decided about the file being opened, which an exec does first; absent when no rule
-    /// is about that.
+    /// What is decided about the file being opened, which an exec or a mapping does first, or written,
+    /// which another name is as well; absent when no rule is about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opening: Option<Box<Explanation>>,
     /// Policies that are about another kind of workload, by kind: how many.
@@ -235,7 +235,7 @@ pub enum DecidedBy {
     Object,
     /// The object, or something in it, would shed a rule with its name.
     Move,
-    /// The exec has to open the file, and that is decided more strictly.
+    /// The file has to be opened, or written, and that is decided more strictly.
     Opening,
 }
 
@@ -264,9 +264,14 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
         query.aliases.clone(),
     );
     let (mut explanation, verdict) = answer(&effective, query);
-    if query.op == Op::Exec {
+    let first = match query.op {
+        Op::Exec | Op::Map => Some(Op::Read),
+        Op::Move => Some(Op::Write),
+        _ => None,
+    };
+    if let Some(op) = first {
         let opening = Query {
-            op: Op::Read,
+            op,
             parent: None,
             arguments: None,
             ..query.clone()
@@ -432,7 +437,7 @@ fn unlisted(rule: &Rule, arguments: &[String]) -> Option<Unlisted> {
 }
 
 impl Explanation {
-    /// Adds what is decided about opening the file that is executed. The stricter answer counts.
+    /// Adds what is decided about opening the file. The stricter answer counts.
     fn opens(&mut self, opening: (Self, Verdict), verdict: Verdict) {
         let (opening, opened) = opening;
         if opening.decided_by == DecidedBy::Nothing && opening.others.is_empty() {
