@@ -17,7 +17,7 @@ use crate::{
     compile::{self, compile},
     conflict::{self, Effect, Seen},
     diagnostic::{Diagnostic, Place, quote},
-    model::{Action, Family, Location, Policy, Postures, Rule},
+    model::{Action, Location, Policy, Postures, Rule},
     select::Effective,
     semantics,
 };
@@ -25,8 +25,8 @@ use crate::{
 /// Most warnings; a text with more has one cause for many.
 const TOLD_MAX: usize = 100;
 
-/// Words of tables that are compiled for the sake of other policies than those of equal selectors:
-/// a few seconds' worth.
+/// Words of tables that are compiled, and rules that are looked at for them, for the sake of other
+/// policies than those of equal selectors: a few seconds' worth.
 const WORDS_MAX: usize = 4 * compile::WORDS_MAX;
 
 /// A file's text, and what was read from it.
@@ -62,8 +62,8 @@ pub fn check(files: &mut [File<'_>]) {
         findings.extend(contradictions(group, &wider));
         let mut shadowed = shadowed(group, &wider);
         if !wider.is_empty() {
-            let words = shadowed.as_ref().map(|&(_, words)| words);
-            room = room.saturating_sub(words.unwrap_or(compile::WORDS_MAX));
+            let took = shadowed.as_ref().map(|&(_, took)| took);
+            room = room.saturating_sub(took.unwrap_or(compile::WORDS_MAX));
             if shadowed.is_none() {
                 is_compared = false;
                 shadowed = self::shadowed(group, &[]);
@@ -81,23 +81,13 @@ pub fn check(files: &mut [File<'_>]) {
     }
 }
 
-/// The policies for more workloads that have rules of the families that a group's are of.
+/// The policies for more workloads, of groups that have rules of a group's families.
 fn relevant<'g>(group: &Group, groups: &'g [Group]) -> Vec<&'g Arc<Policy>> {
-    let families = families(group);
-    let wider = group.wider.iter().flat_map(|&at| &groups[at].policies);
+    let wider = group.wider.iter().map(|&at| &groups[at]);
     wider
-        .filter(|policy| {
-            policy
-                .rules
-                .iter()
-                .any(|rule| families.contains(&rule.family))
-        })
+        .filter(|wider| !wider.families.is_disjoint(&group.families))
+        .flat_map(|wider| &wider.policies)
         .collect()
-}
-
-fn families(group: &Group) -> HashSet<Family> {
-    let rules = group.policies.iter().flat_map(|policy| &policy.rules);
-    rules.map(|rule| rule.family).collect()
 }
 
 /// What is to be told of a rule.
@@ -114,7 +104,7 @@ struct Finding {
 fn contradictions(group: &Group, wider: &[&Arc<Policy>]) -> Vec<Finding> {
     let mut seen = Seen::new();
     let mut findings = Vec::new();
-    let families = families(group);
+    let families = &group.families;
     for policy in wider {
         for rule in policy
             .rules
@@ -145,18 +135,19 @@ fn contradictions(group: &Group, wider: &[&Arc<Policy>]) -> Vec<Finding> {
     findings
 }
 
-/// The rules of a group that never decide, and how large a table it took to tell; nothing if there
-/// is none.
+/// The rules of a group that never decide, and what it took to tell, in rules and words of the table;
+/// nothing if there is no table.
 fn shadowed(group: &Group, wider: &[&Arc<Policy>]) -> Option<(Vec<Finding>, usize)> {
-    let families = families(group);
+    let families = &group.families;
     let own: HashSet<*const Policy> = group.policies.iter().map(Arc::as_ptr).collect();
     let together = group.policies.iter().chain(wider.iter().copied()).cloned();
     let mut effective = Effective::new(together, Postures::default(), Aliases::merged_usr());
+    let rules = effective.rules.len();
     effective
         .rules
         .retain(|entry| families.contains(&entry.rule().family));
     if effective.rules.len() < 2 {
-        return Some((Vec::new(), 0));
+        return Some((Vec::new(), rules));
     }
     let compiled = compile(&effective).ok()?;
     let is_own = |index: u32| own.contains(&Arc::as_ptr(&effective.rules[index as usize].policy));
@@ -165,7 +156,7 @@ fn shadowed(group: &Group, wider: &[&Arc<Policy>]) -> Option<(Vec<Finding>, usiz
         .into_iter()
         .map(|(index, by)| never_decides(rule(index), by.map(rule)))
         .collect();
-    Some((findings, compiled.words.len()))
+    Some((findings, rules + compiled.words.len()))
 }
 
 fn never_decides(rule: &Rule, by: Option<&Rule>) -> Finding {

@@ -6,18 +6,20 @@ use std::{
 };
 
 use crate::{
-    model::Policy,
+    model::{Family, Policy},
     select::{Label, Namespaces, Scope},
 };
 
 /// Most pairs of scopes that are held against each other.
-const COMPARED_MAX: usize = 1 << 24;
+const COMPARED_MAX: usize = 1 << 22;
 
 /// Policies for the same workloads.
 #[derive(Debug)]
 pub(super) struct Group {
     scope: Scope,
     pub(super) policies: Vec<Arc<Policy>>,
+    /// Of their rules.
+    pub(super) families: HashSet<Family>,
     /// Groups that are for all of these workloads and more, by index.
     pub(super) wider: Vec<usize>,
     /// There were too many others to find those.
@@ -34,14 +36,18 @@ pub(super) fn collect(policies: impl IntoIterator<Item = Arc<Policy>>) -> Vec<Gr
     let mut groups: Vec<Group> = Vec::new();
     for policy in policies {
         let scope = Scope::of(&policy);
+        let families = policy.rules.iter().map(|rule| rule.family);
         if let Some(&at) = known.get(&scope) {
+            groups[at].families.extend(families);
             groups[at].policies.push(policy);
             continue;
         }
+        let families = families.collect();
         known.insert(scope.clone(), groups.len());
         groups.push(Group {
             scope,
             policies: vec![policy],
+            families,
             wider: Vec::new(),
             is_alone: false,
         });
