@@ -388,7 +388,7 @@ const WITHOUT: [(&str, &str); 8] = [
     ("allowedArgs", "the rule allows any arguments"),
     ("cidr", "the rule is for every address"),
     ("ports", "the rule is for every port"),
-    ("selector", "the policy does not choose workloads"),
+    ("selector", "no workload is left out"),
     ("matchLabels", "no label is asked for"),
     ("matchExpressions", "no expression is asked for"),
     ("action", "that of the level above holds"),
