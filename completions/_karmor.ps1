@@ -77,6 +77,8 @@ Register-ArgumentCompleter -Native -CommandName 'karmor' -ScriptBlock {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Policy files, directories, or - for standard input')
             [CompletionResult]::new('--file', '--file', [CompletionResultType]::ParameterName, 'Policy files, directories, or - for standard input')
             [CompletionResult]::new('--exec', '--exec', [CompletionResultType]::ParameterName, 'Execute this')
+            [CompletionResult]::new('--map', '--map', [CompletionResultType]::ParameterName, 'Map this executable, as `ld.so PATH` does')
+            [CompletionResult]::new('--move', '--move', [CompletionResultType]::ParameterName, 'Give this another name, or one more (rename, hard link)')
             [CompletionResult]::new('--open', '--open', [CompletionResultType]::ParameterName, 'Open this')
             [CompletionResult]::new('--socket', '--socket', [CompletionResultType]::ParameterName, 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...')
             [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]')

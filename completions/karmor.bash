@@ -198,7 +198,7 @@ _karmor() {
             return 0
             ;;
         karmor__subcmd__policy__subcmd__explain)
-            opts="-f -o -q -h --file --exec --open --write --socket --connect --accept --query --capability --syscall --at --preset --from --parent --host --no-merged-usr --uid --owner --terminal --posture --output --color --quiet --help"
+            opts="-f -o -q -h --file --exec --map --move --open --write --socket --connect --accept --query --capability --syscall --at --preset --from --parent --host --no-merged-usr --uid --owner --terminal --posture --output --color --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +213,14 @@ _karmor() {
                     return 0
                     ;;
                 --exec)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --move)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

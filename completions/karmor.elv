@@ -70,6 +70,8 @@ set edit:completion:arg-completer[karmor] = {|@words|
             cand -f 'Policy files, directories, or - for standard input'
             cand --file 'Policy files, directories, or - for standard input'
             cand --exec 'Execute this'
+            cand --map 'Map this executable, as `ld.so PATH` does'
+            cand --move 'Give this another name, or one more (rename, hard link)'
             cand --open 'Open this'
             cand --socket 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...'
             cand --connect 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]'

@@ -69,6 +69,8 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -s f -l file -d 'Policy files, directories, or - for standard input' -r -F
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l exec -d 'Execute this' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l map -d 'Map this executable, as `ld.so PATH` does' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l move -d 'Give this another name, or one more (rename, hard link)' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l open -d 'Open this' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l socket -d 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l connect -d 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]' -r

@@ -97,13 +97,13 @@ pub(crate) fn refuse_uncompilable(files: &mut [PolicyFile]) {
         .for_each(|file| file.report.refuse_uncompilable());
 }
 
-/// Warns of rules that never decide, within and across files.
-pub(crate) fn warn_of_shadowed(files: &mut [PolicyFile]) {
+/// Warns of rules that never decide, and of those that contradict others, within and across files.
+pub(crate) fn lint(files: &mut [PolicyFile]) {
     let files = files.iter_mut().map(|file| lint::File {
         text: &file.text,
         report: &mut file.report,
     });
-    lint::warn_of_shadowed(&mut files.collect::<Vec<_>>());
+    lint::check(&mut files.collect::<Vec<_>>());
 }
 
 fn all_valid(ui: &mut Ui, mut files: Vec<PolicyFile>) -> CommandResult<Vec<PolicyFile>> {

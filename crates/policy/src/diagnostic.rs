@@ -113,20 +113,21 @@ impl Diagnostic {
         }
     }
 
-    /// The warning that a rule never decides, and where the one is that does.
-    pub(crate) fn shadowed(
+    /// A warning of what a rule comes to beside another, and where that is.
+    pub(crate) fn of_rules(
         message: String,
+        label: Option<String>,
         help: Vec<String>,
         place: Place,
-        by: Option<(String, Place)>,
+        other: Option<(String, Place)>,
     ) -> Self {
-        let related = by.map(|(message, place)| Related { message, place });
+        let related = other.map(|(message, place)| Related { message, place });
         Self {
             severity: Severity::Warning,
             message,
             place,
             field: String::new(),
-            label: None,
+            label,
             allowed: Vec::new(),
             suggestion: None,
             help,

@@ -108,3 +108,34 @@ fn is_essential(aliases: &Aliases, path: &[u8]) -> bool {
     let mut programs = PROGRAMS.into_iter();
     programs.any(|program| matches(&Target::Path(program.to_owned()), aliases, path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The table of the document: a directory, which ends with a slash, stands before the names in it.
+    #[test]
+    fn the_documented_programs_are_these() {
+        let document = include_str!("../../../docs/host-policies.md");
+        let (_, spared) = document
+            .split_once("## What they spare")
+            .expect("a section about it");
+        let mut documented = BTreeSet::new();
+        for row in spared.lines().filter(|line| line.starts_with("| ")) {
+            let mut directory = "";
+            for name in row.split('`').skip(1).step_by(2) {
+                if name.ends_with('/') {
+                    directory = name;
+                } else if name.starts_with('/') {
+                    documented.insert(name.to_owned());
+                } else {
+                    documented.insert(format!("{directory}{name}"));
+                }
+            }
+        }
+        let programs = PROGRAMS.into_iter().map(str::to_owned).collect();
+        assert_eq!(documented, programs);
+    }
+}

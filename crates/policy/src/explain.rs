@@ -5,7 +5,11 @@ mod text;
 mod view;
 mod weigh;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use karmor_abi::{
     limits,
@@ -97,6 +101,31 @@ impl Asked {
         }
     }
 
+    /// The address that the kernel takes it for. An IPv4 address mapped into IPv6 is IPv4, and who
+    /// connects to the unspecified address reaches the host itself.
+    fn reached(&self, op: Op) -> Option<IpAddr> {
+        let Self::Endpoint { address, .. } = self else {
+            return None;
+        };
+        Some(match address.ip().to_canonical() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) if op == Op::Egress => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if op == Op::Egress => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        })
+    }
+
+    /// The same with another address, if that is another.
+    fn readdressed(&self, ip: IpAddr) -> Option<String> {
+        match self {
+            Self::Endpoint { address, protocol } if address.ip() != ip => {
+                let protocol = *protocol;
+                let address = SocketAddr::new(ip, address.port());
+                Some(Self::Endpoint { address, protocol }.text(Op::Egress))
+            }
+            _ => None,
+        }
+    }
+
     fn text(&self, op: Op) -> String {
         match self {
             Self::Path(text) | Self::Domain(text) => text.clone(),
@@ -134,7 +163,8 @@ pub struct Explanation {
     pub workload: &'static str,
     /// The object, as asked.
     pub object: String,
-    /// The object's name as the kernel sees it, when links make it another.
+    /// The object as the kernel sees it, when links make its name another, or it takes an address for
+    /// another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_object: Option<String>,
     /// Arguments of an exec, as asked.
@@ -171,8 +201,8 @@ pub struct Explanation {
     pub whitelisted_by: Option<RuleView>,
     /// Other rules that match the object, in the order of the policies.
     pub others: Vec<Other>,
-    /// What is decided about the file being opened, which an exec does first; absent when no rule
-    /// is about that.
+    /// What is decided about the file being opened, which an exec or a mapping does first, or written,
+    /// which another name is as well; absent when no rule is about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opening: Option<Box<Explanation>>,
     /// Policies that are about another kind of workload, by kind: how many.
@@ -205,7 +235,7 @@ pub enum DecidedBy {
     Object,
     /// The object, or something in it, would shed a rule with its name.
     Move,
-    /// The exec has to open the file, and that is decided more strictly.
+    /// The file has to be opened, or written, and that is decided more strictly.
     Opening,
 }
 
@@ -234,9 +264,14 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
         query.aliases.clone(),
     );
     let (mut explanation, verdict) = answer(&effective, query);
-    if query.op == Op::Exec {
+    let first = match query.op {
+        Op::Exec | Op::Map => Some(Op::Read),
+        Op::Move => Some(Op::Write),
+        _ => None,
+    };
+    if let Some(op) = first {
         let opening = Query {
-            op: Op::Read,
+            op,
             parent: None,
             arguments: None,
             ..query.clone()
@@ -263,6 +298,7 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
     };
     let asked = query.object.text(query.op);
     let real_path = query.object.path().map(real);
+    let reached = query.object.reached(query.op);
     let (source, parent) = (
         query.source.as_deref().map(real),
         query.parent.as_deref().map(real),
@@ -282,7 +318,7 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
             },
             Asked::Socket(kind, protocol) => AccessObject::Socket(*kind, *protocol),
             Asked::Endpoint { address, protocol } => AccessObject::Endpoint {
-                address: address.ip().to_canonical(),
+                address: reached.unwrap_or(address.ip()),
                 protocol: *protocol,
                 port: address.port(),
             },
@@ -356,7 +392,8 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
             || parent != query.parent,
         real_object: real_path
             .clone()
-            .filter(|real| Some(real.as_str()) != query.object.path()),
+            .filter(|real| Some(real.as_str()) != query.object.path())
+            .or_else(|| query.object.readdressed(reached?)),
         object: asked.clone(),
         arguments: query.arguments.clone(),
         source: query.source.clone(),
@@ -400,7 +437,7 @@ fn unlisted(rule: &Rule, arguments: &[String]) -> Option<Unlisted> {
 }
 
 impl Explanation {
-    /// Adds what is decided about opening the file that is executed. The stricter answer counts.
+    /// Adds what is decided about opening the file. The stricter answer counts.
     fn opens(&mut self, opening: (Self, Verdict), verdict: Verdict) {
         let (opening, opened) = opening;
         if opening.decided_by == DecidedBy::Nothing && opening.others.is_empty() {

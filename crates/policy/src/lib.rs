@@ -16,6 +16,7 @@
 pub mod alias;
 pub mod compile;
 pub mod compiled;
+mod conflict;
 pub mod diagnostic;
 pub mod encoding;
 pub mod essential;

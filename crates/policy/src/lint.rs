@@ -1,41 +1,33 @@
-//! Rules that never decide anything, because others are about the same and win everywhere.
+//! What rules do to one another, within a policy and among policies that surely apply together.
 //!
 //! What never decides is read off the compiled table, which has a cell for everything that can be
 //! asked: a rule that no cell names is shadowed. Nothing is guessed, and nothing depends on how the
 //! rules are written.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+mod example;
+mod group;
+mod shadow;
 
-use karmor_abi::{
-    op::Op,
-    table::{self, SET_BY_OWNER, SET_BY_SOURCE, SET_BY_TERMINAL, View, Words as _},
-    verdict::{Action, Reason, Verdict},
-    word::{Protocol, SOCK_DGRAM, SOCK_PACKET, SOCK_SEQPACKET, SOCK_STREAM},
-};
+use std::{collections::HashSet, sync::Arc};
 
+use self::group::Group;
 use crate::{
     Report,
     alias::Aliases,
-    compile::compile,
-    compiled::Compiled,
+    compile::{self, compile},
+    conflict::{self, Effect, Seen},
     diagnostic::{Diagnostic, Place, quote},
-    glob::{Glob, Token},
-    model::{Kind, Location, Policy, Postures, Rule, Selector, SocketKind, Source, Target},
-    reference::{Access, AccessObject},
+    model::{Action, Location, Policy, Postures, Rule},
     select::Effective,
     semantics,
-    syscall::Syscall,
 };
 
-/// `IPPROTO_TCP`, as rules name it.
-const TCP: u8 = 6;
+/// Most warnings; a text with more has one cause for many.
+const TOLD_MAX: usize = 100;
 
-/// Most rules that are told of; a text with more has one cause for many.
-const SHADOWED_MAX: usize = 100;
+/// Words of tables that are compiled, and rules that are looked at for them, for the sake of other
+/// policies than those of equal selectors: a few seconds' worth.
+const WORDS_MAX: usize = 4 * compile::WORDS_MAX;
 
 /// A file's text, and what was read from it.
 #[derive(Debug)]
@@ -46,257 +38,137 @@ pub struct File<'f> {
     pub report: &'f mut Report,
 }
 
-/// Warns of every rule that never decides, among the policies that are for the same workloads by
-/// their selectors. Those of different selectors may meet on a workload as well; that depends on
-/// the workload, and `explain` tells it.
-pub fn warn_of_shadowed(files: &mut [File<'_>]) {
-    let mut groups: Vec<(Key, Vec<Arc<Policy>>)> = Vec::new();
-    for policy in files.iter().flat_map(|file| &file.report.policies) {
-        let key = Key::of(policy);
-        let policy = Arc::new(policy.clone());
-        match groups.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, group)) => group.push(policy),
-            None => groups.push((key, vec![policy])),
-        }
-    }
-    let mut warnings = BTreeMap::new();
-    let mut untold = 0;
-    for (_, group) in groups {
-        let effective = Effective::new(group, Postures::default(), Aliases::merged_usr());
-        let (found, more) = shadowed(&effective, SHADOWED_MAX.saturating_sub(warnings.len()));
-        untold += more;
-        for (rule, by) in found {
-            let place = (rule.location.file.to_string(), rule.location.line);
-            let key = (place, rule.location.column, rule.target.to_string());
-            warnings.insert(key, (rule, by));
-        }
-    }
-    let last = warnings.len().saturating_sub(1);
-    for (index, (rule, by)) in warnings.into_values().enumerate() {
-        let more = if index == last { untold } else { 0 };
-        warn(files, &rule, by.as_ref(), more);
-    }
-}
-
-/// What makes policies be about the same workloads.
-#[derive(PartialEq, Eq)]
-struct Key {
-    kind: Kind,
-    namespace: String,
-    selector: Selector,
-}
-
-impl Key {
-    fn of(policy: &Policy) -> Self {
-        Self {
-            kind: policy.kind,
-            namespace: policy.namespace.clone(),
-            selector: policy.selector.clone(),
-        }
-    }
-}
-
-/// Rules that never decide, at most so many, and of each one that decides instead; and how many
-/// more there are.
-fn shadowed(effective: &Effective, most: usize) -> (Vec<(Rule, Option<Rule>)>, usize) {
-    // What does not compile together is told elsewhere.
-    let Ok(compiled) = compile(effective) else {
-        return (Vec::new(), 0);
-    };
-    let Ok(view) = View::parse(&compiled.words) else {
-        return (Vec::new(), 0);
-    };
-    let deciding: HashSet<u32> = (0..view.header().sets.1)
-        .flat_map(|set| winners(&view, set))
-        .collect();
-    let rule = |index: u32| effective.rules[index as usize].rule();
-    let silent: Vec<u32> = (0..)
-        .zip(effective.rules())
-        // What has no say is not enforced, and that has been told.
-        .filter(|(index, rule)| !deciding.contains(index) && semantics::has_say(rule))
-        .map(|(index, _)| index)
-        .collect();
-    let told = silent.iter().take(most).map(|&index| {
-        let family = rule(index).family;
-        let by = winner_over(&view, &compiled, index, |other| {
-            rule(other).family == family
-        })
-        .or_else(|| winner_at(&compiled, rule(index)));
-        (rule(index).clone(), by.map(|by| rule(by).clone()))
-    });
-    (told.collect(), silent.len().saturating_sub(most))
-}
-
-/// Rules that the cells of a set name.
-fn winners(view: &View<'_>, number: u32) -> impl Iterator<Item = u32> {
-    let set = table::set(view, number);
-    let has = |flag: u32| set.flags() & flag != 0;
-    let sources = if has(SET_BY_SOURCE) {
-        view.header().sources
-    } else {
-        1
-    };
-    let rows = sources << (u32::from(has(SET_BY_OWNER)) + u32::from(has(SET_BY_TERMINAL)));
-    let first = view.header().rows.0 + set.row() * Op::COLUMNS;
-    (first..first + rows * Op::COLUMNS)
-        .filter(move |word| (word - first) % Op::COLUMNS != Op::ARGUMENTS)
-        .map(|word| Verdict(view.word(word)))
-        .filter(|verdict| matches!(verdict.reason(), Reason::Rule | Reason::Move))
-        .map(|verdict| verdict.rule())
-}
-
-/// A rule that decides about something that `index` matches as well.
-fn winner_over(
-    view: &View<'_>,
-    compiled: &Compiled,
-    index: u32,
-    is_rival: impl Fn(u32) -> bool,
-) -> Option<u32> {
-    let sets = (0..view.header().sets.1).zip(&compiled.sets);
-    sets.filter(|(_, rules)| rules.contains(&index))
-        .flat_map(|(number, _)| winners(view, number))
-        .find(|&winner| is_rival(winner))
-}
-
-/// The rule that decides about an example of what `rule` names: one that loses to a rule that goes on
-/// for ever is dropped on the way, and then no set has it.
-fn winner_at(compiled: &Compiled, rule: &Rule) -> Option<u32> {
-    let examples = Example::of(&rule.target);
-    let source = rule.sources.first().map(|source| match source {
-        Source::Path(path) => path.clone(),
-        Source::Directory { path, .. } => format!("{path}x"),
-    });
-    let asked = semantics::operations(rule.family)
+/// Warns of every rule that never decides, and of every two rules of different policies that
+/// contradict each other, among policies that surely apply together: those for the same workloads
+/// by their selectors, and those for more workloads, which count for the ones for fewer. Policies that
+/// may meet on some workload are left to `explain`.
+pub fn check(files: &mut [File<'_>]) {
+    let policies: Vec<Arc<Policy>> = files
         .iter()
-        .flat_map(|&op| semantics::ASKERS.map(|asker| (op, asker)))
-        .filter(|&(op, asker)| semantics::effect(rule, op, asker).is_some());
-    asked
-        .flat_map(|asked| examples.iter().map(move |example| (asked, example)))
-        .find_map(|((op, asker), example)| {
-            let verdict = compiled.decide(&Access {
-                op,
-                object: example.object(),
-                source: source.as_deref().map(str::as_bytes),
-                parent: None,
-                asker,
-                trusted: true,
-                arguments: None,
+        .flat_map(|file| &file.report.policies)
+        .map(|policy| Arc::new(policy.clone()))
+        .collect();
+    let groups = group::collect(policies);
+    let mut room = WORDS_MAX;
+    let mut findings = Vec::new();
+    let mut not_compared: Vec<&Policy> = Vec::new();
+    for group in &groups {
+        let mut wider = relevant(group, &groups);
+        let mut is_compared = !group.is_alone;
+        if room == 0 && !wider.is_empty() {
+            is_compared = false;
+            wider.clear();
+        }
+        findings.extend(contradictions(group, &wider));
+        let mut shadowed = shadowed(group, &wider);
+        if !wider.is_empty() {
+            let took = shadowed.as_ref().map(|&(_, took)| took);
+            room = room.saturating_sub(took.unwrap_or(compile::WORDS_MAX));
+            if shadowed.is_none() {
+                is_compared = false;
+                shadowed = self::shadowed(group, &[]);
+            }
+        }
+        // What does not compile together is told elsewhere.
+        findings.extend(shadowed.into_iter().flat_map(|(findings, _)| findings));
+        if !is_compared {
+            not_compared.extend(group.policies.iter().map(Arc::as_ref));
+        }
+    }
+    tell(files, findings);
+    if let Some(&first) = not_compared.first() {
+        tell_not_compared(files, first, not_compared.len());
+    }
+}
+
+/// The policies for more workloads, of groups that have rules of a group's families.
+fn relevant<'g>(group: &Group, groups: &'g [Group]) -> Vec<&'g Arc<Policy>> {
+    let wider = group.wider.iter().map(|&at| &groups[at]);
+    wider
+        .filter(|wider| !wider.families.is_disjoint(&group.families))
+        .flat_map(|wider| &wider.policies)
+        .collect()
+}
+
+/// What is to be told of a rule.
+struct Finding {
+    at: Location,
+    message: String,
+    label: Option<String>,
+    help: Vec<String>,
+    /// Another rule that has to do with it.
+    other: Option<(Location, String)>,
+}
+
+/// The rules of a group that contradict one of another policy.
+fn contradictions(group: &Group, wider: &[&Arc<Policy>]) -> Vec<Finding> {
+    let mut seen = Seen::new();
+    let mut findings = Vec::new();
+    let families = &group.families;
+    for policy in wider {
+        for rule in policy
+            .rules
+            .iter()
+            .filter(|rule| families.contains(&rule.family))
+        {
+            seen.add(rule, (Arc::as_ptr(policy), &rule.location), |_| false);
+        }
+    }
+    for policy in &group.policies {
+        let own = Arc::as_ptr(policy);
+        for rule in &policy.rules {
+            // Those within a policy were told when it was read.
+            let conflict = seen.add(rule, (own, &rule.location), |&(of, _)| of != own);
+            let Some(conflict) = conflict.filter(|conflict| !conflict.repeats) else {
+                continue;
+            };
+            let ((_, earlier), what) = conflict.earlier;
+            findings.push(Finding {
+                at: rule.location.clone(),
+                message: conflict.message,
+                label: Some(conflict.label),
+                help: conflict.help,
+                other: Some((earlier.clone(), what)),
             });
-            (verdict.reason() == Reason::Rule).then(|| verdict.rule())
-        })
-}
-
-/// Something that a rule names.
-enum Example {
-    Path(Vec<u8>),
-    Domain(Vec<u8>),
-    SyscallAt(Syscall, Vec<u8>),
-    /// What holds no text.
-    Other(AccessObject<'static>),
-}
-
-impl Example {
-    /// One, or one for each alternative.
-    fn of(target: &Target) -> Vec<Self> {
-        vec![match target {
-            Target::Path(_) | Target::ExecName(_) | Target::Directory { .. } => {
-                Self::Path(path(target))
-            }
-            Target::Glob(text) => {
-                let Ok(glob) = Glob::parse(text) else {
-                    return Vec::new();
-                };
-                let alternatives = glob.alternatives().iter();
-                return alternatives
-                    .map(|tokens| Self::Path(text_of(tokens)))
-                    .collect();
-            }
-            Target::Domain(name) => Self::Domain(name.clone().into_bytes()),
-            Target::SyscallAt { syscall, place } => Self::SyscallAt(*syscall, path(place)),
-            Target::Object(object) => Self::Other(AccessObject::Class(*object)),
-            Target::Socket(kind) => Self::Other(socket(*kind)),
-            Target::Endpoint(endpoint) => Self::Other(AccessObject::Endpoint {
-                address: endpoint
-                    .network
-                    .map_or(Ipv4Addr::LOCALHOST.into(), |network| network.network()),
-                protocol: endpoint.protocol.unwrap_or(TCP),
-                port: endpoint.ports.first().map_or(1, |ports| *ports.start()),
-            }),
-            Target::Capability(number) => Self::Other(AccessObject::Capability(*number)),
-            Target::Syscall(syscall) => Self::Other(AccessObject::Syscall(*syscall)),
-            Target::Preset(_) => Self::Other(AccessObject::Preset),
-        }]
-    }
-
-    fn object(&self) -> AccessObject<'_> {
-        match self {
-            Self::Path(path) => AccessObject::Path(path),
-            Self::Domain(name) => AccessObject::Domain(name),
-            Self::SyscallAt(syscall, path) => AccessObject::SyscallAt(*syscall, path),
-            Self::Other(object) => *object,
         }
     }
+    findings
 }
 
-fn path(place: &Target) -> Vec<u8> {
-    match place {
-        Target::ExecName(name) => format!("/{name}").into_bytes(),
-        Target::Directory { path, .. } => format!("{path}x").into_bytes(),
-        other => other.path().unwrap_or_default().into(),
+/// The rules of a group that never decide, and what it took to tell, in rules and words of the table;
+/// nothing if there is no table.
+fn shadowed(group: &Group, wider: &[&Arc<Policy>]) -> Option<(Vec<Finding>, usize)> {
+    let families = &group.families;
+    let own: HashSet<*const Policy> = group.policies.iter().map(Arc::as_ptr).collect();
+    let together = group.policies.iter().chain(wider.iter().copied()).cloned();
+    let mut effective = Effective::new(together, Postures::default(), Aliases::merged_usr());
+    let rules = effective.rules.len();
+    effective
+        .rules
+        .retain(|entry| families.contains(&entry.rule().family));
+    if effective.rules.len() < 2 {
+        return Some((Vec::new(), rules));
     }
+    let compiled = compile(&effective).ok()?;
+    let is_own = |index: u32| own.contains(&Arc::as_ptr(&effective.rules[index as usize].policy));
+    let rule = |index: u32| effective.rules[index as usize].rule();
+    let findings = shadow::shadowed(&effective, &compiled, is_own)
+        .into_iter()
+        .map(|(index, by)| never_decides(rule(index), by.map(rule)))
+        .collect();
+    Some((findings, rules + compiled.words.len()))
 }
 
-fn text_of(tokens: &[Token]) -> Vec<u8> {
-    let byte = |token: &Token| match *token {
-        Token::Byte(byte) => Some(byte),
-        Token::Class(set) => {
-            let lower = set.iter().find(u8::is_ascii_lowercase);
-            lower.or_else(|| set.iter().find(|&byte| byte != 0))
-        }
-        Token::Star | Token::DoubleStar => None,
-    };
-    tokens.iter().filter_map(byte).collect()
-}
-
-fn socket(kind: SocketKind) -> AccessObject<'static> {
-    let (kind, protocol) = match kind {
-        SocketKind::All => (SOCK_STREAM, Protocol::Tcp),
-        SocketKind::Type(kind) => (kind, Protocol::Other),
-        SocketKind::Protocol(Protocol::Tcp) => (SOCK_STREAM, Protocol::Tcp),
-        SocketKind::Protocol(Protocol::Sctp) => (SOCK_SEQPACKET, Protocol::Sctp),
-        SocketKind::Protocol(protocol) => (SOCK_DGRAM, protocol),
-        SocketKind::Packet => (SOCK_PACKET, Protocol::Packet),
-    };
-    AccessObject::Socket(kind, protocol)
-}
-
-fn warn(files: &mut [File<'_>], rule: &Rule, by: Option<&Rule>, more: usize) {
-    let by_place = by.and_then(|by| {
-        let file = files.iter().find(|file| is_of(file, &by.location))?;
-        Some((by, place(file.text, &by.location)))
-    });
-    let Some(file) = files.iter_mut().find(|file| is_of(file, &rule.location)) else {
-        return;
-    };
-    let place = place(file.text, &rule.location);
-    // Repetitions and contradictions within a policy have been told, with the other place and what
-    // to do.
-    let told = file.report.diagnostics.iter().any(|known| {
-        (known.place.line, known.place.column) == (place.line, place.column)
-            && !known.related.is_empty()
-    });
-    if told {
-        return;
-    }
+fn never_decides(rule: &Rule, by: Option<&Rule>) -> Finding {
     let what = quote(&rule.target.to_string());
-    let message = format!("this rule about {what} never decides");
     let mut help = vec![match by {
-        Some(by) if by.action == rule.action => {
+        Some(by) if conflict::says_as_much(by, rule) => {
             "another rule says the same and wins; remove one of them".to_owned()
         }
         Some(by) => format!(
-            "{:?} wins wherever {:?} could: see `karmor policy explain`",
-            by.action, rule.action
+            "{} wins wherever {} could: see `karmor policy explain`",
+            Effect::of(by),
+            Effect::of(rule)
         ),
         None => "other rules win wherever it matches".to_owned(),
     }];
@@ -306,15 +178,89 @@ fn warn(files: &mut [File<'_>], rule: &Rule, by: Option<&Rule>, more: usize) {
             "it makes a whitelist of the {section} rules all the same"
         ));
     }
-    if more > 0 {
-        help.push(format!("{more} more rules never decide"));
+    Finding {
+        at: rule.location.clone(),
+        message: format!("this rule about {what} never decides"),
+        label: None,
+        help,
+        other: by.map(|by| {
+            let what = quote(&by.target.to_string());
+            let told = format!("{} {what} decides instead", Effect::of(by));
+            (by.location.clone(), told)
+        }),
     }
-    let related = by_place.map(|(by, place)| {
-        let what = quote(&by.target.to_string());
-        (format!("{:?} {what} decides instead", by.action), place)
+}
+
+/// Where a rule stands.
+type Spot = (String, u32, u32);
+
+fn spot(at: &Location) -> Spot {
+    (at.file.to_string(), at.line, at.column)
+}
+
+fn spot_of(place: &Place) -> Spot {
+    (place.file.clone(), place.line, place.column)
+}
+
+/// Two rules, whichever is told of.
+fn pair(one: Spot, other: Spot) -> [Spot; 2] {
+    let mut pair = [one, other];
+    pair.sort_unstable();
+    pair
+}
+
+/// Adds what was found, but for what has been told of the same two rules.
+fn tell(files: &mut [File<'_>], mut findings: Vec<Finding>) {
+    let mut told = HashSet::new();
+    for known in files.iter().flat_map(|file| &file.report.diagnostics) {
+        let related = known.related.iter();
+        told.extend(related.map(|other| pair(spot_of(&known.place), spot_of(&other.place))));
+    }
+    findings.retain(|finding| {
+        let other = finding.other.as_ref().map(|(at, _)| spot(at));
+        told.insert(pair(spot(&finding.at), other.unwrap_or_default()))
     });
-    file.report
-        .insert(Diagnostic::shadowed(message, help, place, related));
+    if findings.len() > TOLD_MAX {
+        let more = findings.len() - TOLD_MAX;
+        findings.truncate(TOLD_MAX);
+        if let Some(last) = findings.last_mut() {
+            last.help.push(format!(
+                "{more} more rules never decide or contradict others"
+            ));
+        }
+    }
+    for finding in findings {
+        let related = finding.other.and_then(|(other, what)| {
+            let file = files.iter().find(|file| is_of(file, &other))?;
+            Some((what, place(file.text, &other)))
+        });
+        let Some(file) = files.iter_mut().find(|file| is_of(file, &finding.at)) else {
+            continue;
+        };
+        let place = place(file.text, &finding.at);
+        let Finding {
+            message,
+            label,
+            help,
+            ..
+        } = finding;
+        let diagnostic = Diagnostic::of_rules(message, label, help, place, related);
+        file.report.insert(diagnostic);
+    }
+}
+
+fn tell_not_compared(files: &mut [File<'_>], first: &Policy, policies: usize) {
+    let Some(file) = files.iter_mut().find(|file| is_of(file, &first.location)) else {
+        return;
+    };
+    let message = format!(
+        "there are too many policies: {policies}, of which this is the first, were not held against \
+         those for more workloads"
+    );
+    let help = vec!["check fewer files at a time".to_owned()];
+    let place = place(file.text, &first.location);
+    let diagnostic = Diagnostic::of_rules(message, None, help, place, None);
+    file.report.insert(diagnostic);
 }
 
 fn is_of(file: &File<'_>, location: &Location) -> bool {

@@ -1,5 +1,7 @@
 //! Which policies apply to a workload, and in what order.
 
+mod scope;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
@@ -7,6 +9,7 @@ use crate::{
     model::{Family, Kind, NameMatch, Policy, Postures, Rule, Selector, Term},
 };
 
+pub(crate) use self::scope::{Label, Namespaces, Scope};
 pub use karmor_abi::verdict::Action;
 
 /// Namespace of containers that no orchestrator gave one.

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use karmor_policy::{
     manifest::crd::{self, KubeArmorHostPolicy, KubeArmorPolicy},
+    model::Source,
     read,
 };
 use serde_json::Value;
@@ -129,6 +130,7 @@ fn sample(schema: &Value) -> Value {
         Some("boolean") => true.into(),
         Some("integer") => 1.into(),
         Some("string") => "x".into(),
+        None if schema["x-kubernetes-int-or-string"] == true => 1.into(),
         other => panic!("a type that is not handled: {other:?}"),
     }
 }
@@ -158,6 +160,6 @@ fn resources_go_through_serde_unchanged() {
     let again = serde_json::to_string(&policy).unwrap();
     let report = read("f", &again);
     assert!(!report.has_errors(), "{:#?}", report.diagnostics);
-    assert_eq!(report.policies[0].rules[0].sources, ["/b"]);
+    assert_eq!(report.policies[0].rules[0].sources, [Source::from("/b")]);
     assert!(serde_json::from_str::<KubeArmorHostPolicy>("{\"metadata\":{},\"spec\":5}").is_err());
 }

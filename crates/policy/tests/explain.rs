@@ -5,8 +5,8 @@ mod common;
 use karmor_abi::op::Op;
 use karmor_policy::{
     alias::Aliases,
-    explain::{DecidedBy, Query, explain},
-    model::{Action, Family, Kind, Policy, Posture, Postures, Rule, Target},
+    explain::{Asked, DecidedBy, Query, explain},
+    model::{Action, Endpoint, Family, Kind, Policy, Posture, Postures, Rule, Target},
     select::WorkloadKind,
 };
 
@@ -36,6 +36,51 @@ fn deep(path: &str) -> Target {
 
 fn file(target: Target, action: Action) -> Rule {
     common::rule(Family::File, target, action)
+}
+
+#[test]
+fn who_connects_to_no_address_reaches_the_host_itself() {
+    let rule = |cidr: &str| {
+        let endpoint = Endpoint {
+            network: Some(cidr.parse().expect("a network")),
+            ports: Vec::new(),
+            protocol: None,
+            direction: None,
+        };
+        common::rule(Family::Endpoints, Target::Endpoint(endpoint), Action::Block)
+    };
+    let policies = [common::policy(
+        "p",
+        vec![rule("127.0.0.0/8"), rule("::1/128")],
+    )];
+    let ask = |op: Op, address: &str| {
+        let object = Asked::Endpoint {
+            address: address.parse().expect("an address"),
+            protocol: 6,
+        };
+        explain(
+            &policies,
+            &Query {
+                object,
+                ..query(op, "")
+            },
+        )
+    };
+    for (address, reached) in [
+        ("0.0.0.0:80", Some("127.0.0.1:80/tcp")),
+        ("[::]:80", Some("[::1]:80/tcp")),
+        ("[::ffff:0.0.0.0]:80", Some("127.0.0.1:80/tcp")),
+        ("127.0.0.1:80", None),
+    ] {
+        let answer = ask(Op::Egress, address);
+        assert_eq!(
+            (answer.action, answer.real_object.as_deref()),
+            ("Block", reached),
+            "{address}"
+        );
+    }
+    let answer = ask(Op::Ingress, "0.0.0.0:80");
+    assert_eq!((answer.action, answer.real_object), ("Allow", None));
 }
 
 #[test]

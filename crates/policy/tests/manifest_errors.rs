@@ -119,6 +119,64 @@ fn a_rule_written_as_an_alias_stands_where_the_alias_does() {
     assert_eq!((problem.place.line, problem.related[0].place.line), (10, 8));
 }
 
+/// The API server drops what is null, so what was a condition holds for everybody.
+#[test]
+fn fields_without_a_value_are_told_of() {
+    let rule = |rule: &str| format!("  process:\n    matchPaths:\n    - path: /a\n      {rule}\n");
+    let paths = "spec.process.matchPaths";
+    for (spec, field, message) in [
+        (
+            rule("fromSource:"),
+            format!("{paths}[0].fromSource"),
+            "`fromSource` is empty, so the rule is for every executable",
+        ),
+        (
+            rule("allowedArgs: ~"),
+            format!("{paths}[0].allowedArgs"),
+            "`allowedArgs` is empty, so the rule allows any arguments",
+        ),
+        (
+            rule("ownerOnly: null"),
+            format!("{paths}[0].ownerOnly"),
+            "`ownerOnly` is empty: it is as if it were not there",
+        ),
+        (
+            rule("action:"),
+            format!("{paths}[0].action"),
+            "`action` is empty, so that of the level above holds",
+        ),
+        (
+            rule("severity: 1") + "    matchPatterns:\n",
+            "spec.process.matchPatterns".to_owned(),
+            "`matchPatterns` is empty: it is as if it were not there",
+        ),
+        (
+            rule("severity: 1") + "  file:\n",
+            "spec.file".to_owned(),
+            "`file` is empty: it is as if it were not there",
+        ),
+    ] {
+        let text = policy(&spec);
+        let report = read("f", &text);
+        let [told] = report.diagnostics.as_slice() else {
+            panic!("{text}{:?}", report.diagnostics)
+        };
+        assert_eq!((&told.field, told.message.as_str()), (&field, message));
+        assert!(!told.is_error() && told.place.line > 1, "{told:?}");
+    }
+    let labels = policy(&rule("severity: 1")).replace("name: ", "labels: {app: }\n  name: ");
+    let report = read("f", &labels);
+    let told: Vec<_> = report.diagnostics.iter().map(|d| &d.message).collect();
+    assert_eq!(
+        told,
+        ["`app` has no value: the empty text is taken"],
+        "{labels}"
+    );
+    let printed =
+        policy(&rule("severity: 1")).replace("name: ", "creationTimestamp: null\n  name: ");
+    assert_eq!(read("f", &printed).diagnostics, [], "{printed}");
+}
+
 #[test]
 fn of_two_with_one_name_the_first_is_kept() {
     let text = ["/a", "/b", "c"]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use karmor_policy::{
+    diagnostic::Diagnostic,
     model::{Action, Policy, Target},
     read,
     select::{Workload, WorkloadKind},
@@ -501,7 +502,7 @@ fn names_that_are_only_recorded_are_checked_all_the_same() {
             (
                 "capabilities: {matchCapabilities: [{capability: CAP_NET_RAW}]}",
                 "unknown capability",
-                "",
+                "net_raw",
             ),
             (
                 "syscalls: {matchSyscalls: [{syscall: [unlnk]}]}",
@@ -625,6 +626,198 @@ fn contradictions_and_repetitions_are_warned_of() {
     ] {
         assert_eq!(warnings(different), [""; 0], "{different}");
     }
+}
+
+#[test]
+fn rules_of_one_action_can_contradict_each_other() {
+    let warnings = |rules: &str| {
+        warnings(
+            "KubeArmorPolicy",
+            &format!("process: {{matchPaths: [{rules}]}}"),
+        )
+    };
+    for (rules, how) in [
+        (
+            "{path: /a}, {path: /a, ownerOnly: true}",
+            "Block with `ownerOnly` and Block",
+        ),
+        (
+            "{path: /a}, {path: /a, pts: false}",
+            "Block with `pts: false` and Block",
+        ),
+        (
+            "{path: /a, action: Allow}, {path: /a, action: Allow, ownerOnly: true}",
+            "Allow with `ownerOnly` and Allow",
+        ),
+        (
+            "{path: /a}, {path: /a, allowedArgs: [x]}",
+            "Block with `allowedArgs` and Block",
+        ),
+        (
+            "{path: /a, action: Allow, allowedArgs: [x]}, {path: /a, action: Allow, allowedArgs: [y, x]}",
+            "their `allowedArgs` differ",
+        ),
+    ] {
+        let message = format!("two rules about `/a` contradict each other: {how}");
+        assert_eq!(warnings(rules), [message], "{rules}");
+    }
+    for alike in [
+        "{path: /a, action: Audit}, {path: /a, action: Audit, ownerOnly: true}",
+        "{path: /a, action: Audit, allowedArgs: [x]}, {path: /a, action: Audit, allowedArgs: [y]}",
+        "{path: /a, allowedArgs: [x]}, {path: /a, action: Allow, allowedArgs: [x]}",
+        "{path: /bin/a, allowedArgs: [x]}, {path: /usr/bin/a, allowedArgs: [x]}",
+    ] {
+        assert_eq!(warnings(alike), [""; 0], "{alike}");
+    }
+    assert_eq!(
+        self::warnings(
+            "KubeArmorPolicy",
+            "file: {matchPaths: [{path: /a, readOnly: true}, {path: /a}]}"
+        ),
+        ["two rules about `/a` contradict each other: Block and Block with `readOnly`"]
+    );
+}
+
+#[test]
+fn what_one_field_says_wrong_hides_no_other() {
+    let errors = |rules: &str| {
+        let report = read("f", &policy("KubeArmorPolicy", rules));
+        let errors: Vec<_> = report.diagnostics.iter().map(|d| d.field.clone()).collect();
+        assert!(
+            report.policies.is_empty() && report.diagnostics.iter().all(Diagnostic::is_error),
+            "{rules}: {:?}",
+            report.diagnostics
+        );
+        errors
+            .into_iter()
+            .map(|field| field.replace("spec.", ""))
+            .collect::<Vec<_>>()
+    };
+    for (rules, fields) in [
+        (
+            "process: {matchPaths: [{path: [/a], fromSource: [{path: rel}], severity: 11}]}",
+            &[
+                "process.matchPaths[0].path",
+                "process.matchPaths[0].fromSource[0].path",
+                "process.matchPaths[0].severity",
+            ][..],
+        ),
+        (
+            "file: {matchPaths: [{path: rel, readOnly: maybe}]}",
+            &["file.matchPaths[0].path", "file.matchPaths[0].readOnly"],
+        ),
+        (
+            "file: {matchDirectories: [{dri: /a/, action: block}]}",
+            &[
+                "file.matchDirectories[0].dir",
+                "file.matchDirectories[0].dri",
+                "file.matchDirectories[0].action",
+            ],
+        ),
+        (
+            "network: {matchProtocols: [{protocol: {}, fromSource: [{path: rel}]}]}",
+            &[
+                "network.matchProtocols[0].protocol",
+                "network.matchProtocols[0].fromSource[0].path",
+            ],
+        ),
+        (
+            "network: {matchEndpoints: [{cidr: 7, ports: [0]}]}",
+            &[
+                "network.matchEndpoints[0].cidr",
+                "network.matchEndpoints[0].ports[0]",
+            ],
+        ),
+        // Half rules do not contradict others.
+        (
+            "file: {matchPaths: [{path: /a}, {path: /a, fromSource: 3, action: Allow}]}",
+            &["file.matchPaths[1].fromSource"],
+        ),
+    ] {
+        assert_eq!(errors(rules), fields, "{rules}");
+    }
+}
+
+#[test]
+fn misspelt_capabilities_are_suggested() {
+    for name in [
+        "CAP_NET_RAWW",
+        "CAP_NET_RAW",
+        "NETRAW",
+        "cap_net-raw",
+        "net_rwa",
+    ] {
+        let rules = format!("capabilities: {{matchCapabilities: [{{capability: {name}}}]}}");
+        let report = read("f", &policy("KubeArmorPolicy", &rules));
+        let [told] = report.diagnostics.as_slice() else {
+            panic!("{name}: {:?}", report.diagnostics)
+        };
+        assert_eq!(told.suggestion.as_deref(), Some("net_raw"), "{name}");
+    }
+}
+
+#[test]
+fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
+    for (rules, message) in [
+        (
+            "process: {matchPaths: [{path: '/a,/b'}]}",
+            "`/a,/b` is one name: a comma separates nothing here",
+        ),
+        (
+            "process: {matchPaths: [{execname: 'a, b'}]}",
+            "`a, b` is one name: a comma separates nothing here",
+        ),
+        (
+            "file: {matchDirectories: [{dir: '/a/, /b/'}]}",
+            "`/a/, /b/` is one name: a comma separates nothing here",
+        ),
+        (
+            "file: {matchPatterns: [{pattern: '/a/*,/b/*'}]}",
+            "`/a/*,/b/*` is one name: a comma separates nothing here",
+        ),
+        (
+            "network: {matchDNSQueries: [{domain: 1.2.3.4}]}",
+            "`1.2.3.4` is an address: nobody asks for it as a name",
+        ),
+        (
+            "network: {matchEndpoints: [{cidr: 0.0.0.0}]}",
+            "0.0.0.0/32 can never match: the kernel takes it for the host itself",
+        ),
+        (
+            "network: {matchEndpoints: [{cidr: '::/128', direction: egress}]}",
+            "::/128 can never match: the kernel takes it for the host itself",
+        ),
+        (
+            "network: {matchEndpoints: [{cidr: '::ffff:0.0.0.0/128'}]}",
+            "0.0.0.0/32 can never match: the kernel takes it for the host itself",
+        ),
+    ] {
+        assert_eq!(warnings("KubeArmorPolicy", rules), [message], "{rules}");
+    }
+    for right in [
+        "file: {matchPaths: [{path: '/var/x,v'}], matchPatterns: [{pattern: '{/a,/b}/*'}]}",
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}, {cidr: 0.0.0.0/8}]}",
+    ] {
+        assert_eq!(warnings("KubeArmorPolicy", right), [""; 0], "{right}");
+    }
+}
+
+#[test]
+fn of_what_is_wrong_in_a_selector_nothing_follows() {
+    let text = "apiVersion: security.kubearmor.com/v1
+kind: KubeArmorClusterPolicy
+metadata: {name: a}
+spec:
+  selector: {matchExpressions: [{key: namespace, operator: In, values: [Not_One]}]}
+  file: {matchPaths: [{path: /a}]}
+";
+    let report = read("f", text);
+    let told: Vec<_> = report
+        .diagnostics
+        .iter()
+        .map(|d| d.message.as_str())
+        .collect();
+    assert_eq!(told, ["`Not_One` is not a valid name"]);
 }
 
 #[test]

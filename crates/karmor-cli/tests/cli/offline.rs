@@ -332,6 +332,45 @@ fn explain_wants_one_absolute_path() {
 }
 
 #[test]
+fn explain_knows_what_mapping_and_moving_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p}\n\
+                  spec:\n  process:\n    matchPaths:\n    - path: /opt/run\n    - path: /opt/may\n      action: Allow\n  \
+                  file:\n    matchPaths:\n    - path: /opt/may\n      action: Audit\n    - path: /opt/log\n      readOnly: true\n  action: Block\n";
+    file(dir.path(), "p.yaml", policy);
+    let explain = |args: &[&str]| {
+        let ran = run_in(
+            dir.path(),
+            &[&["policy", "explain", "-f", "p.yaml"], args].concat(),
+        );
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stdout
+    };
+    for (args, starts) in [
+        (["--map", "/opt/run"], "Block: map /opt/run"),
+        (["--map", "/opt/may"], "Audit: map /opt/may"),
+        (["--map", "/opt/log"], "Allow: map /opt/log"),
+        (["--move", "/opt/run"], "Block: move /opt/run"),
+        (["--move", "/opt"], "Block: move /opt"),
+        (["--move", "/opt/log"], "Block: move /opt/log"),
+        (["--move", "/opt/other"], "Allow: move /opt/other"),
+    ] {
+        let told = explain(&args);
+        assert!(told.starts_with(starts), "{told}");
+    }
+    let told = explain(&["--move", "/opt/log"]);
+    assert!(
+        told.contains("another name is a write as well, and that is stricter:"),
+        "{told}"
+    );
+    let told = explain(&["--map", "/opt/may"]);
+    assert!(
+        told.contains("who maps a file opens it first, and that is stricter:"),
+        "{told}"
+    );
+}
+
+#[test]
 fn explain_accepts_over_tcp_only() {
     let accept =
         |endpoint: &str| run(&["policy", "explain", "-f", "/dev/null", "--accept", endpoint]);

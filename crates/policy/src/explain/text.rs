@@ -57,7 +57,7 @@ impl fmt::Display for Explanation {
             }
         }
         if self.decided_by != DecidedBy::Opening && self.opening.is_some() {
-            writeln!(f, "an exec opens the file first, and that is no stricter:")?;
+            writeln!(f, "{}, and that is no stricter:", self.what_opens())?;
             self.opening(f)?;
         }
         for (kind, policies) in &self.left_out {
@@ -108,7 +108,7 @@ impl Explanation {
             ),
             DecidedBy::Move => writeln!(f, "another name would take it out of reach of:"),
             DecidedBy::Opening => {
-                writeln!(f, "an exec opens the file first, and that is stricter:")?;
+                writeln!(f, "{}, and that is stricter:", self.what_opens())?;
                 self.opening(f)
             }
         }?;
@@ -123,6 +123,14 @@ impl Explanation {
             None => {}
         }
         Ok(())
+    }
+
+    fn what_opens(&self) -> &'static str {
+        match self.operation {
+            "exec" => "an exec opens the file first",
+            "map" => "who maps a file opens it first",
+            _ => "another name is a write as well",
+        }
     }
 
     fn opening(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! What reading and checking a text share: the text, the field they are at, and the problems.
 
-use std::{cell::RefCell, fmt::Write as _};
+use std::{cell::RefCell, collections::HashSet, fmt::Write as _};
 
 use super::{
     limits, pasted,
@@ -124,6 +124,10 @@ struct Found {
     errors: Told,
     warnings: Told,
     no_yaml: bool,
+    /// Where only part of the text could be read, which has been told.
+    broken: HashSet<Span>,
+    /// Errors there that follow from what is missing.
+    following: usize,
 }
 
 /// Problems of one severity. Each has room of its own: what a policy is refused for must not get
@@ -244,12 +248,27 @@ impl<'t> Context<'t> {
 
     /// Errors so far, told or not.
     pub(crate) fn errors(&self) -> usize {
-        let errors = &self.found.borrow().errors;
-        errors.diagnostics.len() + errors.untold
+        let found = self.found.borrow();
+        found.errors.diagnostics.len() + found.errors.untold + found.following
+    }
+
+    /// Notes that a value is only there in part, or stands in for one. Its parts are still checked;
+    /// what is wrong with the whole has been told.
+    pub(crate) fn note_broken(&self, span: Span) {
+        self.found.borrow_mut().broken.insert(span);
+    }
+
+    /// Whether a value is only there in part.
+    pub(crate) fn is_broken(&self, span: Span) -> bool {
+        self.found.borrow().broken.contains(&span)
     }
 
     pub(crate) fn report(&self, mut problem: Problem) {
         let mut found = self.found.borrow_mut();
+        if found.broken.contains(&problem.span) {
+            found.following += usize::from(problem.severity == Severity::Error);
+            return;
+        }
         let told = match problem.severity {
             Severity::Error => {
                 problem = pasted::explain(problem, self.source.text());

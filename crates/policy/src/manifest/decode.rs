@@ -10,9 +10,12 @@ use super::{
 use crate::diagnostic::quote;
 
 /// A type that a node of a document can be read as.
-pub(crate) trait Decode: Sized {
+pub(crate) trait Decode: Sized + Default {
     /// What is expected, for a message that says what was found.
     const EXPECTED: &'static str;
+
+    /// Whether it makes a difference what it says.
+    const IS_READ: bool = true;
 
     /// Reads a node; reports what is wrong with it and returns what is right, if that is enough.
     fn decode(node: &Node, cx: &Context<'_>) -> Option<Self>;
@@ -20,14 +23,23 @@ pub(crate) trait Decode: Sized {
 
 /// A type that a field of a mapping can have.
 pub(crate) trait Field: Sized {
+    /// Whether it makes a difference what it says.
+    const IS_READ: bool;
+
     /// The field's value when it is not there, unless it must be.
     fn absent() -> Option<Self>;
 
     /// Whether the field is there; `key: ` without a value is not.
     fn present(node: &Node, cx: &Context<'_>) -> Option<Self>;
+
+    /// What stands in for a field that is wrong or missing, so that the rest of its mapping is still
+    /// checked; the error keeps the policy out all the same.
+    fn stand_in(span: Span) -> Self;
 }
 
 impl<T: Decode> Field for Spanned<T> {
+    const IS_READ: bool = T::IS_READ;
+
     fn absent() -> Option<Self> {
         None
     }
@@ -38,17 +50,29 @@ impl<T: Decode> Field for Spanned<T> {
             span: node.span,
         })
     }
+
+    fn stand_in(span: Span) -> Self {
+        Self {
+            value: T::default(),
+            span,
+        }
+    }
 }
 
 impl<T: Field> Field for Option<T> {
+    const IS_READ: bool = T::IS_READ;
+
     fn absent() -> Option<Self> {
         Some(None)
     }
 
     fn present(node: &Node, cx: &Context<'_>) -> Option<Self> {
-        // A wrong optional field is reported and then taken as absent, so that the rest of its
-        // mapping is still checked; the error keeps the policy out all the same.
+        // A wrong one is reported and then taken as absent.
         Some(T::present(node, cx))
+    }
+
+    fn stand_in(_: Span) -> Self {
+        None
     }
 }
 
@@ -58,6 +82,7 @@ pub struct Ignored;
 
 impl Decode for Ignored {
     const EXPECTED: &'static str = "anything";
+    const IS_READ: bool = false;
 
     fn decode(_: &Node, _: &Context<'_>) -> Option<Self> {
         Some(Self)
@@ -94,7 +119,7 @@ impl Decode for String {
 }
 
 /// A port or a range of ports, as text: `443`, which is a number elsewhere, or `8000-8999`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Port(pub String);
 
 impl Decode for Port {
@@ -162,7 +187,7 @@ impl Decode for i32 {
     }
 }
 
-/// The items of a list that could be read, each with its index in the list as written.
+/// The items of a list that could be read at least in part, each with its index in the list as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items<T> {
     items: Vec<(usize, Spanned<T>)>,
@@ -227,17 +252,12 @@ impl<T: Decode> Decode for Items<T> {
         for (index, node) in nodes.iter().enumerate() {
             cx.index(index, || {
                 let errors = cx.errors();
-                if let Some(value) = T::decode(node, cx)
-                    // Half an item would only cause more problems when it is checked.
-                    && cx.errors() == errors
-                {
-                    items.push((
-                        index,
-                        Spanned {
-                            value,
-                            span: node.span,
-                        },
-                    ));
+                items.extend(T::decode(node, cx).map(|value| {
+                    let span = node.span;
+                    (index, Spanned { value, span })
+                }));
+                if cx.errors() > errors {
+                    cx.note_broken(node.span);
                 }
             });
         }
@@ -264,7 +284,12 @@ impl Decode for Labels {
         for Entry { key, value } in entries {
             cx.at(&key.value, || {
                 let text = if value.is_null() {
-                    // `key:` alone, as people write a label without a value.
+                    if !cx.by_program() {
+                        let message =
+                            format!("{} has no value: the empty text is taken", quote(key));
+                        let problem = Problem::warning(value.span, message);
+                        cx.report(problem.help("write `\"\"` if that is meant"));
+                    }
                     Some(String::new())
                 } else {
                     String::decode(value, cx)
@@ -326,22 +351,57 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// Reads a field, or what stands in for it.
+    pub(crate) fn part<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> F {
+        self.take(name, cx).unwrap_or_else(|| {
+            let span = self.entries.get(name).map_or(self.span, |node| node.span);
+            cx.note_broken(span);
+            F::stand_in(span)
+        })
+    }
+
     /// Reads a field.
     pub(crate) fn take<F: Field>(&self, name: &'static str, cx: &Context<'_>) -> Option<F> {
         cx.at(name, || {
-            match self.entries.get(name).filter(|node| !node.is_null()) {
-                Some(node) => F::present(node, cx),
-                None => {
-                    let absent = F::absent();
-                    if absent.is_none() {
-                        let span = self.entries.get(name).map_or(self.span, |node| node.span);
-                        cx.report(Problem::error(span, format!("{} is missing", quote(name))));
-                    }
-                    absent
-                }
+            let node = self.entries.get(name);
+            if let Some(node) = node.filter(|node| !node.is_null()) {
+                return F::present(node, cx);
             }
+            let absent = F::absent();
+            if absent.is_none() {
+                let span = node.map_or(self.span, |node| node.span);
+                cx.report(Problem::error(span, format!("{} is missing", quote(name))));
+            } else if let Some(node) = node
+                && F::IS_READ
+                && !cx.by_program()
+            {
+                cx.report(empty(name, node.span));
+            }
+            absent
         })
     }
+}
+
+/// What holds without a field, where an empty one looks like a condition and is none.
+const WITHOUT: [(&str, &str); 8] = [
+    ("fromSource", "the rule is for every executable"),
+    ("allowedArgs", "the rule allows any arguments"),
+    ("cidr", "the rule is for every address"),
+    ("ports", "the rule is for every port"),
+    ("selector", "no workload is left out"),
+    ("matchLabels", "no label is asked for"),
+    ("matchExpressions", "no expression is asked for"),
+    ("action", "that of the level above holds"),
+];
+
+/// A field without a value: as the API server has it, it is as if it were not there.
+fn empty(name: &str, span: Span) -> Problem {
+    let without = WITHOUT.iter().find(|(field, _)| *field == name);
+    let message = match without {
+        Some((_, what)) => format!("{} is empty, so {what}", quote(name)),
+        None => format!("{} is empty: it is as if it were not there", quote(name)),
+    };
+    Problem::warning(span, message).help("give it a value, or remove it")
 }
 
 /// Defines a mapping of the manifest: the type, how it is read, and its schema, from one list of
@@ -376,9 +436,7 @@ macro_rules! mapping {
                 cx: &$crate::manifest::context::Context<'_>,
             ) -> Option<Self> {
                 let fields = $crate::manifest::decode::Fields::of(node, &[$($json),*], cx)?;
-                // All fields are read before the first missing one ends it.
-                $( let $field = fields.take::<$ty>($json, cx); )*
-                Some(Self { $( $field: $field?, )* })
+                Some(Self { $( $field: fields.part($json, cx), )* })
             }
         }
     };

@@ -5,7 +5,6 @@
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
 //! silence.
 
-mod conflict;
 mod level;
 mod name;
 mod path;

@@ -33,6 +33,7 @@ pub(super) fn file(path: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
         );
     }
     wildcards(path, cx);
+    commas(path, ",/", cx);
     (cx.errors() == errors).then(|| path.value.clone())
 }
 
@@ -50,6 +51,7 @@ pub(super) fn directory(path: &Spanned<String>, cx: &Context<'_>) -> Option<Stri
         );
     }
     wildcards(path, cx);
+    commas(path, ",/", cx);
     (cx.errors() == errors).then(|| path.value.clone())
 }
 
@@ -84,6 +86,7 @@ pub(super) fn name(name: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
         problem
     } else {
         wildcards(name, cx);
+        commas(name, ",", cx);
         return Some(name.value.clone());
     };
     cx.report(problem);
@@ -211,5 +214,17 @@ fn wildcards(path: &Spanned<String>, cx: &Context<'_>) {
             )
             .help("for a pattern, use `matchPatterns`"),
         );
+    }
+}
+
+/// A comma that looks like one between items. Lists of names are taken apart elsewhere, but here it is
+/// part of a file name.
+pub(super) fn commas(text: &Spanned<String>, between: &str, cx: &Context<'_>) {
+    if text.replace(", ", ",").contains(between) {
+        let message = format!(
+            "{} is one name: a comma separates nothing here",
+            quote(text)
+        );
+        cx.report(Problem::warning(text.span, message).help("write a rule for each"));
     }
 }

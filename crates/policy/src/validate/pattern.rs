@@ -2,6 +2,7 @@
 
 use karmor_abi::limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS};
 
+use super::path;
 use crate::{
     diagnostic::quote,
     glob::{ByteSet, Glob, Token},
@@ -28,6 +29,10 @@ pub(super) fn target(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Targ
     }
     let glob = glob(pattern, cx)?;
     foreign_class(pattern, cx);
+    // Between braces they separate alternatives.
+    if !pattern.contains('{') {
+        path::commas(pattern, ",/", cx);
+    }
     let alternatives = glob.alternatives();
     let dead: Vec<_> = alternatives
         .iter()

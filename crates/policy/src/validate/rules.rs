@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use karmor_abi::limits::ARGUMENT_BYTES;
 
-use super::{conflict::Seen, level::Level, path, pattern, spared};
+use super::{level::Level, path, pattern, spared};
 use crate::{
+    conflict::Seen,
     manifest::{
         Span, Spanned,
         context::{Context, Problem},
@@ -36,7 +37,7 @@ pub(super) struct Rules<'c, 't> {
     cx: &'c Context<'t>,
     pub(super) rules: Vec<Rule>,
     pub(super) not_enforced: Vec<NotEnforced>,
-    seen: Seen,
+    seen: Seen<Span>,
     /// The policy spares essential programs.
     spares: bool,
     /// The last rule that has been told to be about one.
@@ -292,7 +293,18 @@ impl<'c, 't> Rules<'c, 't> {
 
     /// Adds a rule that is enforced as it is written.
     pub(super) fn push(&mut self, rule: Rule, span: Span) {
-        self.seen.add(&rule, span, self.cx);
+        // Of half a rule it cannot be told what it comes to beside others.
+        if self.cx.is_broken(span) {
+            return;
+        }
+        if let Some(conflict) = self.seen.add(&rule, span, |_| true) {
+            let (earlier, what) = conflict.earlier;
+            let problem = Problem::warning(span, conflict.message)
+                .label(conflict.label)
+                .related(earlier, what);
+            self.cx
+                .report(conflict.help.into_iter().fold(problem, Problem::help));
+        }
         // A list of targets is one rule to who wrote it.
         if self.spares
             && self.spared != Some(span)

@@ -24,6 +24,7 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
         return Selector::default();
     };
     cx.at("selector", || {
+        let errors = cx.errors();
         let mut terms = Vec::new();
         if let Some(labels) = &selector.match_labels {
             cx.at("matchLabels", || {
@@ -56,7 +57,10 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
             },
         );
         terms.extend(expressions.terms());
-        contradiction(&terms, selector.span, cx);
+        // What is wrong is missing from the terms.
+        if cx.errors() == errors {
+            contradiction(&terms, selector.span, cx);
+        }
         Selector { terms }
     })
 }
@@ -66,6 +70,7 @@ pub(super) fn cluster(selector: Option<&Spanned<ClusterSelector>>, cx: &Context<
         return Selector::default();
     };
     cx.at("selector", || {
+        let errors = cx.errors();
         let mut expressions = Expressions::default();
         each(
             selector.match_expressions.as_ref(),
@@ -88,7 +93,10 @@ pub(super) fn cluster(selector: Option<&Spanned<ClusterSelector>>, cx: &Context<
             },
         );
         let terms = expressions.terms();
-        contradiction(&terms, selector.span, cx);
+        // What is wrong is missing from the terms.
+        if cx.errors() == errors {
+            contradiction(&terms, selector.span, cx);
+        }
         Selector { terms }
     })
 }

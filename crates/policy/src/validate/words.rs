@@ -284,8 +284,9 @@ fn known<T: Copy>(
 fn capability(name: &str, found: &Spanned<String>, cx: &Context<'_>) -> Option<Target> {
     let number = names::capability_named(name);
     if number.is_none() {
-        let bare = name.strip_prefix("cap_").unwrap_or(name);
-        let message = format!("unknown capability {}", quote(bare));
+        let lower = name.to_ascii_lowercase();
+        let bare = lower.strip_prefix("cap_").unwrap_or(&lower);
+        let message = format!("unknown capability {}", quote(name));
         cx.report(Problem::error(found.span, message).allowed(bare, CAPABILITIES));
     }
     number.map(Target::Capability)
@@ -301,6 +302,14 @@ fn domain(name: &str, found: &Spanned<String>, cx: &Context<'_>) -> Option<Strin
             !label.is_empty() && label.len() <= 63 && label.bytes().all(chars)
         });
     if right {
+        if bare.parse::<IpAddr>().is_ok() {
+            let message = format!(
+                "{} is an address: nobody asks for it as a name",
+                quote(bare)
+            );
+            let help = "for an address, use `matchEndpoints` with `cidr`";
+            cx.report(Problem::warning(found.span, message).help(help));
+        }
         return Some(bare.to_ascii_lowercase());
     }
     let problem = Problem::error(found.span, format!("{} is not a domain name", quote(bare)));
@@ -415,9 +424,29 @@ fn network_of(cidr: &Spanned<String>, cx: &Context<'_>) -> Option<IpNet> {
         && v6.prefix_len() >= 96
         && let Some(v4) = v6.addr().to_ipv4_mapped()
     {
-        return IpNet::new(v4.into(), v6.prefix_len() - 96).ok();
+        let net = IpNet::new(v4.into(), v6.prefix_len() - 96).ok()?;
+        return Some(somewhere(net, cidr, cx));
     }
-    Some(net)
+    Some(somewhere(net, cidr, cx))
+}
+
+/// Warns of a network that no packet goes to or comes from: what is sent to the unspecified address
+/// goes to the host itself.
+fn somewhere(net: IpNet, cidr: &Spanned<String>, cx: &Context<'_>) -> IpNet {
+    if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
+        let (host, all) = match net {
+            IpNet::V4(_) => ("127.0.0.1/32", "0.0.0.0/0"),
+            IpNet::V6(_) => ("::1/128", "::/0"),
+        };
+        let message = format!("{net} can never match: the kernel takes it for the host itself");
+        let problem = Problem::warning(cidr.span, message)
+            .help(format!("for the host itself, write {host}"))
+            .help(format!(
+                "for every address, write {all}, or leave `cidr` out"
+            ));
+        cx.report(problem);
+    }
+    net
 }
 
 fn ports_of(list: &List<Port>, cx: &Context<'_>) -> Vec<RangeInclusive<u16>> {

@@ -33,6 +33,19 @@ const ACTIONS: [&str; 3] = ["Allow", "Audit", "Block"];
 /// What is reported, whatever action is written, and the lists of its rules.
 const REPORTED: (&str, &[&str]) = ("syscalls", &["matchSyscalls", "matchPaths"]);
 
+/// The custom resources that cases are written as. What one for the cluster has besides is whom it is
+/// for.
+const SCHEMAS: [(Kind, &str); 2] = [
+    (
+        Kind::Container,
+        include_str!("../../../../deploy/crds/kubearmorpolicies.yaml"),
+    ),
+    (
+        Kind::Host,
+        include_str!("../../../../deploy/crds/kubearmorhostpolicies.yaml"),
+    ),
+];
+
 /// A field, an action, a posture and a kind.
 type Combination = (String, &'static str, Posture, Kind);
 
@@ -80,6 +93,86 @@ const EXECUTED: &str = "programs are executed, not written";
 const PATTERNS: &str = "patterns have no condition but the owner";
 const TERMINALS: &str = "the language has it for sockets, addresses and files only";
 const NO_FILES: &str = "nothing that has an owner or is written";
+
+/// Parts of a spec that no case can be about, and why.
+const APART: [(&str, &str); 4] = [
+    ("selector", CHOSEN),
+    ("nodeSelector", CHOSEN),
+    ("device", NOT_ENFORCED),
+    ("apparmor", NOT_ENFORCED),
+];
+
+const CHOSEN: &str = "whom a policy is for is the same in every case; `select` has its own tests";
+const NOT_ENFORCED: &str = "recorded, not enforced";
+
+/// Whatever else the language has: each field that can be written is in some case of its kind.
+#[test]
+fn every_field_has_a_case() {
+    let cases = karmor_cases::all().unwrap();
+    let mut missing = Vec::new();
+    for (kind, schema) in SCHEMAS {
+        let mut written = BTreeSet::new();
+        for case in cases.iter().filter(|case| case.kind == kind) {
+            let policy: Value = serde_saphyr::from_str(&case.policy).expect("a policy");
+            collect_written(&policy["spec"], "", &mut written);
+        }
+        let mut language = BTreeSet::new();
+        collect_fields(&spec(schema), "", &mut language);
+        assert!(language.len() > 100, "{kind:?}: {language:?}");
+        let is_apart = |field: &String| {
+            APART.iter().any(|(part, _)| {
+                field
+                    .strip_prefix(part)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        let of_kind = language.into_iter().filter(|field| !is_apart(field));
+        missing.extend(
+            of_kind
+                .filter(|field| !written.contains(field))
+                .map(|field| (kind, field)),
+        );
+    }
+    assert!(missing.is_empty(), "no case for {missing:#?}");
+}
+
+/// Every field below a schema, such as `process.matchPaths.fromSource.path`.
+fn collect_fields(schema: &Value, above: &str, found: &mut BTreeSet<String>) {
+    let schema = schema.get("items").unwrap_or(schema);
+    let Some(fields) = schema.get("properties").and_then(Value::as_object) else {
+        return;
+    };
+    for (name, field) in fields {
+        let path = below(above, name);
+        collect_fields(field, &path, found);
+        found.insert(path);
+    }
+}
+
+/// Every field that a value has, named alike.
+fn collect_written(value: &Value, above: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| collect_written(item, above, found)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let path = below(above, name);
+                collect_written(field, &path, found);
+                found.insert(path);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn below(above: &str, name: &str) -> String {
+    if above.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{above}.{name}")
+    }
+}
 
 #[test]
 fn every_combination_has_a_case() {
@@ -135,16 +228,7 @@ fn what_has_no_case_is_not_in_the_language() {
 /// What has to have a case.
 fn wanted() -> BTreeSet<Combination> {
     let mut all = BTreeSet::new();
-    for (kind, schema) in [
-        (
-            Kind::Container,
-            include_str!("../../../../deploy/crds/kubearmorpolicies.yaml"),
-        ),
-        (
-            Kind::Host,
-            include_str!("../../../../deploy/crds/kubearmorhostpolicies.yaml"),
-        ),
-    ] {
+    for (kind, schema) in SCHEMAS {
         for field in fields(schema) {
             for action in ACTIONS {
                 for posture in [Posture::Audit, Posture::Block] {
@@ -176,17 +260,20 @@ fn presets(kind: Kind) -> impl Iterator<Item = String> {
     enforced.map(|op| format!("presets.{}", names::preset(op).expect("a preset")))
 }
 
+/// The schema of a custom resource's spec.
+fn spec(schema: &str) -> Value {
+    let schema: Value = serde_saphyr::from_str(schema).expect("a schema");
+    schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
 /// The fields of a custom resource, such as `process.matchPaths.path`.
 fn fields(schema: &str) -> Vec<String> {
-    let schema: Value = serde_saphyr::from_str(schema).expect("a schema");
-    let spec = schema
-        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
-        .expect("a spec");
+    let spec = spec(schema);
     let has = |value: &Value, name: &str| !value["properties"][name].is_null();
     let mut found: Vec<String> = ATTRIBUTES.iter().map(|&name| name.to_owned()).collect();
     for (section, lists) in SECTIONS {
         let of_section = &spec["properties"][section];
-        assert!(has(spec, section), "{section}");
+        assert!(has(&spec, section), "{section}");
         found.extend(ATTRIBUTES.iter().map(|name| format!("{section}.{name}")));
         for list in lists {
             assert!(has(of_section, list), "{section}.{list}");
@@ -200,11 +287,10 @@ fn fields(schema: &str) -> Vec<String> {
 
 /// The fields of what is reported.
 fn reported(schema: &str) -> Vec<String> {
-    let schema: Value = serde_saphyr::from_str(schema).expect("a schema");
     let (section, lists) = REPORTED;
-    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
-    let of_section = schema.pointer(&format!("{spec}/{section}/properties"));
-    let of_section = of_section.and_then(Value::as_object).expect("a section");
+    let spec = spec(schema);
+    let of_section = &spec["properties"][section]["properties"];
+    let of_section = of_section.as_object().expect("a section");
     let mut found = Vec::new();
     for (name, value) in of_section {
         match lists.contains(&name.as_str()) {

@@ -17,8 +17,8 @@ use crate::{
 ///
 /// Every problem is shown with its place, what is allowed and what was probably meant. Each policy is
 /// compiled as the daemon would, alone, since patterns may be too complex, and together with those that
-/// have the same selector, to find rules that never decide. Exits with 3 when there is
-/// an error, with 1 when the only errors are files that cannot be read; warnings alone are no failure.
+/// by their selectors are for the same workloads or for more, to find rules that never decide and those
+/// that contradict each other. Exits with 3 when there is an error, with 1 when the only errors are files that cannot be read; warnings alone are no failure.
 /// A file without a policy is an error if it is named, and a warning if it is found in a directory.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -81,7 +81,7 @@ impl Args {
         let mut files = policy_file::read_all(&self.files);
         files.iter_mut().for_each(expect_policies);
         policy_file::refuse_uncompilable(&mut files);
-        policy_file::warn_of_shadowed(&mut files);
+        policy_file::lint(&mut files);
         let total = |severity| {
             files
                 .iter()

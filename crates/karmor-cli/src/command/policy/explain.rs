@@ -31,7 +31,8 @@ use crate::{
 /// Shows the verdict, the rule that decides with its file and line, and every other rule about the
 /// same object with the reason why it does not. All policies are taken to apply to the workload in
 /// question, whatever they select; but those of containers and those of hosts are never about the
-/// same process. An exec opens its file first, so it is refused where opening is.
+/// same process. An exec opens its file first, so it is refused where opening is; so does mapping a file,
+/// and another name is refused where writing is.
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("access").required(true))]
 pub(crate) struct Args {
@@ -46,12 +47,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", group = "access")]
     exec: Option<String>,
 
+    /// Map this executable, as `ld.so PATH` does
+    #[arg(long, value_name = "PATH", group = "access")]
+    map: Option<String>,
+
+    /// Give this another name, or one more (rename, hard link)
+    #[arg(long = "move", value_name = "PATH", group = "access")]
+    moved: Option<String>,
+
     /// Open this
     #[arg(long, value_name = "PATH", group = "access")]
     open: Option<String>,
 
     /// Open for writing instead of reading
-    #[arg(long, requires = "open", conflicts_with = "exec")]
+    #[arg(long, requires = "open", conflicts_with_all = ["exec", "map", "moved"])]
     write: bool,
 
     /// Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...
@@ -202,17 +211,22 @@ impl Args {
 
 impl Args {
     fn asked(&self) -> CommandResult<(Op, Asked)> {
-        if let Some(path) = self.exec.as_ref().or(self.open.as_ref()) {
+        let open = if self.write { Op::Write } else { Op::Read };
+        let files = [
+            (Op::Exec, &self.exec),
+            (Op::Map, &self.map),
+            (Op::Move, &self.moved),
+            (open, &self.open),
+        ];
+        let file = files
+            .into_iter()
+            .find_map(|(op, path)| Some((op, path.as_ref()?)));
+        if let Some((op, path)) = file {
             if path.starts_with('@') {
                 class(path)?;
             } else {
                 absolute(path)?;
             }
-            let op = match (&self.exec, self.write) {
-                (Some(_), _) => Op::Exec,
-                (None, true) => Op::Write,
-                (None, false) => Op::Read,
-            };
             return Ok((op, Asked::Path(path.clone())));
         }
         if let Some(name) = &self.socket {
