@@ -73,7 +73,7 @@ fn bind(guest: &Guest) -> Result<()> {
                     SECRET,
                 ),
                 // Attached nowhere, it has no path that a rule could name.
-                reading(tries!("detached /srv/vault secret"), "/secret"),
+                reading(tries!("detached /srv/vault secret"), "/secret").unnamed(),
             ],
             twins: &[
                 "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/free && /tmp/m11/other",
@@ -221,7 +221,9 @@ fn cover(guest: &Guest) -> Result<()> {
             ),
         ] {
             for output in container.lines(&[line])? {
-                reading(line, resource).failed(&policy, &container, &output)?;
+                reading(line, resource)
+                    .unnamed()
+                    .failed(&policy, &container, &output)?;
             }
         }
         Ok(())
@@ -246,7 +248,9 @@ fn moved(guest: &Guest) -> Result<()> {
                 reading(
                     tries!("move-by-name /srv/vault /tmp/m2 && cat /tmp/m2/secret"),
                     "/tmp/m2",
-                ),
+                )
+                // It is not told what moves.
+                .unnamed(),
                 reading(
                     "mount --bind /srv/vault /tmp/m3 && /opt/tools/karmor-tries unmount /srv/vault \
                      && cat /tmp/m3/secret",
@@ -357,7 +361,8 @@ fn again(guest: &Guest) -> Result<()> {
                     "mount --bind /srv/vault/deep /tmp/m3 && /opt/tools/karmor-tries handle \
                      /srv/vault/secret /tmp/m3",
                     "/secret",
-                ),
+                )
+                .unnamed(),
             ],
             twins: &[
                 "mount -t proc proc /tmp/m11 && cat /tmp/m11/uptime && : < /dev/null",
@@ -502,10 +507,10 @@ fn substitute(guest: &Guest) -> Result<()> {
 ",
             prepare: &format!("{PREPARE} && cp /usr/bin/true /srv/open/evil"),
             escapes: &[
-                running("/srv/open/evil", "/srv/open/evil"),
-                running(&bound, "/srv/open/evil"),
-                running(&elsewhere, "/tmp/m1/evil"),
-                running(&swap, "/srv/vault/tool"),
+                running("/srv/open/evil", "/srv/open/evil").unnamed(),
+                running(&bound, "/srv/open/evil").unnamed(),
+                running(&elsewhere, "/tmp/m1/evil").unnamed(),
+                running(&swap, "/srv/vault/tool").unnamed(),
             ],
             twins: &[&usual, "/srv/vault/tool"],
         }
