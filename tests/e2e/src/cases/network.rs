@@ -9,7 +9,7 @@ use super::{
     Case, case,
     escapes::{HOST_SHARE, in_both, with_tools},
 };
-use crate::support::{Container, DefaultPostures, Guest, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Output, until};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -56,52 +56,101 @@ fn go() -> Result<()> {
     fs::write(format!("{HOST_SHARE}/go"), "").context("cannot give leave")
 }
 
+/// What is done with sockets of each protocol, and the hook that sees it.
+const BY_PROTOCOL: [(&str, &str, &[(&str, &str)]); 2] = [
+    (
+        "tcp",
+        "protocol=TCP type=SOCK_STREAM",
+        &[
+            ("bind", "SOCKET_BIND"),
+            ("listen", "SOCKET_LISTEN"),
+            ("connect", "SOCKET_CONNECT"),
+            ("accept", "SOCKET_ACCEPT"),
+            ("send", "SOCKET_SENDMSG"),
+            ("write", "SOCKET_SENDMSG"),
+        ],
+    ),
+    (
+        "udp",
+        "protocol=UDP type=SOCK_DGRAM",
+        &[("sendto", "SOCKET_SENDMSG")],
+    ),
+];
+
+/// What a use of a socket that is refused says.
+const REFUSED: &str = "Permission denied";
+
+/// Under a policy about one protocol, the sockets of the other are none of its business.
 fn sockets_from_before(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         in_both(guest, |container| {
             watched.enforcer.knows(container.name())?;
-            clean();
-            let (policy, output) = thread::scope(|scope| {
-                let holding = scope.spawn(|| {
-                    container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"])
-                });
-                let policy = appears("ready").and_then(|()| {
+            let (output, ()) = holding(container, || Ok(()))?;
+            ensure!(
+                !output.stdout.contains(REFUSED),
+                "without a policy: {output}"
+            );
+            for (protocol, resource, uses) in BY_PROTOCOL {
+                let (output, policy) = holding(container, || {
                     watched.policy(&manifest(
-                    "sockets-from-before",
-                    "  network:\n    matchProtocols:\n    - protocol: tcp,udp\n  action: Block\n",
-                ))
-                });
-                go()?;
-                let output = holding
-                    .join()
-                    .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
-                Ok::<_, anyhow::Error>((policy?, output.success()?))
-            })?;
-            for (tried, hook) in [
-                ("bind", "SOCKET_BIND"),
-                ("listen", "SOCKET_LISTEN"),
-                ("connect", "SOCKET_CONNECT"),
-                ("accept", "SOCKET_ACCEPT"),
-                ("send", "SOCKET_SENDMSG"),
-                ("write", "SOCKET_SENDMSG"),
-            ] {
-                let line = format!("{tried}: Permission denied");
-                ensure!(output.stdout.contains(&line), "{tried}: {output}");
-                let data = format!("lsm={hook} protocol=TCP type=SOCK_STREAM");
-                policy.expect(&data, |alert| {
-                    alert["Data"] == *data
-                        && alert["Action"] == "Block"
-                        && alert["Operation"] == "Network"
-                        && alert["ProcessName"] == "/opt/tools/karmor-tries"
+                        &format!("{protocol}-from-before"),
+                        &format!(
+                            "  network:\n    matchProtocols:\n    - protocol: {protocol}\n  \
+                             action: Block\n"
+                        ),
+                    ))
                 })?;
+                for (tried, hook) in uses {
+                    let line = format!("{tried}: {REFUSED}");
+                    ensure!(output.stdout.contains(&line), "{tried}: {output}");
+                    expect_use(&policy, container, resource, hook)?;
+                }
+                let refused = output.stdout.matches(REFUSED).count();
+                let told = policy.alerts()?;
+                ensure!(
+                    refused == uses.len() && told.len() == uses.len(),
+                    "{} are due: {output}\n{told:#?}",
+                    uses.len()
+                );
             }
-            let line = "sendto: Permission denied";
-            ensure!(output.stdout.contains(line), "{output}");
-            let data = "lsm=SOCKET_SENDMSG protocol=UDP type=SOCK_DGRAM";
-            policy.expect(data, |alert| alert["Data"] == data)?;
             Ok(())
         })
     })
+}
+
+/// Has sockets made, does something, and has them used.
+fn holding<T>(container: &Container<'_>, work: impl FnOnce() -> Result<T>) -> Result<(Output, T)> {
+    clean();
+    thread::scope(|scope| {
+        let holding = scope
+            .spawn(|| container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"]));
+        let done = appears("ready").and_then(|()| work());
+        go()?;
+        let output = holding
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
+        Ok((output.success()?, done?))
+    })
+}
+
+/// Waits for the alert about a use of a socket.
+fn expect_use(
+    policy: &Applied<'_>,
+    container: &Container<'_>,
+    resource: &str,
+    hook: &str,
+) -> Result<()> {
+    let data = format!("lsm={hook} {resource}");
+    let alert = policy.expect(&data, |alert| alert["Data"] == *data)?;
+    ensure!(
+        alert["Action"] == "Block"
+            && alert["Operation"] == "Network"
+            && alert["PolicyName"] == policy.name()
+            && alert["ContainerName"] == container.name()
+            && alert["ProcessName"] == "/opt/tools/karmor-tries",
+        "{alert:#}"
+    );
+    Ok(())
 }
 
 /// Three who listen: from before any policy, from before the one that counts, and since.
