@@ -529,6 +529,11 @@ mod tests {
     }
 
     #[test]
+    fn the_last_case_is_sound() {
+        crate::cases::assert_sound(&last(Posture::Audit).policy);
+    }
+
+    #[test]
     fn every_case_is_tried_under_one_of_the_postures() {
         let all = karmor_cases::all().expect("the corpus can be read");
         assert!(all.iter().any(|case| case.posture == Posture::Audit));
