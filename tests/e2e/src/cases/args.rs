@@ -250,8 +250,14 @@ fn counted(output: Output) -> Result<[u32; 3]> {
         .map_err(|_ignored| anyhow::anyhow!("not three numbers: {output}"))
 }
 
-/// Rounds of the race.
+/// Rounds of the race, and of one that nobody is to lose.
 const ROUNDS: u32 = 500;
+const FEW: u32 = 20;
+
+/// Passes an argument that is changed meanwhile.
+fn race_line(rounds: u32, evil: &str) -> String {
+    format!("cd /srv/open && /opt/tools/karmor-tries race /srv/vault/touch {rounds} goodone {evil}")
+}
 
 fn race(guest: &Guest) -> Result<()> {
     const POLICY: &str = "
@@ -265,9 +271,11 @@ fn race(guest: &Guest) -> Result<()> {
         in_both(guest, |container| {
             let prepare = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
                        && cp /opt/tools/busybox /srv/vault/touch";
-            for output in container.lines(&[prepare])? {
-                output.success()?;
-            }
+            let outputs = container.lines(&[prepare, &race_line(FEW, "evilone"), prepare])?;
+            let [_, raced, prepared] = <[Output; 3]>::try_from(outputs)
+                .map_err(|_ignored| anyhow::anyhow!("not three answers"))?;
+            prepared.success()?;
+            ensure!(counted(raced)? == [0, 0, FEW], "without a policy");
             let policy = watched.policy(&manifest("argument-race", POLICY))?;
             races(container)?;
             policy.expect("an alert about a death", |alert| {
@@ -283,15 +291,10 @@ fn race(guest: &Guest) -> Result<()> {
 
 /// Changes an argument while it is looked at; then none, and one beforehand.
 fn races(container: &Container<'_>) -> Result<()> {
-    let line = |evil: &str| {
-        format!(
-            "cd /srv/open && /opt/tools/karmor-tries race /srv/vault/touch {ROUNDS} goodone {evil}"
-        )
-    };
     let lines = [
-        &line("evilone"),
+        &race_line(ROUNDS, "evilone"),
         "ls /srv/open",
-        &line("goodone"),
+        &race_line(ROUNDS, "goodone"),
         "/srv/vault/touch evilone",
     ];
     let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
