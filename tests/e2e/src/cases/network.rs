@@ -9,7 +9,7 @@ use super::{
     Case, case,
     escapes::{HOST_SHARE, in_both, with_tools},
 };
-use crate::support::{Applied, Container, DefaultPostures, Guest, Output, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Watched, until};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -56,12 +56,20 @@ fn go() -> Result<()> {
     fs::write(format!("{HOST_SHARE}/go"), "").context("cannot give leave")
 }
 
-/// What is done with sockets of each protocol, and the hook that sees it.
-const BY_PROTOCOL: [(&str, &str, &[(&str, &str)]); 2] = [
-    (
-        "tcp",
-        "protocol=TCP type=SOCK_STREAM",
-        &[
+/// Sockets of a protocol.
+struct Sockets {
+    protocol: &'static str,
+    /// What alerts call them.
+    resource: &'static str,
+    /// What is done with them, and the hook that sees it.
+    uses: &'static [(&'static str, &'static str)],
+}
+
+const SOCKETS: [Sockets; 2] = [
+    Sockets {
+        protocol: "tcp",
+        resource: "protocol=TCP type=SOCK_STREAM",
+        uses: &[
             ("bind", "SOCKET_BIND"),
             ("listen", "SOCKET_LISTEN"),
             ("connect", "SOCKET_CONNECT"),
@@ -69,12 +77,12 @@ const BY_PROTOCOL: [(&str, &str, &[(&str, &str)]); 2] = [
             ("send", "SOCKET_SENDMSG"),
             ("write", "SOCKET_SENDMSG"),
         ],
-    ),
-    (
-        "udp",
-        "protocol=UDP type=SOCK_DGRAM",
-        &[("sendto", "SOCKET_SENDMSG")],
-    ),
+    },
+    Sockets {
+        protocol: "udp",
+        resource: "protocol=UDP type=SOCK_DGRAM",
+        uses: &[("sendto", "SOCKET_SENDMSG")],
+    },
 ];
 
 /// What a use of a socket that is refused says.
@@ -90,32 +98,37 @@ fn sockets_from_before(guest: &Guest) -> Result<()> {
                 !output.stdout.contains(REFUSED),
                 "without a policy: {output}"
             );
-            for (protocol, resource, uses) in BY_PROTOCOL {
-                let (output, policy) = holding(container, || {
-                    watched.policy(&manifest(
-                        &format!("{protocol}-from-before"),
-                        &format!(
-                            "  network:\n    matchProtocols:\n    - protocol: {protocol}\n  \
-                             action: Block\n"
-                        ),
-                    ))
-                })?;
-                for (tried, hook) in uses {
-                    let line = format!("{tried}: {REFUSED}");
-                    ensure!(output.stdout.contains(&line), "{tried}: {output}");
-                    expect_use(&policy, container, resource, hook)?;
-                }
-                let refused = output.stdout.matches(REFUSED).count();
-                let told = policy.alerts()?;
-                ensure!(
-                    refused == uses.len() && told.len() == uses.len(),
-                    "{} are due: {output}\n{told:#?}",
-                    uses.len()
-                );
-            }
-            Ok(())
+            SOCKETS
+                .iter()
+                .try_for_each(|sockets| sockets.are_refused(watched, container))
         })
     })
+}
+
+impl Sockets {
+    /// They and no others.
+    fn are_refused(&self, watched: &Watched, container: &Container<'_>) -> Result<()> {
+        let (name, spec) = (
+            format!("{}-from-before", self.protocol),
+            format!(
+                "  network:\n    matchProtocols:\n    - protocol: {}\n  action: Block\n",
+                self.protocol
+            ),
+        );
+        let (output, policy) = holding(container, || watched.policy(&manifest(&name, &spec)))?;
+        for (tried, hook) in self.uses {
+            let line = format!("{tried}: {REFUSED}");
+            ensure!(output.stdout.contains(&line), "{tried}: {output}");
+            expect_use(&policy, container, self.resource, hook)?;
+        }
+        let (due, refused) = (self.uses.len(), output.stdout.matches(REFUSED).count());
+        let told = policy.alerts()?;
+        ensure!(
+            refused == due && told.len() == due,
+            "{due} are due: {output}\n{told:#?}"
+        );
+        Ok(())
+    }
 }
 
 /// Has sockets made, does something, and has them used.
