@@ -100,15 +100,16 @@ const FATAL: &[(&str, &str)] = &[
 /// The kernel does not say that it did not send the signal.
 const SILENT: (&str, &str) = ("$tries harm sigio $pid", "karmor-enforcer");
 
-/// What hides the enforcer's own from it, from within its mount namespace, and shows it again. To
-/// unmount the pins is to lose them, so that is only tried where it is refused.
-const UNMOUNT: &str = "busybox umount /sys/fs/bpf";
+/// What hides the enforcer's own from it, from within its mount namespace, and shows it again.
 const HIDING: &[&str] = &[
     "busybox mount -t tmpfs none /var/lib/karmor/policies \
      && busybox umount /var/lib/karmor/policies",
     "busybox mount -t tmpfs none /var/lib && busybox umount /var/lib",
     "busybox mount -o bind /usr /run/karmor && busybox umount /run/karmor",
 ];
+
+/// The same for good, so that it is only tried where it is refused.
+const UNMOUNT: &str = "busybox umount /sys/fs/bpf";
 
 /// A file that the enforcer does not know of, beside its own.
 fn make_a_file() -> Result<()> {
@@ -149,7 +150,7 @@ fn out_of_reach(
     attempt: impl Fn(&str) -> Result<Output>,
     is_right: impl Fn(&Value) -> Result<()>,
 ) -> Result<()> {
-    // Whoever removes many files is told of each of them; the signal comes behind all these alerts.
+    // Each file that is not removed has an alert; the signal, which is about no file, comes behind them.
     let hiding = HIDING.iter().chain([&UNMOUNT]).map(|line| (*line, FILES));
     let told = HARM.iter().chain(FATAL).chain([&SILENT]).copied();
     let mut seen = alerts.count();
