@@ -108,10 +108,22 @@ const HEAD: &str = "\
 
 Each technique is tried as root, on each kernel, by a case of `tests/e2e/src/cases`: round presets and
 rules about files, programs, arguments, sockets, addresses and queries in an ordinary container, where
-that may do it at all, and in a privileged one, else in the one that can. A case passes when the technique works without the policy, is refused
-with it, leaves an alert with the policy's name, and its twins, the same on something no rule names, are
-not refused. What takes long is tried on the oldest kernel alone; `KARMOR_FULL=1 cargo xtask test` tries
-everything on each.
+that may do it at all, and in a privileged one, else in the one that can. A case passes when the technique
+works without the policy, is refused with it, leaves an alert with the policy's name, and its twins, the
+same on something no rule names, are not refused. What takes long is tried on the oldest kernel alone;
+`KARMOR_FULL=1 cargo xtask test` tries everything on each.
+
+Exceptions:
+
+- What is refused because no list names it, or because it has no path that a rule could name, is told of
+  as `DefaultPosture`; what protects the enforcer, and what the kernel executes, as `SelfProtection`.
+- Refusals by the thousand (flooding, preemption, killing the daemon, changing policies) come from an
+  ordinary container whose policy is there from the beginning. They are counted. While events flood, and
+  while hooks are preempted or policies change, so are their events; of the others at most one alert is
+  read.
+- In the privileged container, descriptors from before the policy are tried in four ways of using them,
+  queries only over UDP, and not again whether an answer comes to its end.
+- Unmounting the file system of the enforcer's pins is only tried where it is refused.
 
 ";
 

@@ -87,8 +87,28 @@ fn came(fate: Fate, output: &Output) -> bool {
     }
 }
 
-fn lists(guest: &Guest) -> Result<()> {
-    const POLICY: &str = "
+/// Tries everything without the policy, with which each would run, and with it.
+fn try_in_both(
+    guest: &Guest,
+    name: &str,
+    policy: &str,
+    prepare: &[&str],
+    tries: &[Try<'_>],
+) -> Result<()> {
+    let lines = tries.iter().map(|&(line, ..)| line);
+    let before: Vec<&str> = prepare.iter().copied().chain(lines).collect();
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        in_both(guest, |container| {
+            for output in container.lines(&before)? {
+                output.success().context("without a policy")?;
+            }
+            let policy = watched.policy(&manifest(name, policy))?;
+            play(container, &policy, tries)
+        })
+    })
+}
+
+const LISTS: &str = "
   process:
     matchPaths:
     - path: /srv/vault/tool
@@ -98,79 +118,62 @@ fn lists(guest: &Guest) -> Result<()> {
       action: Audit
   action: Block
 ";
+
+const OF_LISTS: &[Try<'_>] = &[
+    ("/srv/vault/tool", Runs, "", ""),
+    ("/srv/vault/tool -l '' 'two words' -l", Runs, "", ""),
+    ("env /srv/vault/tool -l", Runs, "", ""),
+    ("/srv/vault/audited -l", Runs, "", ""),
+    (
+        "/opt/tools/karmor-tries descriptor /srv/vault/tool -- -l",
+        Runs,
+        "",
+        "",
+    ),
+    ("/srv/vault/tool -r", Refused, "/srv/vault/tool -r", FIRST),
+    (
+        "env /srv/vault/tool -l -la",
+        Refused,
+        "/srv/vault/tool -l -la",
+        SECOND,
+    ),
+    (
+        "/srv/vault/tool two words",
+        Refused,
+        "/srv/vault/tool two",
+        FIRST,
+    ),
+    (
+        "/opt/tools/karmor-tries descriptor /srv/vault/tool -- '' -x",
+        Refused,
+        "/srv/vault/tool  -x",
+        SECOND,
+    ),
+    (
+        "/srv/vault/audited -r",
+        Audited,
+        "/srv/vault/audited -r",
+        FIRST,
+    ),
+];
+
+fn lists(guest: &Guest) -> Result<()> {
+    const TOO_MANY: &str = "more than 64 arguments are not allowed";
     let so_many = |name: &str, count: usize| format!("/srv/vault/{name}{}", " -l".repeat(count));
     let (many, too_many) = (so_many("tool", 64), so_many("tool", 65));
     let audited_many = so_many("audited", 65);
     let long = format!("/srv/vault/tool {}", "a".repeat(5000));
-    let tries: &[Try<'_>] = &[
-        ("/srv/vault/tool", Runs, "", ""),
-        ("/srv/vault/tool -l '' 'two words' -l", Runs, "", ""),
-        ("env /srv/vault/tool -l", Runs, "", ""),
+    let sizes: &[Try<'_>] = &[
         (&many, Runs, "", ""),
-        ("/srv/vault/audited -l", Runs, "", ""),
-        (
-            "/opt/tools/karmor-tries descriptor /srv/vault/tool -- -l",
-            Runs,
-            "",
-            "",
-        ),
-        ("/srv/vault/tool -r", Refused, "/srv/vault/tool -r", FIRST),
-        (
-            "env /srv/vault/tool -l -la",
-            Refused,
-            "/srv/vault/tool -l -la",
-            SECOND,
-        ),
-        (
-            "/srv/vault/tool two words",
-            Refused,
-            "/srv/vault/tool two",
-            FIRST,
-        ),
-        (
-            &too_many,
-            Refused,
-            "/srv/vault/tool -l -l -l",
-            "more than 64 arguments are not allowed",
-        ),
-        (
-            &audited_many,
-            Audited,
-            "/srv/vault/audited -l -l",
-            "more than 64 arguments are not allowed",
-        ),
+        (&too_many, Refused, "/srv/vault/tool -l -l -l", TOO_MANY),
+        (&audited_many, Audited, "/srv/vault/audited -l -l", TOO_MANY),
         (&long, Refused, "/srv/vault/tool aaaa", FIRST),
-        (
-            "/opt/tools/karmor-tries descriptor /srv/vault/tool -- '' -x",
-            Refused,
-            "/srv/vault/tool  -x",
-            SECOND,
-        ),
-        (
-            "/srv/vault/audited -r",
-            Audited,
-            "/srv/vault/audited -r",
-            FIRST,
-        ),
     ];
-    guest.watched(&DefaultPostures::AUDIT, |watched| {
-        // Each of them would run.
-        let before: Vec<&str> = [PREPARE]
-            .into_iter()
-            .chain(tries.iter().map(|&(line, ..)| line))
-            .collect();
-        in_both(guest, |container| {
-            for output in container.lines(&before)? {
-                output.success().context("without a policy")?;
-            }
-            let policy = watched.policy(&manifest("arguments", POLICY))?;
-            play(container, &policy, tries)
-        })
-    })
+    let tries = [OF_LISTS, sizes].concat();
+    try_in_both(guest, "arguments", LISTS, &[PREPARE], &tries)
 }
 
-fn scripts(guest: &Guest) -> Result<()> {
-    const POLICY: &str = "
+const SCRIPT_LISTS: &str = "
   process:
     matchPaths:
     - path: /srv/vault/script
@@ -182,55 +185,55 @@ fn scripts(guest: &Guest) -> Result<()> {
       action: Audit
   action: Block
 ";
-    const SCRIPTS: &str = "write() { printf '#!%s\\n' \"$2\" > $1 && chmod +x $1; } \
-        && write /srv/vault/script /usr/bin/true && write /srv/open/run '/srv/vault/interp -s' \
-        && write /srv/open/other '/srv/vault/interp -z' && write /srv/open/nested /srv/open/run \
-        && write /srv/open/audited /srv/vault/audited";
-    let tries: &[Try<'_>] = &[
-        ("/srv/vault/script -l", Runs, "", ""),
-        ("/srv/open/run -l", Runs, "", ""),
-        ("/srv/open/run", Runs, "", ""),
-        (
-            "/srv/vault/script -r",
-            Refused,
-            "/srv/vault/script -r",
-            FIRST,
-        ),
-        // What the caller passed, the interpreter would get.
-        ("/srv/open/run -r", Refused, "/srv/vault/interp -r", FIRST),
-        // What the script's first line says shows only in the end.
-        (
-            "/srv/open/other -l",
-            Killed,
-            "/srv/vault/interp -z /srv/open/other -l",
-            FIRST,
-        ),
-        (
-            "/srv/open/nested",
-            Killed,
-            "/srv/vault/interp -s /srv/open/run /srv/open/nested",
-            "argument 3 is not allowed",
-        ),
-        (
-            "/srv/open/audited",
-            Audited,
-            "/srv/vault/audited /srv/open/audited",
-            FIRST,
-        ),
-    ];
-    guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let before: Vec<&str> = [PREPARE, SCRIPTS]
-            .into_iter()
-            .chain(tries.iter().map(|&(line, ..)| line))
-            .collect();
-        in_both(guest, |container| {
-            for output in container.lines(&before)? {
-                output.success().context("without a policy")?;
-            }
-            let policy = watched.policy(&manifest("argument-scripts", POLICY))?;
-            play(container, &policy, tries)
-        })
-    })
+
+/// Makes the scripts.
+const SCRIPTS: &str = "write() { printf '#!%s\\n' \"$2\" > $1 && chmod +x $1; } \
+    && write /srv/vault/script /usr/bin/true && write /srv/open/run '/srv/vault/interp -s' \
+    && write /srv/open/other '/srv/vault/interp -z' && write /srv/open/nested /srv/open/run \
+    && write /srv/open/audited /srv/vault/audited";
+
+const OF_SCRIPTS: &[Try<'_>] = &[
+    ("/srv/vault/script -l", Runs, "", ""),
+    ("/srv/open/run -l", Runs, "", ""),
+    ("/srv/open/run", Runs, "", ""),
+    (
+        "/srv/vault/script -r",
+        Refused,
+        "/srv/vault/script -r",
+        FIRST,
+    ),
+    // What the caller passed, the interpreter would get.
+    ("/srv/open/run -r", Refused, "/srv/vault/interp -r", FIRST),
+    // What the script's first line says shows only in the end.
+    (
+        "/srv/open/other -l",
+        Killed,
+        "/srv/vault/interp -z /srv/open/other -l",
+        FIRST,
+    ),
+    (
+        "/srv/open/nested",
+        Killed,
+        "/srv/vault/interp -s /srv/open/run /srv/open/nested",
+        "argument 3 is not allowed",
+    ),
+    (
+        "/srv/open/audited",
+        Audited,
+        "/srv/vault/audited /srv/open/audited",
+        FIRST,
+    ),
+];
+
+fn scripts(guest: &Guest) -> Result<()> {
+    let prepare = [PREPARE, SCRIPTS];
+    try_in_both(
+        guest,
+        "argument-scripts",
+        SCRIPT_LISTS,
+        &prepare,
+        OF_SCRIPTS,
+    )
 }
 
 /// What `karmor-tries` counted: refused, killed, gone ahead.
@@ -247,8 +250,14 @@ fn counted(output: Output) -> Result<[u32; 3]> {
         .map_err(|_ignored| anyhow::anyhow!("not three numbers: {output}"))
 }
 
-/// Rounds of the race.
+/// Rounds of the race, and of one that nobody is to lose.
 const ROUNDS: u32 = 500;
+const FEW: u32 = 20;
+
+/// Passes an argument that is changed meanwhile.
+fn race_line(rounds: u32, evil: &str) -> String {
+    format!("cd /srv/open && /opt/tools/karmor-tries race /srv/vault/touch {rounds} goodone {evil}")
+}
 
 fn race(guest: &Guest) -> Result<()> {
     const POLICY: &str = "
@@ -258,51 +267,54 @@ fn race(guest: &Guest) -> Result<()> {
       allowedArgs: [goodone]
   action: Block
 ";
-    let line = |evil: &str| {
-        format!(
-            "cd /srv/open && /opt/tools/karmor-tries race /srv/vault/touch {ROUNDS} goodone {evil}"
-        )
-    };
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         in_both(guest, |container| {
             let prepare = "rm -rf /srv/* && mkdir -p /srv/vault /srv/open \
                        && cp /opt/tools/busybox /srv/vault/touch";
-            for output in container.lines(&[prepare])? {
-                output.success()?;
-            }
+            let outputs = container.lines(&[prepare, &race_line(FEW, "evilone"), prepare])?;
+            let [_, raced, prepared] = <[Output; 3]>::try_from(outputs)
+                .map_err(|_ignored| anyhow::anyhow!("not three answers"))?;
+            prepared.success()?;
+            ensure!(counted(raced)? == [0, 0, FEW], "without a policy");
             let policy = watched.policy(&manifest("argument-race", POLICY))?;
-            let lines = [
-                &line("evilone"),
-                "ls /srv/open",
-                &line("goodone"),
-                "/srv/vault/touch evilone",
-            ];
-            let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
-                .map_err(|_ignored| anyhow::anyhow!("not four answers"))?;
-            let [refused, killed, ran] = counted(raced)?;
-            note(&format!(
-                "{ROUNDS} rounds: {refused} refused, {killed} killed, {ran} gone ahead"
-            ));
-            // Each happened, else nothing was raced.
-            ensure!(
-                killed > 0 && refused > 0 && ran > 0,
-                "{refused} refused, {killed} killed, {ran} ran"
-            );
-            ensure!(
-                left.stdout.trim() == "goodone",
-                "a forbidden argument got through: {left}"
-            );
-            ensure!(counted(calm)? == [0, 0, ROUNDS]);
-            ensure!(plain.denied(), "{plain}");
+            races(container)?;
             policy.expect("an alert about a death", |alert| {
-                let text =
-                    |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-                text(&alert["EventData"]["Reason"]) == format!("{FIRST}{DEATH}")
-                    && text(&alert["Resource"]) == "/srv/vault/touch evilone"
+                alert["EventData"]["Reason"] == format!("{FIRST}{DEATH}")
+                    && alert["Resource"] == "/srv/vault/touch evilone"
+                    && alert["PolicyName"] == policy.name()
+                    && alert["ContainerName"] == container.name()
             })?;
             Ok(())
         })
     })
+}
+
+/// Changes an argument while it is looked at; then none, and one beforehand.
+fn races(container: &Container<'_>) -> Result<()> {
+    let lines = [
+        &race_line(ROUNDS, "evilone"),
+        "ls /srv/open",
+        &race_line(ROUNDS, "goodone"),
+        "/srv/vault/touch evilone",
+    ];
+    let [raced, left, calm, plain] = <[Output; 4]>::try_from(container.lines(&lines)?)
+        .map_err(|_ignored| anyhow::anyhow!("not four answers"))?;
+    let [refused, killed, ran] = counted(raced)?;
+    note(&format!(
+        "{ROUNDS} rounds: {refused} refused, {killed} killed, {ran} gone ahead"
+    ));
+    // Each happened, else nothing was raced.
+    ensure!(
+        killed > 0 && refused > 0 && ran > 0,
+        "{refused} refused, {killed} killed, {ran} ran"
+    );
+    ensure!(
+        left.stdout.trim() == "goodone",
+        "a forbidden argument got through: {left}"
+    );
+    ensure!(counted(calm)? == [0, 0, ROUNDS]);
+    ensure!(plain.denied(), "{plain}");
+    Ok(())
 }
 
 /// Changes of policies during the storm.

@@ -67,8 +67,27 @@ fn crash(guest: &Guest) -> Result<()> {
     );
     let hooks = hooks()?;
 
-    let enforcer = std::thread::scope(|scope| {
-        let hammering = hammer.start(scope, &container, &HAMMER);
+    let mut next = crashed(guest, enforcer, &hammer, &container)?;
+
+    let after = self::policies()?;
+    ensure!(
+        after == policies,
+        "before the crash: {policies:?}, after: {after:?}"
+    );
+    one_link_each(&hooks)?;
+    alerts_flow(&container)?;
+    unload(&container, &mut next)
+}
+
+/// Kills the daemon under load and starts the next one, without a refusal less.
+fn crashed(
+    guest: &Guest,
+    enforcer: Enforcer,
+    hammer: &Hammer,
+    container: &Container<'_>,
+) -> Result<Enforcer> {
+    std::thread::scope(|scope| {
+        let hammering = hammer.start(scope, container, &HAMMER);
         let taken_over = (|| {
             hammer.reaches(ATTEMPTS / 10, &hammering)?;
             enforcer.crash()?;
@@ -87,17 +106,7 @@ fn crash(guest: &Guest) -> Result<()> {
             "too few attempts: {counts:?}"
         );
         taken_over
-    });
-    let mut next: Enforcer = enforcer?;
-
-    let after = self::policies()?;
-    ensure!(
-        after == policies,
-        "before the crash: {policies:?}, after: {after:?}"
-    );
-    one_link_each(&hooks)?;
-    alerts_flow(&container)?;
-    unload(&container, &mut next)
+    })
 }
 
 /// The link is there before the policy, and the directory is large enough for the search of the

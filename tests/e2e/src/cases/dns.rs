@@ -9,7 +9,7 @@ use super::{
     Case, case,
     escapes::{HOST_SHARE, privileged, with_tools},
 };
-use crate::support::{Container, DefaultPostures, Guest, Output, Watched, run, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Watched, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("dns_queries_are_refused_however_they_are_sent", refused),
@@ -120,109 +120,54 @@ fn is_refusal(alert: &Value, resource: &str, action: &str) -> bool {
         && alert["Action"] == *action
 }
 
-fn refused(guest: &Guest) -> Result<()> {
-    let longest = longest();
-    let row = |how, resolver, names: &str, resource: &str, said| Try {
+fn row(how: &'static str, resolver: &'static str, names: &str, resource: &str) -> Try {
+    Try {
         how,
         resolver,
         names: names.to_owned(),
         resource: resource.to_owned(),
-        said,
-    };
-    let tries = [
-        row("udp", RESOLVER, "evil.test", "evil.test", NOT_PERMITTED),
-        row("udp", RESOLVER, "A.eViL.TeSt", "a.evil.test", NOT_PERMITTED),
-        row(
-            "udp",
-            RESOLVER_2,
-            "b.evil.test",
-            "b.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "udp",
-            RESOLVER_6,
-            "c.evil.test",
-            "c.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "udp",
-            "[::ffff:127.0.0.1]:53",
-            "d.evil.test",
-            "d.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "send-to",
-            RESOLVER,
-            "e.evil.test",
-            "e.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "send-to",
-            RESOLVER_6,
-            "f.evil.test",
-            "f.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "extended",
-            RESOLVER_6,
-            "g.evil.test",
-            "g.evil.test",
-            NOT_PERMITTED,
-        ),
-        row("udp", RESOLVER, &longest, &longest, NOT_PERMITTED),
-        row(
-            "together",
-            RESOLVER,
-            "good.test h.evil.test",
-            "h.evil.test",
-            NOT_PERMITTED,
-        ),
-        row(
-            "reference",
-            RESOLVER,
-            "good.test",
-            UNREADABLE,
-            NOT_PERMITTED,
-        ),
-        row("cut", RESOLVER, "good.test", UNREADABLE, NOT_PERMITTED),
-        row(
-            "fragments",
-            RESOLVER,
-            "evil.test",
-            UNREADABLE,
-            NOT_PERMITTED,
-        ),
-        row(
-            "parts",
-            RESOLVER,
-            "good.test evil.test",
-            UNREADABLE,
-            NOT_PERMITTED,
-        ),
-        row("tcp", RESOLVER, "i.evil.test", "i.evil.test", NO_ANSWER),
-        row("tcp", RESOLVER_6, "j.evil.test", "j.evil.test", NO_ANSWER),
-        row(
-            "tcp-all",
-            RESOLVER,
-            "good.test k.evil.test",
-            "k.evil.test",
-            NO_ANSWER,
-        ),
-        row(
-            "tcp-split",
-            RESOLVER,
-            "l.evil.test",
-            "l.evil.test",
-            NO_ANSWER,
-        ),
-        row("tcp-file", RESOLVER, "good.test", UNREADABLE, NO_ANSWER),
-    ];
-    let twins = [
+        said: if how.starts_with("tcp") {
+            NO_ANSWER
+        } else {
+            NOT_PERMITTED
+        },
+    }
+}
+
+fn over_udp() -> Vec<Try> {
+    let longest = longest();
+    vec![
+        row("udp", RESOLVER, "evil.test", "evil.test"),
+        row("udp", RESOLVER, "A.eViL.TeSt", "a.evil.test"),
+        row("udp", RESOLVER_2, "b.evil.test", "b.evil.test"),
+        row("udp", RESOLVER_6, "c.evil.test", "c.evil.test"),
+        row("udp", "[::ffff:127.0.0.1]:53", "d.evil.test", "d.evil.test"),
+        row("send-to", RESOLVER, "e.evil.test", "e.evil.test"),
+        row("send-to", RESOLVER_6, "f.evil.test", "f.evil.test"),
+        row("extended", RESOLVER_6, "g.evil.test", "g.evil.test"),
+        row("udp", RESOLVER, &longest, &longest),
+        row("together", RESOLVER, "good.test h.evil.test", "h.evil.test"),
+        row("reference", RESOLVER, "good.test", UNREADABLE),
+        row("cut", RESOLVER, "good.test", UNREADABLE),
+        row("fragments", RESOLVER, "evil.test", UNREADABLE),
+        row("parts", RESOLVER, "good.test evil.test", UNREADABLE),
+    ]
+}
+
+fn over_tcp() -> Vec<Try> {
+    vec![
+        row("tcp", RESOLVER, "i.evil.test", "i.evil.test"),
+        row("tcp", RESOLVER_6, "j.evil.test", "j.evil.test"),
+        row("tcp-all", RESOLVER, "good.test k.evil.test", "k.evil.test"),
+        row("tcp-split", RESOLVER, "l.evil.test", "l.evil.test"),
+        row("tcp-file", RESOLVER, "good.test", UNREADABLE),
+    ]
+}
+
+/// What is not refused, over UDP first.
+fn twins() -> [String; 8] {
+    let longest = longest();
+    [
         line(TRIES, "udp", RESOLVER, "good.test notevil.test test"),
         line(TRIES, "send-to", RESOLVER_6, "good.test"),
         line(TRIES, "extended", RESOLVER_6, "good.test"),
@@ -232,18 +177,19 @@ fn refused(guest: &Guest) -> Result<()> {
         line(TRIES, "tcp-all", RESOLVER, "good.test notevil.test"),
         // The first part waits for the second, and goes with it.
         line(TRIES, "tcp-split", RESOLVER, "good.test"),
-    ];
+    ]
+}
+
+fn refused(guest: &Guest) -> Result<()> {
+    let twins = twins();
+    let every: Vec<Try> = over_udp().into_iter().chain(over_tcp()).collect();
     with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
-        held_to(watched, container, &tries, &twins)
+        held_to(watched, container, &every, &twins)
     })?;
     // What takes privileges changes nothing, and no answer takes time.
-    let datagrams: Vec<Try> = tries
-        .into_iter()
-        .filter(|tried| tried.said == NOT_PERMITTED)
-        .collect();
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         with_resolver_in(watched, &privileged(guest)?, |watched, container| {
-            held_to(watched, container, &datagrams, &twins[..5])
+            held_to(watched, container, &over_udp(), &twins[..5])
         })
     })
 }
@@ -271,45 +217,68 @@ fn held_to(
         "evil-names",
         "    - domain: evil.test, .evil\n  action: Block\n  severity: 4\n",
     ))?;
-    let outputs = container.lines(&lines)?;
-    for (tried, output) in tries.iter().zip(&outputs) {
-        ensure!(
-            output.code != 0 && output.stdout.contains(tried.said),
-            "{} of {}: {output}",
-            tried.how,
-            tried.names
-        );
-        let alert = policy.expect(&tried.resource, |alert| {
-            is_refusal(alert, &tried.resource, "Block")
-        })?;
-        ensure!(
-            alert["ContainerName"] == container.name() && alert["ProcessName"] == TRIES,
-            "{alert:#}"
-        );
-        ensure!(
-            tried.resource == UNREADABLE
-                || alert["PolicyName"] == "evil-names" && alert["Severity"] == "4",
-            "{alert:#}"
-        );
+    let mut outputs = container.lines(&lines)?;
+    let free = outputs.split_off(tries.len());
+    for (tried, output) in tries.iter().zip(outputs) {
+        is_held(&policy, container, tried, &output)?;
     }
-    for output in &outputs[tries.len()..] {
-        output.clone().success()?;
+    for output in free {
+        output.success()?;
     }
-    let alerts = policy.alerts()?;
-    let innocent = |alert: &&Value| {
-        let named = alert["Resource"].as_str().unwrap_or_default();
-        !tries.iter().any(|tried| tried.resource == named)
-    };
-    let wrong: Vec<&Value> = alerts.iter().filter(innocent).collect();
-    ensure!(wrong.is_empty(), "alerts of what is allowed: {wrong:#?}");
-    // What cannot be read once for each try, over UDP.
-    let datagrams = alerts
-        .iter()
-        .filter(|alert| alert["Resource"] == "evil.test")
-        .count();
-    ensure!(datagrams == 1, "{datagrams} alerts of one datagram");
+    only_about(&policy.alerts()?, tries)?;
     drop(policy);
     answers(container, "udp", "evil.test")
+}
+
+/// What was tried is refused, and has an alert of its own.
+fn is_held(
+    policy: &Applied<'_>,
+    container: &Container<'_>,
+    tried: &Try,
+    output: &Output,
+) -> Result<()> {
+    ensure!(
+        output.code != 0 && output.stdout.contains(tried.said),
+        "{} of {}: {output}",
+        tried.how,
+        tried.names
+    );
+    let alert = policy.expect(&tried.resource, |alert| {
+        is_refusal(alert, &tried.resource, "Block")
+    })?;
+    // No rule names what cannot be read.
+    let policy = match tried.resource.as_str() {
+        UNREADABLE => "DefaultPosture",
+        _ => policy.name(),
+    };
+    ensure!(
+        alert["ContainerName"] == container.name()
+            && alert["ProcessName"] == TRIES
+            && alert["PolicyName"] == policy
+            && (tried.resource == UNREADABLE || alert["Severity"] == "4"),
+        "{alert:#}"
+    );
+    Ok(())
+}
+
+/// No alert is about what is allowed, and none of a datagram is one too many.
+fn only_about(alerts: &[Value], tries: &[Try]) -> Result<()> {
+    let about = |resource: &str| {
+        let mut tries = tries.iter().filter(|tried| tried.resource == resource);
+        let over_udp = tries.clone().all(|tried| tried.said == NOT_PERMITTED);
+        (tries.by_ref().count(), over_udp)
+    };
+    for alert in alerts {
+        let resource = alert["Resource"].as_str().unwrap_or_default();
+        let told = alerts.iter().filter(|one| one["Resource"] == resource);
+        let (told, (due, over_udp)) = (told.count(), about(resource));
+        // A segment is refused each time that it is sent.
+        ensure!(
+            due > 0 && (told == due || !over_udp),
+            "{told} alerts, {due} are due: {alert:#}"
+        );
+    }
+    Ok(())
 }
 
 fn answers(container: &Container<'_>, how: &str, names: &str) -> Result<()> {
@@ -435,13 +404,22 @@ fn of_the_host(guest: &Guest) -> Result<()> {
     })
 }
 
-/// Not by who may do everything with BPF, nor by what ends the daemon.
+/// Neither what sees packets nor what sees files: not by who may do everything with BPF, nor by what
+/// ends the daemon.
 fn detached(guest: &Guest) -> Result<()> {
+    const SHUT: &str = "cat /etc/nginx/nginx.conf";
+    const FREE: &str = "cat /etc/nginx/mime.types";
     with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
+        let does =
+            |line| -> Result<Output> { container.lines(&[line])?.pop().context("no output") };
+        answers(container, "udp", "evil.test")?;
+        does(SHUT)?.success().context("without a policy")?;
         let policy = watched.policy(&of_container(
             "names-for-good",
-            "    - domain: evil.test\n  action: Block\n",
+            "    - domain: evil.test\n  file:\n    matchPaths:\n    \
+             - path: /etc/nginx/nginx.conf\n  action: Block\n",
         ))?;
+        // No link may give way.
         privileged(guest)?
             .exec(&["/opt/tools/karmor-tries", "detach-links"])?
             .success()?;
@@ -450,7 +428,18 @@ fn detached(guest: &Guest) -> Result<()> {
             output.code != 0 && output.stdout.contains(NOT_PERMITTED),
             "{output}"
         );
-        policy.expect("the alert", |alert| is_refusal(alert, "evil.test", "Block"))?;
+        let output = does(SHUT)?;
+        ensure!(output.denied(), "not refused: {output}");
+        for resource in ["evil.test", "/etc/nginx/nginx.conf"] {
+            policy.expect(resource, |alert| {
+                alert["Resource"] == resource
+                    && alert["Action"] == "Block"
+                    && alert["PolicyName"] == policy.name()
+                    && alert["ContainerName"] == container.name()
+            })?;
+        }
+        answers(container, "udp", "good.test")?;
+        does(FREE)?.success()?;
         drop(policy);
         answers(container, "udp", "evil.test")
     })
@@ -465,64 +454,107 @@ fn speak(program: &str, how: &str, address: &str) -> String {
 /// Longer than an answer without a TTL counts.
 const SHORTEST: Duration = Duration::from_secs(12);
 
+/// Questions, and the ways in which their answers are refused.
+const ANSWERED: [(&str, &str, &str); 6] = [
+    ("udp 127-77-0-1.evil.test", "connect", "127.77.0.1:9"),
+    ("udp 127-77-0-1.good.test", "send", "127.77.0.1:9"),
+    ("tcp 127-77-0-3.evil.test", "ring", "127.77.0.3:9"),
+    (
+        "udp 127-77-0-4.evil.test",
+        "connect",
+        "[::ffff:127.77.0.4]:9",
+    ),
+    ("udp 0--7.evil.test", "connect", "[::7]:9"),
+    ("udp 127-77-0-5.short.evil.test", "connect", "127.77.0.5:9"),
+];
+
+/// Addresses that no answer was about, at least not of a name that is refused.
+const UNANSWERED: [&str; 2] = ["127.77.0.2:9", "127.0.0.1:9"];
+
+fn speaks(container: &Container<'_>, program: &str, how: &str, address: &str) -> Result<Output> {
+    let line = speak(program, how, address);
+    container.lines(&[&line])?.pop().context("no output")
+}
+
 /// One program may ask for names that another one may not ask for.
 fn resolved(guest: &Guest) -> Result<()> {
-    let refused = [
-        ("udp 127-77-0-1.evil.test", "connect", "127.77.0.1:9"),
-        ("udp 127-77-0-1.good.test", "send", "127.77.0.1:9"),
-        ("tcp 127-77-0-3.evil.test", "ring", "127.77.0.3:9"),
-        (
-            "udp 127-77-0-4.evil.test",
-            "connect",
-            "[::ffff:127.77.0.4]:9",
-        ),
-        ("udp 0--7.evil.test", "connect", "[::7]:9"),
-        ("udp 127-77-0-5.short.evil.test", "connect", "127.77.0.5:9"),
-    ];
-    let free = ["127.77.0.2:9", "127.0.0.1:9"];
     with_resolver(guest, &DefaultPostures::AUDIT, |watched, container| {
-        let rules = format!(
-            "    - domain: evil.test\n      fromSource:\n      - path: {TRIES}\n  action: Block\n"
-        );
-        let policy = watched.policy(&of_container("answered", &rules))?;
         let neighbour = with_tools(guest, &[], "dns-neighbour")?;
-        watched.enforcer.knows(neighbour.name())?;
-        let speaks = |container: &Container<'_>, program, how, address| -> Result<Output> {
-            let line = speak(program, how, address);
-            container.lines(&[&line])?.pop().context("no output")
-        };
-        for (question, how, address) in refused {
-            let (way, name) = question.split_once(' ').context("not two words")?;
-            ask(container, OTHER, way, name)?.success()?;
-            let output = speaks(container, TRIES, how, address)?;
-            ensure!(output.denied(), "not refused {address}: {output}");
-            // What is answered about another name makes nobody forget.
-            let name = name.replace("good", "evil");
-            let hook = if how == "send" {
-                "SOCKET_SENDMSG"
-            } else {
-                "SOCKET_CONNECT"
-            };
-            let alert = policy.expect(&name, |alert| {
-                alert["Resource"] == *name && alert["Data"] == format!("lsm={hook} domain={name}")
-            })?;
-            ensure!(
-                alert["ProcessName"] == TRIES
-                    && alert["Action"] == "Block"
-                    && alert["EventData"]["Reason"] == "the address was an answer about this name",
-                "{alert:#}"
-            );
-            speaks(container, OTHER, how, address)?.success()?;
-            speaks(&neighbour, TRIES, how, address)?.success()?;
-        }
-        for address in free {
-            speaks(container, TRIES, "connect", address)?.success()?;
-        }
-        std::thread::sleep(SHORTEST);
-        let (_, how, short) = refused[5];
-        speaks(container, TRIES, how, short)?.success()?;
-        drop(policy);
-        speaks(container, TRIES, "connect", "127.77.0.1:9")?.success()?;
-        Ok(())
+        held_to_answers(watched, container, &neighbour, || {
+            std::thread::sleep(SHORTEST);
+            let (_, how, short) = ANSWERED[5];
+            speaks(container, TRIES, how, short)?.success().map(drop)
+        })
+    })?;
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        with_resolver_in(watched, &privileged(guest)?, |watched, container| {
+            let neighbour = with_tools(guest, &[], "dns-neighbour")?;
+            held_to_answers(watched, container, &neighbour, || Ok(()))
+        })
     })
+}
+
+/// Holds one program to what another one was answered, and does something before the policy goes.
+fn held_to_answers(
+    watched: &Watched,
+    container: &Container<'_>,
+    neighbour: &Container<'_>,
+    then: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    watched.enforcer.knows(neighbour.name())?;
+    for (_, how, address) in ANSWERED {
+        speaks(container, TRIES, how, address)?
+            .success()
+            .context("without a policy")?;
+    }
+    let policy = watched.policy(&of_container(
+        "answered",
+        &format!(
+            "    - domain: evil.test\n      fromSource:\n      - path: {TRIES}\n  action: Block\n"
+        ),
+    ))?;
+    for (question, how, address) in ANSWERED {
+        let (way, name) = question.split_once(' ').context("not two words")?;
+        ask(container, OTHER, way, name)?.success()?;
+        let output = speaks(container, TRIES, how, address)?;
+        ensure!(output.denied(), "not refused {address}: {output}");
+        // What is answered about another name makes nobody forget.
+        expect_answered(&policy, container, &name.replace("good", "evil"), how)?;
+        speaks(container, OTHER, how, address)?.success()?;
+        speaks(neighbour, TRIES, how, address)?.success()?;
+    }
+    for address in UNANSWERED {
+        speaks(container, TRIES, "connect", address)?.success()?;
+    }
+    then()?;
+    let told = policy.alerts()?;
+    ensure!(told.len() == ANSWERED.len(), "one each is due: {told:#?}");
+    drop(policy);
+    speaks(container, TRIES, "connect", "127.77.0.1:9")?.success()?;
+    Ok(())
+}
+
+/// Waits for the alert about an address that was an answer about this name.
+fn expect_answered(
+    policy: &Applied<'_>,
+    container: &Container<'_>,
+    name: &str,
+    how: &str,
+) -> Result<()> {
+    let hook = match how {
+        "send" => "SOCKET_SENDMSG",
+        _ => "SOCKET_CONNECT",
+    };
+    let alert = policy.expect(name, |alert| {
+        alert["Resource"] == name && alert["Data"] == format!("lsm={hook} domain={name}")
+    })?;
+    ensure!(
+        alert["ProcessName"] == TRIES
+            && alert["ContainerName"] == container.name()
+            && alert["PolicyName"] == policy.name()
+            && alert["Action"] == "Block"
+            && alert["EventData"]["Reason"] == "the address was an answer about this name",
+        "{alert:#}"
+    );
+    Ok(())
 }

@@ -104,13 +104,26 @@ const HARMLESS: &[&str] = &[
     ": >> /proc/sys/kernel/core_pattern",
 ];
 
-/// What hides the enforcer's own from it, from within its mount namespace.
-const HIDING: &[&str] = &[
-    "umount /sys/fs/bpf",
-    "mount -t tmpfs none /var/lib/karmor/policies",
-    "mount -t tmpfs none /var/lib",
-    "mount -o bind /usr /run/karmor",
+/// As [`HARM`], in this order; nothing is left of an enforcer with which they succeed.
+const FATAL: &[(&str, &str)] = &[
+    ("kill -STOP $pid", "karmor-enforcer"),
+    ("kill -9 $pid", "karmor-enforcer"),
+    ("rm -r $bpf/karmor", FILES),
 ];
+
+/// The kernel does not say that it did not send the signal.
+const SILENT: (&str, &str) = ("$tries harm sigio $pid", "karmor-enforcer");
+
+/// What hides the enforcer's own from it, from within its mount namespace, and shows it again.
+const HIDING: &[&str] = &[
+    "busybox mount -t tmpfs none /var/lib/karmor/policies \
+     && busybox umount /var/lib/karmor/policies",
+    "busybox mount -t tmpfs none /var/lib && busybox umount /var/lib",
+    "busybox mount -o bind /usr /run/karmor && busybox umount /run/karmor",
+];
+
+/// The same for good, so that it is only tried where it is refused.
+const UNMOUNT: &str = "busybox umount /sys/fs/bpf";
 
 /// A file that the enforcer does not know of, beside its own.
 fn make_a_file() -> Result<()> {
@@ -120,21 +133,73 @@ fn make_a_file() -> Result<()> {
         .with_context(|| format!("cannot write to {}", state.display()))
 }
 
-fn containers(guest: &Guest) -> Result<()> {
-    // What is refused for another reason would prove nothing.
+/// What is refused for another reason would prove nothing.
+fn unprotected(
+    guest: &Guest,
+    more: &[(&str, &str)],
+    attempt: impl Fn(u32, &str) -> Result<Output>,
+) -> Result<()> {
     guest.without_enforcer();
     make_a_file()?;
-    let unprotected = Enforcer::start(guest.containerd()?, &["--self-protection=off"])?;
-    let container = with_tools(guest, OPTIONS, "harmful")?;
-    for (line, _) in HARM.iter().chain([&COMMAND]) {
-        in_container(&container, unprotected.pid(), line)?
+    let enforcer = Enforcer::start(guest.containerd()?, &["--self-protection=off"])?;
+    let harm = HARM.iter().chain(more).map(|(line, _)| *line);
+    let hiding = HIDING.iter().copied();
+    let fatal = FATAL.iter().map(|(line, _)| *line);
+    for line in harm.chain(hiding).chain(fatal) {
+        attempt(enforcer.pid(), line)?
             .success()
             .context("without protection")?;
     }
-    drop(container);
-    drop(unprotected);
+    Ok(())
+}
+
+/// A line that changes mounts, as from within the enforcer's mount namespace.
+fn entered(line: &str) -> String {
+    if line.starts_with("busybox ") {
+        format!("/opt/tools/busybox nsenter -t 1 -m sh -c '{line}'")
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Tries everything, each of which must be refused and told of in its turn.
+fn out_of_reach(
+    alerts: &Alerts,
+    more: &[(&str, &str)],
+    attempt: impl Fn(&str) -> Result<Output>,
+    is_right: impl Fn(&Value) -> Result<()>,
+) -> Result<()> {
+    // Each file that is not removed has an alert; the signal, which is about no file, comes behind them.
+    let hiding = HIDING.iter().chain([&UNMOUNT]).map(|line| (*line, FILES));
+    let told = HARM
+        .iter()
+        .chain(more)
+        .chain(FATAL)
+        .chain([&SILENT])
+        .copied();
+    let mut seen = alerts.count();
+    for (line, resource) in told.chain(hiding) {
+        let output = attempt(line)?;
+        ensure!(
+            line == SILENT.0 || output.code != 0 && output.denied(),
+            "not refused: {output}"
+        );
+        let about = |alert: &Value| alert["Resource"] == resource;
+        let (past, alert) = alerts.expect_after(seen, DELIVERY, line, about)?;
+        is_right(&alert)?;
+        seen = past;
+    }
+    Ok(())
+}
+
+fn containers(guest: &Guest) -> Result<()> {
+    // Its mounts are there once an enforcer is.
+    let container = || with_tools(guest, OPTIONS, "harmful");
+    unprotected(guest, &[COMMAND], |pid, line| {
+        in_container(&container()?, pid, &entered(line))
+    })?;
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = with_tools(guest, OPTIONS, "harmful")?;
+        let container = container()?;
         watched.enforcer.knows(container.name())?;
         let pid = watched.enforcer.pid();
         for line in HARMLESS {
@@ -142,35 +207,11 @@ fn containers(guest: &Guest) -> Result<()> {
                 .success()
                 .context("harmless")?;
         }
-        let mut seen = watched.alerts.count();
-        let more = [
-            ("kill -9 $pid", "karmor-enforcer"),
-            ("kill -STOP $pid", "karmor-enforcer"),
-            ("rm -r $bpf/karmor", FILES),
-        ];
-        let entered = |line: &&str| format!("/opt/tools/busybox nsenter -t 1 -m busybox {line}");
-        let hiding: Vec<String> = HIDING.iter().map(entered).collect();
-        let hiding = hiding.iter().map(|line| (line.as_str(), FILES));
-        // The kernel does not say that it did not send it.
-        let silent = [("$tries harm sigio $pid", "karmor-enforcer")];
-        let told = HARM
-            .iter()
-            .chain([&COMMAND])
-            .chain(&more)
-            .copied()
-            .chain(hiding);
-        for (line, resource) in told.chain(silent) {
-            let output = in_container(&container, pid, line)?;
-            ensure!(
-                silent.contains(&(line, resource)) || output.code != 0 && output.denied(),
-                "not refused: {output}"
-            );
-            let about = |alert: &Value| alert["Resource"] == resource;
-            let (past, alert) = watched.alerts.expect_after(seen, DELIVERY, line, about)?;
-            is_about_protection(&alert, "MatchedPolicy")?;
+        let attempt = |line: &str| in_container(&container, pid, &entered(line));
+        out_of_reach(&watched.alerts, &[COMMAND], attempt, |alert| {
             ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
-            seen = past;
-        }
+            is_about_protection(alert, "MatchedPolicy")
+        })?;
         // It is there, and does what it did.
         run("karmor", ["vm", "policy", "list"])?.success()?;
         Ok(())
@@ -178,8 +219,7 @@ fn containers(guest: &Guest) -> Result<()> {
 }
 
 fn host(guest: &Guest) -> Result<()> {
-    guest.without_enforcer();
-    make_a_file()?;
+    unprotected(guest, &[], on_host)?;
     // The one way to end it that asks nobody.
     let root = Path::new("/sys/fs/cgroup");
     let cgroup = root.join("karmor-e2e-host");
@@ -199,18 +239,16 @@ fn host(guest: &Guest) -> Result<()> {
 
 fn out_of_reach_of_the_host(pid: u32) -> Result<()> {
     let alerts = Alerts::watch(&[])?;
-    let mut seen = 0;
-    for (line, resource) in HARM {
-        let output = on_host(pid, line)?;
-        ensure!(output.code != 0 && output.denied(), "not refused: {output}");
-        let about = |alert: &Value| alert["Resource"] == *resource;
-        let (past, alert) = alerts.expect_after(seen, DELIVERY, line, about)?;
-        seen = past;
-        is_about_protection(&alert, "MatchedHostPolicy")?;
-    }
+    out_of_reach(
+        &alerts,
+        &[],
+        |line| on_host(pid, line),
+        |alert| is_about_protection(alert, "MatchedHostPolicy"),
+    )?;
     for line in HARMLESS {
         on_host(pid, line)?.success().context("harmless")?;
     }
+    run("karmor", ["vm", "policy", "list"])?.success()?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod alerts;
 mod args;
 mod bad_input;
+mod cluster;
 mod corpus;
 mod crash;
 mod differential;
@@ -93,6 +94,7 @@ fn subjects() -> Vec<Subject> {
         everywhere(verifier::CASES),
         on_the_oldest(alerts::CASES),
         on_the_oldest(bad_input::CASES),
+        on_the_oldest(cluster::CASES),
         on_the_oldest(runtime::CASES),
         on_the_oldest(postures::CASES),
         on_the_oldest(swap::CASES),
@@ -117,6 +119,14 @@ pub fn of(kernel: KernelVersion, full: bool) -> Vec<Case> {
         .filter(|subject| full || kernel == OLDEST || subject.is_everywhere)
         .flat_map(|subject| subject.cases)
         .collect()
+}
+
+/// A policy with which nothing is wrong; else it takes a VM to find out.
+#[cfg(test)]
+fn assert_sound(text: &str) {
+    let report = karmor_policy::read("case.yaml", text);
+    let sound = report.policies.len() == 1 && report.diagnostics.is_empty();
+    assert!(sound, "{:?}\n{text}", report.diagnostics);
 }
 
 #[cfg(test)]

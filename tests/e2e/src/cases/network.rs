@@ -9,7 +9,7 @@ use super::{
     Case, case,
     escapes::{HOST_SHARE, in_both, with_tools},
 };
-use crate::support::{Container, DefaultPostures, Guest, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Watched, until};
 
 pub(super) const CASES: &[Case] = &[
     case(
@@ -56,52 +56,114 @@ fn go() -> Result<()> {
     fs::write(format!("{HOST_SHARE}/go"), "").context("cannot give leave")
 }
 
+/// Sockets of a protocol.
+struct Sockets {
+    protocol: &'static str,
+    /// What alerts call them.
+    resource: &'static str,
+    /// What is done with them, and the hook that sees it.
+    uses: &'static [(&'static str, &'static str)],
+}
+
+const SOCKETS: [Sockets; 2] = [
+    Sockets {
+        protocol: "tcp",
+        resource: "protocol=TCP type=SOCK_STREAM",
+        uses: &[
+            ("bind", "SOCKET_BIND"),
+            ("listen", "SOCKET_LISTEN"),
+            ("connect", "SOCKET_CONNECT"),
+            ("accept", "SOCKET_ACCEPT"),
+            ("send", "SOCKET_SENDMSG"),
+            ("write", "SOCKET_SENDMSG"),
+        ],
+    },
+    Sockets {
+        protocol: "udp",
+        resource: "protocol=UDP type=SOCK_DGRAM",
+        uses: &[("sendto", "SOCKET_SENDMSG")],
+    },
+];
+
+/// What a use of a socket that is refused says.
+const REFUSED: &str = "Permission denied";
+
+/// Under a policy about one protocol, the sockets of the other are none of its business.
 fn sockets_from_before(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         in_both(guest, |container| {
             watched.enforcer.knows(container.name())?;
-            clean();
-            let (policy, output) = thread::scope(|scope| {
-                let holding = scope.spawn(|| {
-                    container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"])
-                });
-                let policy = appears("ready").and_then(|()| {
-                    watched.policy(&manifest(
-                    "sockets-from-before",
-                    "  network:\n    matchProtocols:\n    - protocol: tcp,udp\n  action: Block\n",
-                ))
-                });
-                go()?;
-                let output = holding
-                    .join()
-                    .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
-                Ok::<_, anyhow::Error>((policy?, output.success()?))
-            })?;
-            for (tried, hook) in [
-                ("bind", "SOCKET_BIND"),
-                ("listen", "SOCKET_LISTEN"),
-                ("connect", "SOCKET_CONNECT"),
-                ("accept", "SOCKET_ACCEPT"),
-                ("send", "SOCKET_SENDMSG"),
-                ("write", "SOCKET_SENDMSG"),
-            ] {
-                let line = format!("{tried}: Permission denied");
-                ensure!(output.stdout.contains(&line), "{tried}: {output}");
-                let data = format!("lsm={hook} protocol=TCP type=SOCK_STREAM");
-                policy.expect(&data, |alert| {
-                    alert["Data"] == *data
-                        && alert["Action"] == "Block"
-                        && alert["Operation"] == "Network"
-                        && alert["ProcessName"] == "/opt/tools/karmor-tries"
-                })?;
-            }
-            let line = "sendto: Permission denied";
-            ensure!(output.stdout.contains(line), "{output}");
-            let data = "lsm=SOCKET_SENDMSG protocol=UDP type=SOCK_DGRAM";
-            policy.expect(data, |alert| alert["Data"] == data)?;
-            Ok(())
+            let (output, ()) = holding(container, || Ok(()))?;
+            ensure!(
+                !output.stdout.contains(REFUSED),
+                "without a policy: {output}"
+            );
+            SOCKETS
+                .iter()
+                .try_for_each(|sockets| sockets.are_refused(watched, container))
         })
     })
+}
+
+impl Sockets {
+    /// They and no others.
+    fn are_refused(&self, watched: &Watched, container: &Container<'_>) -> Result<()> {
+        let (name, spec) = (
+            format!("{}-from-before", self.protocol),
+            format!(
+                "  network:\n    matchProtocols:\n    - protocol: {}\n  action: Block\n",
+                self.protocol
+            ),
+        );
+        let (output, policy) = holding(container, || watched.policy(&manifest(&name, &spec)))?;
+        for (tried, hook) in self.uses {
+            let line = format!("{tried}: {REFUSED}");
+            ensure!(output.stdout.contains(&line), "{tried}: {output}");
+            expect_use(&policy, container, self.resource, hook)?;
+        }
+        let (due, refused) = (self.uses.len(), output.stdout.matches(REFUSED).count());
+        let told = policy.alerts()?;
+        ensure!(
+            refused == due && told.len() == due,
+            "{due} are due: {output}\n{told:#?}"
+        );
+        Ok(())
+    }
+}
+
+/// Has sockets made, does something, and has them used.
+fn holding<T>(container: &Container<'_>, work: impl FnOnce() -> Result<T>) -> Result<(Output, T)> {
+    clean();
+    thread::scope(|scope| {
+        let holding = scope
+            .spawn(|| container.exec(&["/opt/tools/karmor-tries", "hold-sockets", "/opt/share"]));
+        let done = appears("ready").and_then(|()| work());
+        go()?;
+        let output = holding
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the container's thread panicked"))??;
+        Ok((output.success()?, done?))
+    })
+}
+
+/// Waits for the alert about a use of a socket.
+fn expect_use(
+    policy: &Applied<'_>,
+    container: &Container<'_>,
+    resource: &str,
+    hook: &str,
+) -> Result<()> {
+    let data = format!("lsm={hook} {resource}");
+    let alert = policy.expect(&data, |alert| alert["Data"] == *data)?;
+    ensure!(
+        alert["Action"] == "Block"
+            && alert["Operation"] == "Network"
+            && alert["PolicyName"] == policy.name()
+            && alert["ContainerName"] == container.name()
+            && alert["ProcessName"] == "/opt/tools/karmor-tries",
+        "{alert:#}"
+    );
+    Ok(())
 }
 
 /// Three who listen: from before any policy, from before the one that counts, and since.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Case, case};
-use crate::support::{DefaultPostures, Guest, Hammer, Image, probe, run};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, probe, refusals, run};
 
 pub(super) const CASES: &[Case] = &[case("preempt_full_makes_no_wrong_verdict", preempt)];
 
@@ -55,7 +55,7 @@ fn preempt(guest: &Guest) -> Result<()> {
     guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
         enforcer.knows(container.name())?;
         let policy = enforcer.add_manifest("preempted", POLICY)?;
-        let faults = faults()?;
+        let (faults, told) = (faults()?, refusals()?);
         let report = std::thread::scope(|scope| hammer.start(scope, &container, &HAMMER).report())?;
         let counts = report.all_right()?;
         for (what, count) in [
@@ -67,6 +67,8 @@ fn preempt(guest: &Guest) -> Result<()> {
             // Emulation is slow, but eight processes that stood still would show nothing.
             ensure!(count >= 100, "only {count} {what}: {counts:?}");
         }
+        let (told, denials) = (refusals()? - told, counts.denials());
+        ensure!(told >= denials, "{told} events of {denials} refusals");
         ensure!(
             self::faults()? == faults,
             "accesses could not be decided: {} before, {} after",

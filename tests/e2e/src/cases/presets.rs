@@ -409,42 +409,42 @@ impl Preset<'_> {
     }
 
     fn play_in(&self, watched: &Watched, container: &Container<'_>) -> Result<()> {
-        let mut lines = vec![self.prepare];
-        for (line, ..) in self.refused {
-            lines.extend([line, self.prepare]);
-        }
-        lines.extend(self.told.iter().map(|(line, _)| *line));
-        lines.extend(self.free);
-        for output in container.lines(&lines)? {
-            output.success().context("without a policy")?;
-        }
+        let told = self.told.iter().map(|(line, _)| *line);
+        let free: Vec<&str> = self.free.iter().copied().chain(told).collect();
+        let tried = self
+            .refused
+            .iter()
+            .flat_map(|(line, ..)| [*line, self.prepare]);
+        let every: Vec<&str> = [self.prepare]
+            .into_iter()
+            .chain(tried)
+            .chain(free.clone())
+            .collect();
+        succeed(container, &every).context("without a policy")?;
         // Names in the way of Kubernetes.
         let name = format!("preset-{}", self.name.to_ascii_lowercase());
         let audit = watched.policy(&manifest(&format!("{name}-audit"), self.name, "Audit"))?;
-        let lines: Vec<&str> = [
-            self.free,
-            &self.told.map_or(vec![], |(line, _)| vec![line])[..],
-        ]
-        .concat();
-        for output in container.lines(&lines)? {
-            output.success().context("told of")?;
-        }
+        succeed(container, &free).context("told of")?;
         for (line, _, resource) in self.refused {
-            let [output, prepared] = two(container.lines(&[line, "true"])?)?;
-            output.success().context("told of")?;
-            prepared.success()?;
+            succeed(container, &[line]).context("told of")?;
             self.expect(&audit, line, resource, ["Audit", "Passed"])?;
         }
         drop(audit);
-        for output in container.lines(&[self.prepare])? {
-            output.success().context("between policies")?;
-        }
+        succeed(container, &[self.prepare]).context("between policies")?;
         let block = watched.policy(&manifest(&format!("{name}-block"), self.name, "Block"))?;
-        for output in container.lines(self.free)? {
-            output
-                .success()
-                .context("refused, but it is something else")?;
+        succeed(container, self.free).context("refused, but it is something else")?;
+        self.is_refused(&block, container)?;
+        if let Some((line, data)) = self.told {
+            container.lines(&[line])?;
+            block.expect(line, |alert| {
+                text(alert, "Data") == data && text(alert, "Enforcer") == self.enforcer
+            })?;
         }
+        Ok(())
+    }
+
+    /// Tries what is refused, of which nothing has been tried under this policy.
+    fn is_refused(&self, block: &Applied<'_>, container: &Container<'_>) -> Result<()> {
         let lines: Vec<&str> = self.refused.iter().map(|(line, ..)| *line).collect();
         let outputs = container.lines(&lines)?;
         for ((line, complaint, resource), output) in self.refused.iter().zip(outputs) {
@@ -452,19 +452,13 @@ impl Preset<'_> {
                 output.code != 0 && output.stdout.contains(complaint),
                 "not refused: {output}"
             );
-            self.expect(&block, line, resource, ["Block", "Permission denied"])?;
+            self.expect(block, line, resource, ["Block", "Permission denied"])?;
         }
         // Alerts come in order, and what is free went first.
         let alerts = block.alerts()?;
         let (first, refused) = (alerts.first(), self.refused.first());
         let (first, (_, _, resource)) = first.zip(refused).context("there are alerts")?;
         ensure!(text(first, "Resource") == *resource, "{first:#}");
-        if let Some((line, data)) = self.told {
-            container.lines(&[line])?;
-            block.expect(line, |alert| {
-                text(alert, "Data") == data && text(alert, "Enforcer") == self.enforcer
-            })?;
-        }
         Ok(())
     }
 
@@ -497,9 +491,9 @@ impl Preset<'_> {
     }
 }
 
-fn two(outputs: Vec<Output>) -> Result<[Output; 2]> {
-    let outputs = <[Output; 2]>::try_from(outputs);
-    outputs.map_err(|_ignored| anyhow::anyhow!("not two outputs"))
+fn succeed(container: &Container<'_>, lines: &[&str]) -> Result<()> {
+    let mut outputs = container.lines(lines)?.into_iter();
+    outputs.try_for_each(|output| output.success().map(drop))
 }
 
 /// Says that it is alive, by programs that it executes.
@@ -521,73 +515,87 @@ fn is_alive(name: &str) -> Result<()> {
     )
 }
 
-fn session(guest: &Guest) -> Result<()> {
-    const TRIES: &str = "/opt/tools/karmor-tries";
-    let start = |name: &str, is_privileged: bool| {
-        let container = guest
-            .container(Image::Debian)?
-            .bind(HOST_SHARE, SHARE)
-            .bind("/run/karmor-e2e/tools", "/opt/tools")
-            .option(&format!("--env=NAME={name}"));
-        let container = match is_privileged {
-            true => container.option("--privileged"),
-            false => container,
-        };
-        container.start_with(name, &["bash", "-c", ALIVE])
+fn start<'a>(guest: &'a Guest, name: &str, is_privileged: bool) -> Result<Container<'a>> {
+    let container = guest
+        .container(Image::Debian)?
+        .bind(HOST_SHARE, SHARE)
+        .bind("/run/karmor-e2e/tools", "/opt/tools")
+        .option(&format!("--env=NAME={name}"));
+    let container = match is_privileged {
+        true => container.option("--privileged"),
+        false => container,
     };
+    container.start_with(name, &["bash", "-c", ALIVE])
+}
+
+/// Waits for the alert about a program that a session executes.
+fn expect_session(policy: &Applied<'_>, resource: &str, action: &str) -> Result<()> {
+    let alert = policy.expect(resource, |alert| {
+        text(alert, "Resource") == resource && text(alert, "Enforcer") == "PRESET-ExecPreset"
+    })?;
+    ensure!(
+        text(&alert, "Action") == action
+            && text(&alert, "Operation") == "Process"
+            && text(&alert, "PolicyName") == policy.name()
+            && text(&alert, "ContainerName").starts_with("session-"),
+        "{alert:#}"
+    );
+    Ok(())
+}
+
+fn session(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         // It makes the directories.
         with_tools(guest, &[], "escape")?;
-        let container = start("session-before", false)?;
+        let container = start(guest, "session-before", false)?;
         watched.enforcer.knows(container.name())?;
         is_alive("session-before")?;
         container.exec(&["/usr/bin/true"])?.success()?;
-        let mut actor = container.actor(&[TRIES, "obey"])?;
-        let words = |program: &str| vec![["act", "exec", program].map(str::to_owned).to_vec()];
-        for output in actor.attempts(&words("/usr/bin/true"))? {
-            output.success()?;
-        }
-        let about = |policy: &Applied<'_>, resource: &str, action: &str| {
-            policy.expect(resource, |alert| {
-                text(alert, "Resource") == resource
-                    && text(alert, "Enforcer") == "PRESET-ExecPreset"
-                    && text(alert, "Action") == action
-                    && text(alert, "Operation") == "Process"
-                    && text(alert, "PolicyName") == policy.name()
-                    && text(alert, "ContainerName").starts_with("session-")
-            })
+        let mut actor = container.actor(&["/opt/tools/karmor-tries", "obey"])?;
+        let mut execute = |program: &str| -> Result<Output> {
+            let words = ["act", "exec", program].map(str::to_owned).to_vec();
+            actor.attempts(&[words])?.pop().context("no output")
         };
+        execute("/usr/bin/true")?.success()?;
         let audit = watched.policy(&manifest("session-audit", "exec", "Audit"))?;
         container.exec(&["/usr/bin/true", "audited"])?.success()?;
-        about(&audit, "/usr/bin/true audited", "Audit")?;
+        expect_session(&audit, "/usr/bin/true audited", "Audit")?;
         drop(audit);
         let block = watched.policy(&manifest("session-block", "exec", "Block"))?;
         is_alive("session-before")?;
         let output = container.exec(&["/usr/bin/true", "refused"])?;
         ensure!(output.denied(), "not refused: {output}");
-        about(&block, "/usr/bin/true refused", "Block")?;
+        expect_session(&block, "/usr/bin/true refused", "Block")?;
         // With a terminal or without, from before the policy or since.
-        for output in actor.attempts(&words("/usr/bin/false"))? {
-            ensure!(output.denied(), "not refused: {output}");
-        }
-        about(&block, "/usr/bin/false", "Block")?;
-        // A container starts while the policy is there.
-        let later = start("session-later", true)?;
-        watched.enforcer.knows(later.name())?;
-        is_alive("session-later")?;
-        let output = later.exec(&["/usr/bin/id"])?;
+        let output = execute("/usr/bin/false")?;
         ensure!(output.denied(), "not refused: {output}");
-        about(&block, "/usr/bin/id", "Block")?;
+        expect_session(&block, "/usr/bin/false", "Block")?;
+        later_session(guest, watched, &block)?;
         is_alive("session-before")?;
-        for alert in block.alerts()? {
-            let resource = text(&alert, "Resource");
-            ensure!(
-                !resource.contains("touch") && !resource.contains("sleep"),
-                "about the container's own: {alert:#}"
-            );
-        }
-        Ok(())
+        of_sessions_only(&block)
     })
+}
+
+/// A container starts while the policy is there.
+fn later_session(guest: &Guest, watched: &Watched, block: &Applied<'_>) -> Result<()> {
+    let later = start(guest, "session-later", true)?;
+    watched.enforcer.knows(later.name())?;
+    is_alive("session-later")?;
+    let output = later.exec(&["/usr/bin/id"])?;
+    ensure!(output.denied(), "not refused: {output}");
+    expect_session(block, "/usr/bin/id", "Block")
+}
+
+/// No alert is about what the containers do by themselves.
+fn of_sessions_only(block: &Applied<'_>) -> Result<()> {
+    for alert in block.alerts()? {
+        let resource = text(&alert, "Resource");
+        ensure!(
+            !resource.contains("touch") && !resource.contains("sleep"),
+            "about the container's own: {alert:#}"
+        );
+    }
+    Ok(())
 }
 
 /// Policies for the host have presets, too.

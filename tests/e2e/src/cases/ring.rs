@@ -55,7 +55,7 @@ fn ring(guest: &Guest) -> Result<()> {
         enforcer.knows(container.name())?;
         let policy = enforcer.add_manifest(NAME, POLICY)?;
         let before = settled()?;
-        let losses_logged = losses_logged(enforcer);
+        let losses_before = losses_logged(enforcer);
         let alerts = Alerts::watch(&[])?;
 
         enforcer.freeze()?;
@@ -67,48 +67,57 @@ fn ring(guest: &Guest) -> Result<()> {
             "{counts:?}"
         );
 
-        let after = settled()?;
-        let mut sums = (0, 0);
-        for class in ["denials", "audits"] {
-            let book = after.of(class)?.since(before.of(class)?);
-            ensure!(book.emitted == OPENS, "{class}: {book:?}, not {OPENS}");
-            ensure!(book.lost > 0, "no {class} were lost: {book:?}");
-            ensure!(book.delivered > 0, "no {class} arrived: {book:?}");
-            sums = (sums.0 + book.delivered, sums.1 + book.lost);
-        }
-        let (delivered, lost) = sums;
-
-        // What one client saw: alerts, reports of losses, and how many it was too slow for.
-        let seen = until(
-            "every alert to arrive or be accounted for",
-            PATIENCE,
-            || {
-                let seen = Seen::of(&alerts.lines())?;
-                let reports = self::losses_logged(enforcer) - losses_logged;
-                let due = delivered + reports;
-                ensure!(
-                    seen.alerts + seen.reports + seen.dropped <= due,
-                    "{seen:?}, but only {delivered} alerts and {reports} reports"
-                );
-                let complete = seen.alerts + seen.reports + seen.dropped == due;
-                Ok(complete.then_some((seen, reports)))
-            },
-        );
-        let (seen, reports) = seen.with_context(|| {
-            format!(
-                "{delivered} delivered, {lost} lost; {:?}",
-                Seen::of(&alerts.lines())
-            )
-        })?;
-        ensure!(seen.alerts > 0, "no alert arrived: {seen:?}");
-        ensure!(
-            seen.lost == lost || (seen.lost < lost && seen.reports < reports),
-            "{seen:?}, but {lost} events were lost"
-        );
+        let book = overflowed(&before)?;
+        accounted_for(&alerts, book, || losses_logged(enforcer) - losses_before)?;
         drop(alerts);
         enforcer.delete_policy(&policy)?;
         Ok(())
     })
+}
+
+/// What became of the events of both classes: each had some of every kind.
+fn overflowed(before: &Books) -> Result<Book> {
+    let after = settled()?;
+    let mut sum = Book::default();
+    for class in ["denials", "audits"] {
+        let book = after.of(class)?.since(before.of(class)?);
+        ensure!(book.emitted == OPENS, "{class}: {book:?}, not {OPENS}");
+        ensure!(book.lost > 0, "no {class} were lost: {book:?}");
+        ensure!(book.delivered > 0, "no {class} arrived: {book:?}");
+        sum.emitted += book.emitted;
+        sum.delivered += book.delivered;
+        sum.lost += book.lost;
+    }
+    Ok(sum)
+}
+
+/// Waits until one client has seen what was delivered: as alerts, as `reports` of losses, and as how
+/// many it was too slow for.
+fn accounted_for(alerts: &Alerts, book: Book, reports: impl Fn() -> u64) -> Result<()> {
+    let seen = until(
+        "every alert to arrive or be accounted for",
+        PATIENCE,
+        || {
+            let seen = Seen::of(&alerts.lines())?;
+            let reports = reports();
+            let due = book.delivered + reports;
+            let told = seen.alerts + seen.reports + seen.dropped;
+            ensure!(
+                told <= due,
+                "{seen:?}, but only {book:?} and {reports} reports"
+            );
+            Ok((told == due).then_some((seen, reports)))
+        },
+    );
+    let (seen, reports) =
+        seen.with_context(|| format!("{book:?}; {:?}", Seen::of(&alerts.lines())))?;
+    ensure!(seen.alerts > 0, "no alert arrived: {seen:?}");
+    ensure!(
+        seen.lost == book.lost || (seen.lost < book.lost && seen.reports < reports),
+        "{seen:?}, but {} events were lost",
+        book.lost
+    );
+    Ok(())
 }
 
 /// What became of the events of one class.

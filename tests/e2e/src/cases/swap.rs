@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use karmor_proto::karmor::v1::{Enforcement, Outcome};
 
 use super::{Case, case};
-use crate::support::{DefaultPostures, Guest, Hammer, Image, Wire, Work};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, Wire, Work, refusals};
 
 pub(super) const CASES: &[Case] = &[case("swap_of_policies_under_load_opens_no_gap", swap)];
 
@@ -81,22 +81,13 @@ fn swap(guest: &Guest) -> Result<()> {
     guest.unwatched(&DefaultPostures::AUDIT, |enforcer| {
         enforcer.knows(container.name())?;
         let wire = Wire::connect()?;
-        let [first, second] = SETS;
-        apply(&wire, first, Outcome::Applied)?;
-        std::thread::scope(|scope| {
+        apply(&wire, SETS[0], Outcome::Applied)?;
+        let told = refusals()?;
+        let denials = std::thread::scope(|scope| {
             let hammering = hammer.start(scope, &container, &HAMMER);
             let swapped = hammer.reaches(1, &hammering).and_then(|start| {
                 let begin = Instant::now();
-                let work = Work::begin(SWAPS[0], SWAPS[1], TIME);
-                let mut sets = [second, first].into_iter().cycle();
-                let mut swaps = 0;
-                while work.goes_on(swaps)
-                    && let Some(set) = sets.next()
-                {
-                    apply(&wire, set, Outcome::Modified)?;
-                    swaps += 1;
-                }
-                Ok((start, swaps, begin.elapsed()))
+                Ok((start, swaps(&wire)?, begin.elapsed()))
             });
             let end = hammer.counts();
             hammer.stop()?;
@@ -106,17 +97,29 @@ fn swap(guest: &Guest) -> Result<()> {
             crate::support::note(&format!(
                 "{swaps} swaps in {took:.1?}, {tried} refusals meanwhile"
             ));
-            report.all_right()?;
             // One for each swap at least, else too few fell into one.
             ensure!(
                 tried > swaps as u64,
                 "only {tried} attempts during {swaps} swaps"
             );
-            Ok(())
+            Ok(report.all_right()?.denials())
         })?;
+        let told = refusals()? - told;
+        ensure!(told >= denials, "{told} events of {denials} refusals");
         wire.delete(NAME)?;
         Ok(())
     })
+}
+
+/// Swaps one set for the other as often as there is time for; how often.
+fn swaps(wire: &Wire) -> Result<usize> {
+    let work = Work::begin(SWAPS[0], SWAPS[1], TIME);
+    let mut swaps = 0;
+    while work.goes_on(swaps) {
+        apply(wire, SETS[(swaps + 1) % SETS.len()], Outcome::Modified)?;
+        swaps += 1;
+    }
+    Ok(swaps)
 }
 
 fn apply(wire: &Wire, set: &str, outcome: Outcome) -> Result<()> {

@@ -156,12 +156,25 @@ impl Alerts {
         what: &str,
         accept: impl Fn(&Value) -> bool,
     ) -> Result<(usize, Value)> {
+        let (index, alert) = self.find(seen, patience, what, |_, alert| accept(alert))?;
+        Ok((index + 1, alert))
+    }
+
+    /// Waits for a line behind the first `seen` that the function accepts by its index and what it
+    /// says.
+    pub(super) fn find(
+        &self,
+        seen: usize,
+        patience: Duration,
+        what: &str,
+        accept: impl Fn(usize, &Value) -> bool,
+    ) -> Result<(usize, Value)> {
         until(what, patience, || {
             for (index, line) in self.lines().iter().enumerate().skip(seen) {
                 let alert = serde_json::from_str(line)
                     .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
-                if accept(&alert) {
-                    return Ok(Some((index + 1, alert)));
+                if accept(index, &alert) {
+                    return Ok(Some((index, alert)));
                 }
             }
             Ok(None)

@@ -213,6 +213,16 @@ pub fn probe() -> Result<Value> {
         .with_context(|| format!("karmor probe printed no JSON: {output}"))
 }
 
+/// Refusals so far of which there is an event, be it that the kernel had no room for it.
+///
+/// # Errors
+/// As [`probe`], and when that does not tell.
+pub fn refusals() -> Result<u64> {
+    let report = probe()?;
+    let told = report["events"]["denials"]["emitted"].as_u64();
+    told.context("the probe shows no refusals")
+}
+
 impl Drop for Enforcer {
     fn drop(&mut self) {
         if self.crashed {

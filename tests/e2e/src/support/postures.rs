@@ -38,6 +38,11 @@ impl Families {
         network: "block",
         capabilities: "block",
     };
+    const ALLOW: Self = Self {
+        file: "allow",
+        network: "allow",
+        capabilities: "allow",
+    };
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +58,12 @@ impl DefaultPostures {
     pub const BLOCK: Self = Self {
         containers: Families::BLOCK,
         host: Families::BLOCK,
+    };
+
+    /// What the policies of a container do not name goes ahead, and nobody is told.
+    pub const ALLOW: Self = Self {
+        containers: Families::ALLOW,
+        host: Families::AUDIT,
     };
 
     /// Files and programs that the policies of a container do not name are refused.

@@ -1,6 +1,6 @@
 //! An enforcer, who watches its alerts, and policies that go when their case ends.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -49,6 +49,7 @@ impl Watched {
             name: name.to_owned(),
             path,
             seen,
+            taken: RefCell::default(),
         };
         ensure!(answer.stdout.contains("pplied"), "{answer}");
         Ok(applied)
@@ -63,6 +64,8 @@ pub struct Applied<'a> {
     path: PathBuf,
     /// Alerts that came before it.
     seen: usize,
+    /// Those behind that have been expected already, by their index among all.
+    taken: RefCell<BTreeSet<usize>>,
 }
 
 impl Applied<'_> {
@@ -81,16 +84,22 @@ impl Applied<'_> {
         lines.iter().skip(self.seen).map(|l| parse(l)).collect()
     }
 
-    /// Waits for an alert that came since the policy was added and that the function accepts.
+    /// Waits for an alert that came since the policy was added and that the function accepts. It is
+    /// not found again: what is expected twice has to come twice.
     ///
     /// # Errors
     /// When none comes in time, with all that came.
     pub fn expect(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Result<Value> {
-        self.expect_next(&mut 0, DELIVERY, what, accept)
+        let mut taken = self.taken.borrow_mut();
+        let is_new = |index, alert: &Value| !taken.contains(&index) && accept(alert);
+        let alerts = &self.watched.alerts;
+        let (index, alert) = alerts.find(self.seen, DELIVERY, what, is_new)?;
+        taken.insert(index);
+        Ok(alert)
     }
 
-    /// As [`Applied::expect`], with patience of the caller's own and without the first `past` alerts
-    /// since the policy was added; `past` then counts what came before the next one.
+    /// As [`Applied::expect`], in their order: with patience of the caller's own and without the first
+    /// `past` alerts since the policy was added; `past` then counts what came before the next one.
     ///
     /// # Errors
     /// As [`Applied::expect`].

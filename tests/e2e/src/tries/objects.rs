@@ -47,7 +47,7 @@ pub(crate) fn open_programs() -> Result<()> {
     open_all(PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID)
 }
 
-/// Detaches every link there is, of those that can be.
+/// Tries to detach every link there is; fails when one gives way.
 pub(crate) fn detach_links() -> Result<()> {
     for_each(LINK_GET_NEXT_ID, |id| {
         let link = bpf(LINK_GET_FD_BY_ID, &mut [id, 0, 0, 0])?;
@@ -57,7 +57,8 @@ pub(crate) fn detach_links() -> Result<()> {
         ) {
             // The links of most kinds of programs cannot be.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            result => result.map(drop),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::Error::other("it was detached")),
         }
     })
 }

@@ -13,7 +13,6 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_shared_memory", shared_memory),
 ];
 
-/// These need the file posture at block.
 /// The dynamic loader as a program maps what it runs.
 fn loader(guest: &Guest) -> Result<()> {
     const fn by_loader(line: &str) -> Escape<'_> {
@@ -123,8 +122,8 @@ fn memfd(guest: &Guest) -> Result<()> {
             spec: processes,
             prepare: PREPARE,
             escapes: &[
-                running(FROM_MEMORY, "/memfd:nothing"),
-                running("/srv/vault/tool", "/srv/vault/tool"),
+                running(FROM_MEMORY, "/memfd:nothing").unnamed(),
+                running("/srv/vault/tool", "/srv/vault/tool").unnamed(),
             ],
             twins: &["/srv/vault/other"],
         };
@@ -133,7 +132,7 @@ fn memfd(guest: &Guest) -> Result<()> {
         Plan {
             name: "escape-memfd-open",
             spec: ALLOW,
-            escapes: &[reading(FROM_MEMORY, "/memfd:nothing")],
+            escapes: &[reading(FROM_MEMORY, "/memfd:nothing").unnamed()],
             ..plan
         }
         .play(watched, guest)
@@ -149,7 +148,7 @@ fn shared_memory(guest: &Guest) -> Result<()> {
                 "{PREPARE} && rm -f /dev/shm/* && cp /usr/bin/true /dev/shm/listed \
                  && cp /usr/bin/true /dev/shm/other"
             ),
-            escapes: &[running("/dev/shm/other", "/dev/shm/other")],
+            escapes: &[running("/dev/shm/other", "/dev/shm/other").unnamed()],
             twins: &["/dev/shm/listed"],
         }
         .play(watched, guest)

@@ -78,6 +78,8 @@ struct Escape<'a> {
     resource: &'a str,
     /// What the tool that was refused says.
     complaint: &'a str,
+    /// A rule of the policy names what is refused; else the alert names the default posture.
+    is_named: bool,
 }
 
 /// The words of EACCES, as most tools pass them on.
@@ -89,6 +91,7 @@ const fn reading<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
         operation: "File",
         resource,
         complaint: DENIED,
+        is_named: true,
     }
 }
 
@@ -98,6 +101,7 @@ const fn running<'a>(line: &'a str, resource: &'a str) -> Escape<'a> {
         operation: "Process",
         resource,
         complaint: DENIED,
+        is_named: true,
     }
 }
 
@@ -247,6 +251,14 @@ fn all(results: impl Iterator<Item = Result<()>>) -> Result<()> {
 }
 
 impl Escape<'_> {
+    /// The same about what is on no list, or of which no rule can tell the path.
+    const fn unnamed(self) -> Self {
+        Self {
+            is_named: false,
+            ..self
+        }
+    }
+
     /// Whether it was refused in a container, and an alert says so.
     fn failed(
         &self,
@@ -279,13 +291,15 @@ impl Escape<'_> {
                     && alert["ContainerName"] == container
             })
             .with_context(|| output.to_string())?;
+        let policy = match self.is_named {
+            true => policy.name(),
+            false => "DefaultPosture",
+        };
         ensure!(
-            alert["Action"] == "Block" && alert["Result"] == "Permission denied",
-            "{alert:#}"
-        );
-        ensure!(
-            [policy.name(), "DefaultPosture"].contains(&alert["PolicyName"].as_str().unwrap_or("")),
-            "{alert:#}"
+            alert["Action"] == "Block"
+                && alert["Result"] == "Permission denied"
+                && alert["PolicyName"] == policy,
+            "not in the name of {policy}: {alert:#}"
         );
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, HOST_SHARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, tooled,
-    with_tools,
+    Case, Escape, HOST_SHARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running,
+    tooled, with_tools,
 };
 use crate::support::{DefaultPostures, Guest};
 
@@ -45,6 +45,58 @@ macro_rules! tries {
     };
 }
 
+const BIND_ESCAPES: &[Escape<'_>] = &[
+    reading(
+        "mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret",
+        SECRET,
+    ),
+    running(
+        "mount --bind /srv/vault /tmp/m2 && /tmp/m2/tool",
+        "/srv/vault/tool",
+    ),
+    reading(
+        "mount --bind /srv/vault/secret /srv/open/f && cat /srv/open/f",
+        SECRET,
+    ),
+    reading(
+        "mount --rbind / /tmp/m3 && cat /tmp/m3/srv/vault/secret",
+        SECRET,
+    ),
+    reading(
+        "mount --rbind / /tmp/m4 && chroot /tmp/m4/srv /vault/../../bin/cat /vault/secret \
+         || chroot /tmp/m4 cat /srv/vault/secret",
+        SECRET,
+    ),
+    reading(
+        "mount --bind /srv /tmp/m5 && mv /tmp/m5/vault /tmp/m5/v && cat /srv/v/secret",
+        "/srv/vault",
+    ),
+    reading(
+        "mount --bind /srv /tmp/m6 && ln /tmp/m6/vault/secret /tmp/m6/open/s \
+         && cat /srv/open/s",
+        SECRET,
+    ),
+    reading(
+        tries!("attach /srv/vault /tmp/m7 && cat /tmp/m7/secret"),
+        SECRET,
+    ),
+    // Attached nowhere, it has no path that a rule could name.
+    reading(tries!("detached /srv/vault secret"), "/secret").unnamed(),
+];
+
+const BIND_TWINS: &[&str] = &[
+    "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/free && /tmp/m11/other",
+    "mount --bind /srv/open /tmp/m12 && echo x > /tmp/m12/x && mv /tmp/m12/x /tmp/m12/y \
+     && cat /srv/open/y && umount /tmp/m12",
+    "mount --rbind / /tmp/m13 && cat /tmp/m13/srv/vault/free",
+    "mount -t tmpfs tmpfs /tmp/m14 && cp /usr/bin/true /tmp/m14/secret \
+     && cat /tmp/m14/secret && /tmp/m14/secret && echo x > /dev/null",
+    "mount -t proc proc /tmp/m15 && cat /tmp/m15/self/comm",
+    tries!("attach /srv/open /tmp/m16 && ls /tmp/m16/deep"),
+    "mount -t tmpfs tmpfs /tmp/m17 && mount -o remount,bind,ro /tmp/m17 \
+     && mount --make-rprivate / && stat -f /srv/vault",
+];
+
 /// Mounts that add names go ahead; what is reached by the new name has the old one, too.
 fn bind(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
@@ -52,50 +104,14 @@ fn bind(guest: &Guest) -> Result<()> {
             name: "escape-bind",
             spec: SHUT,
             prepare: PREPARE,
-            escapes: &[
-                reading("mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret", SECRET),
-                running("mount --bind /srv/vault /tmp/m2 && /tmp/m2/tool", "/srv/vault/tool"),
-                reading(
-                    "mount --bind /srv/vault/secret /srv/open/f && cat /srv/open/f",
-                    SECRET,
-                ),
-                reading("mount --rbind / /tmp/m3 && cat /tmp/m3/srv/vault/secret", SECRET),
-                reading(
-                    "mount --rbind / /tmp/m4 && chroot /tmp/m4/srv /vault/../../bin/cat /vault/secret \
-                     || chroot /tmp/m4 cat /srv/vault/secret",
-                    SECRET,
-                ),
-                reading(
-                    "mount --bind /srv /tmp/m5 && mv /tmp/m5/vault /tmp/m5/v && cat /srv/v/secret",
-                    "/srv/vault",
-                ),
-                reading(
-                    "mount --bind /srv /tmp/m6 && ln /tmp/m6/vault/secret /tmp/m6/open/s \
-                     && cat /srv/open/s",
-                    SECRET,
-                ),
-                reading(
-                    tries!("attach /srv/vault /tmp/m7 && cat /tmp/m7/secret"),
-                    SECRET,
-                ),
-                // Attached nowhere, it has no path that a rule could name.
-                reading(tries!("detached /srv/vault secret"), "/secret"),
-            ],
-            twins: &[
-                "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/free && /tmp/m11/other",
-                "mount --bind /srv/open /tmp/m12 && echo x > /tmp/m12/x && mv /tmp/m12/x /tmp/m12/y \
-                 && cat /srv/open/y && umount /tmp/m12",
-                "mount --rbind / /tmp/m13 && cat /tmp/m13/srv/vault/free",
-                "mount -t tmpfs tmpfs /tmp/m14 && cp /usr/bin/true /tmp/m14/secret \
-                 && cat /tmp/m14/secret && /tmp/m14/secret && echo x > /dev/null",
-                "mount -t proc proc /tmp/m15 && cat /tmp/m15/self/comm",
-                tries!("attach /srv/open /tmp/m16 && ls /tmp/m16/deep"),
-                "mount -t tmpfs tmpfs /tmp/m17 && mount -o remount,bind,ro /tmp/m17 \
-                 && mount --make-rprivate / && stat -f /srv/vault",
-            ],
+            escapes: BIND_ESCAPES,
+            twins: BIND_TWINS,
         }
         .play_in(watched, &[&privileged(guest)?])?;
-        for line in ["mount --bind /srv /mnt && echo in", tries!("attach /srv /mnt && echo in")] {
+        for line in [
+            "mount --bind /srv /mnt && echo in",
+            tries!("attach /srv /mnt && echo in"),
+        ] {
             not_allowed_anyway(guest, line)?;
         }
         Ok(())
@@ -140,6 +156,31 @@ fn not_allowed_anyway(guest: &Guest, line: &str) -> Result<()> {
     Ok(())
 }
 
+const WRITTEN_ESCAPES: &[Escape<'_>] = &[
+    reading(
+        "mount --bind /srv/vault /tmp/m1 && echo x > /tmp/m1/secret",
+        SECRET,
+    ),
+    reading(
+        "mount --bind /srv /tmp/m2 && rm /tmp/m2/vault/free",
+        "/srv/vault/free",
+    ),
+    reading(
+        "mount --bind /srv /tmp/m3 && touch /tmp/m3/vault/new",
+        "/srv/vault/new",
+    ),
+    // What sets attributes does not say through which mount.
+    reading(
+        "mount --bind /srv/vault /tmp/m4 && /opt/tools/karmor-tries mark /tmp/m4/secret",
+        SECRET,
+    ),
+    reading(tries!("mark /srv/vault/deep/file"), "/srv/vault/deep/file"),
+    reading(
+        "mount --bind /srv/vault/deep /tmp/m5 && /opt/tools/karmor-tries mark /tmp/m5/file",
+        "/srv/vault/deep/file",
+    ),
+];
+
 fn written(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
@@ -156,33 +197,7 @@ fn written(guest: &Guest) -> Result<()> {
                 "{PREPARE} && mkdir /srv/vault/deep && mount -t tmpfs tmpfs /srv/vault/deep \
                  && : > /srv/vault/deep/file"
             ),
-            escapes: &[
-                reading(
-                    "mount --bind /srv/vault /tmp/m1 && echo x > /tmp/m1/secret",
-                    SECRET,
-                ),
-                reading(
-                    "mount --bind /srv /tmp/m2 && rm /tmp/m2/vault/free",
-                    "/srv/vault/free",
-                ),
-                reading(
-                    "mount --bind /srv /tmp/m3 && touch /tmp/m3/vault/new",
-                    "/srv/vault/new",
-                ),
-                // What sets attributes does not say through which mount.
-                reading(
-                    "mount --bind /srv/vault /tmp/m4 && /opt/tools/karmor-tries mark /tmp/m4/secret",
-                    SECRET,
-                ),
-                reading(
-                    tries!("mark /srv/vault/deep/file"),
-                    "/srv/vault/deep/file",
-                ),
-                reading(
-                    "mount --bind /srv/vault/deep /tmp/m5 && /opt/tools/karmor-tries mark /tmp/m5/file",
-                    "/srv/vault/deep/file",
-                ),
-            ],
+            escapes: WRITTEN_ESCAPES,
             twins: &[
                 "mount --bind /srv/vault /tmp/m11 && cat /tmp/m11/secret",
                 "mount --bind /srv /tmp/m12 && touch /tmp/m12/open/new && rm /tmp/m12/open/new",
@@ -227,7 +242,9 @@ fn cover(guest: &Guest) -> Result<()> {
             ),
         ] {
             for output in container.lines(&[line])? {
-                reading(line, resource).failed(&policy, &container, &output)?;
+                reading(line, resource)
+                    .unnamed()
+                    .failed(&policy, &container, &output)?;
             }
         }
         Ok(())
@@ -252,7 +269,9 @@ fn moved(guest: &Guest) -> Result<()> {
                 reading(
                     tries!("move-by-name /srv/vault /tmp/m2 && cat /tmp/m2/secret"),
                     "/tmp/m2",
-                ),
+                )
+                // It is not told what moves.
+                .unnamed(),
                 reading(
                     "mount --bind /srv/vault /tmp/m3 && /opt/tools/karmor-tries unmount /srv/vault \
                      && cat /tmp/m3/secret",
@@ -269,6 +288,34 @@ fn moved(guest: &Guest) -> Result<()> {
         .play_in(watched, &[&privileged(guest)?])
     })
 }
+
+const OVERLAY_ESCAPES: &[Escape<'_>] = &[
+    reading(
+        tries!("mount overlay lowerdir=/srv/vault:/srv/open /tmp/m1 && cat /tmp/m1/secret"),
+        "/srv/vault",
+    ),
+    reading(
+        tries!("mount overlay lowerdir=/tmp/m9:/srv /tmp/m2 && cat /tmp/m2/vault/secret"),
+        "/srv",
+    ),
+    reading(
+        "cd /srv && ln -sfn ../vault /srv/open/l && /opt/tools/karmor-tries overlay \
+         ./open/l:/srv/open/deep /tmp/m3 && cat /tmp/m3/secret",
+        "/srv/vault",
+    ),
+    reading(
+        "mount --bind /srv /tmp/m4 && /opt/tools/karmor-tries mount overlay \
+         lowerdir=/tmp/m4/vault:/tmp/m4/open /tmp/m5 && cat /tmp/m5/secret",
+        "/srv/vault",
+    ),
+    // An overlay renames in its upper layer what is renamed in it.
+    reading(
+        "/opt/tools/karmor-tries mount overlay \
+         lowerdir=/srv/open,upperdir=/dev/shm/n/upper,workdir=/dev/shm/n/work /tmp/m6 \
+         && mv /tmp/m6/vault/secret /tmp/m6/open/s && cat /dev/shm/n/upper/open/s",
+        "/dev/shm/n/upper",
+    ),
+];
 
 fn overlay(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
@@ -287,37 +334,7 @@ fn overlay(guest: &Guest) -> Result<()> {
                  && mkdir -p /dev/shm/n/{{upper/vault,upper/open,work}} \
                  && echo secret > /dev/shm/n/upper/vault/secret"
             ),
-            escapes: &[
-                reading(
-                    tries!(
-                        "mount overlay lowerdir=/srv/vault:/srv/open /tmp/m1 && cat /tmp/m1/secret"
-                    ),
-                    "/srv/vault",
-                ),
-                reading(
-                    tries!(
-                        "mount overlay lowerdir=/tmp/m9:/srv /tmp/m2 && cat /tmp/m2/vault/secret"
-                    ),
-                    "/srv",
-                ),
-                reading(
-                    "cd /srv && ln -sfn ../vault /srv/open/l && /opt/tools/karmor-tries overlay \
-                     ./open/l:/srv/open/deep /tmp/m3 && cat /tmp/m3/secret",
-                    "/srv/vault",
-                ),
-                reading(
-                    "mount --bind /srv /tmp/m4 && /opt/tools/karmor-tries mount overlay \
-                     lowerdir=/tmp/m4/vault:/tmp/m4/open /tmp/m5 && cat /tmp/m5/secret",
-                    "/srv/vault",
-                ),
-                // An overlay renames in its upper layer what is renamed in it.
-                reading(
-                    "/opt/tools/karmor-tries mount overlay \
-                     lowerdir=/srv/open,upperdir=/dev/shm/n/upper,workdir=/dev/shm/n/work /tmp/m6 \
-                     && mv /tmp/m6/vault/secret /tmp/m6/open/s && cat /dev/shm/n/upper/open/s",
-                    "/dev/shm/n/upper",
-                ),
-            ],
+            escapes: OVERLAY_ESCAPES,
             twins: &[
                 tries!("mount overlay lowerdir=/srv/open:/tmp/m9 /tmp/m11"),
                 tries!("overlay /srv/open:/tmp/m9 /tmp/m12"),
@@ -329,6 +346,25 @@ fn overlay(guest: &Guest) -> Result<()> {
         .play_in(watched, &[&privileged(guest)?])
     })
 }
+
+const AGAIN_ESCAPES: &[Escape<'_>] = &[
+    reading(
+        "mount -t sysfs sysfs /tmp/m1 && cat /tmp/m1/kernel/uevent_seqnum",
+        "/sys/kernel/uevent_seqnum",
+    ),
+    reading(
+        "mount -t proc proc /tmp/m2 && cat /tmp/m2/version",
+        "/proc/version",
+    ),
+    reading(tries!("handle /srv/vault/secret /srv/vault"), SECRET),
+    // Through this mount, it has no path that a rule could name.
+    reading(
+        "mount --bind /srv/vault/deep /tmp/m3 && /opt/tools/karmor-tries handle \
+         /srv/vault/secret /tmp/m3",
+        "/secret",
+    )
+    .unnamed(),
+];
 
 /// A second mount of what is mounted already, from the source and not from the first; and a handle,
 /// which names a file in its file system, wherever that is mounted.
@@ -348,23 +384,7 @@ fn again(guest: &Guest) -> Result<()> {
                 "{PREPARE} && mount -t tmpfs tmpfs /srv/vault && mkdir /srv/vault/deep \
                  && echo secret > /srv/vault/secret && echo free > /srv/vault/deep/free"
             ),
-            escapes: &[
-                reading(
-                    "mount -t sysfs sysfs /tmp/m1 && cat /tmp/m1/kernel/uevent_seqnum",
-                    "/sys/kernel/uevent_seqnum",
-                ),
-                reading(
-                    "mount -t proc proc /tmp/m2 && cat /tmp/m2/version",
-                    "/proc/version",
-                ),
-                reading(tries!("handle /srv/vault/secret /srv/vault"), SECRET),
-                // Through this mount, it has no path that a rule could name.
-                reading(
-                    "mount --bind /srv/vault/deep /tmp/m3 && /opt/tools/karmor-tries handle \
-                     /srv/vault/secret /tmp/m3",
-                    "/secret",
-                ),
-            ],
+            escapes: AGAIN_ESCAPES,
             twins: &[
                 "mount -t proc proc /tmp/m11 && cat /tmp/m11/uptime && : < /dev/null",
                 "mount -t sysfs sysfs /tmp/m12 && cat /tmp/m12/kernel/profiling || ls /tmp/m12/kernel",
@@ -377,12 +397,19 @@ fn again(guest: &Guest) -> Result<()> {
     })
 }
 
-const IN_NAMESPACE: [&str; 2] = [
+/// Another root in two ways, another name for two files, something else under a name; and what is free.
+const IN_NAMESPACE: [&str; 6] = [
     "mount --rbind / /tmp/m2 && cd /tmp/m2 && pivot_root . tmp && cat /tmp/srv/vault/secret",
     "mount -t tmpfs t /tmp/m3 && cd /tmp/m3 && mkdir srv usr lib lib64 bin old && \
      mount --rbind /usr usr && mount --rbind /lib lib && mount --rbind /lib64 lib64 && \
      mount --rbind /bin bin && mount --rbind /srv/vault srv && pivot_root . old && \
      umount -l /old && cat /srv/secret",
+    "mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret",
+    "mount --bind /srv/vault /tmp/m1 && /tmp/m1/tool",
+    "mount -t tmpfs t /srv/vault",
+    "mount --bind /srv/open /tmp/m1 && ls /tmp/m1/deep && mount -t tmpfs t /tmp/m2 \
+     && echo x > /tmp/m2/x && cat /tmp/m2/x /proc/self/comm && cp /bin/true /tmp/m2/t \
+     && /tmp/m2/t && : < /dev/null && umount /tmp/m2",
 ];
 
 fn inside(options: &str, line: &str) -> String {
@@ -439,22 +466,9 @@ fn in_namespaces(
     more: &[&str],
     more_twins: &[&str],
 ) -> Result<()> {
-    let [pivot, small] = IN_NAMESPACE;
-    let bound = inside(
-        options,
-        "mount --bind /srv/vault /tmp/m1 && cat /tmp/m1/secret",
-    );
-    let run = inside(options, "mount --bind /srv/vault /tmp/m1 && /tmp/m1/tool");
-    let (pivot, small) = (inside(options, pivot), inside(options, small));
-    let over = inside(options, "mount -t tmpfs t /srv/vault");
+    let [pivot, small, bound, run, over, open] = IN_NAMESPACE.map(|line| inside(options, line));
     let free = pivot.replace("/vault/secret", "/vault/free");
     let small_free = small.replace("/srv/secret", "/srv/free");
-    let open = inside(
-        options,
-        "mount --bind /srv/open /tmp/m1 && ls /tmp/m1/deep && mount -t tmpfs t /tmp/m2 \
-         && echo x > /tmp/m2/x && cat /tmp/m2/x /proc/self/comm && cp /bin/true /tmp/m2/t \
-         && /tmp/m2/t && : < /dev/null && umount /tmp/m2",
-    );
     let escapes = [
         reading(&bound, SECRET),
         running(&run, "/srv/vault/tool"),
@@ -473,6 +487,18 @@ fn in_namespaces(
     }
     .play_in(watched, &[container])
 }
+
+const LISTED: &str = "
+  process:
+    matchDirectories:
+    - dir: /usr/
+      recursive: true
+    - dir: /opt/
+      recursive: true
+    matchPaths:
+    - path: /srv/vault/tool
+  action: Allow
+";
 
 /// A whitelist means the program that is there, not what a workload puts in its place.
 fn substitute(guest: &Guest) -> Result<()> {
@@ -495,23 +521,13 @@ fn substitute(guest: &Guest) -> Result<()> {
         let usual = inside("-m", "/srv/vault/tool");
         Plan {
             name: "escape-substitute",
-            spec: "
-  process:
-    matchDirectories:
-    - dir: /usr/
-      recursive: true
-    - dir: /opt/
-      recursive: true
-    matchPaths:
-    - path: /srv/vault/tool
-  action: Allow
-",
+            spec: LISTED,
             prepare: &format!("{PREPARE} && cp /usr/bin/true /srv/open/evil"),
             escapes: &[
-                running("/srv/open/evil", "/srv/open/evil"),
-                running(&bound, "/srv/open/evil"),
-                running(&elsewhere, "/tmp/m1/evil"),
-                running(&swap, "/srv/vault/tool"),
+                running("/srv/open/evil", "/srv/open/evil").unnamed(),
+                running(&bound, "/srv/open/evil").unnamed(),
+                running(&elsewhere, "/tmp/m1/evil").unnamed(),
+                running(&swap, "/srv/vault/tool").unnamed(),
             ],
             twins: &[&usual, "/srv/vault/tool"],
         }

@@ -83,6 +83,16 @@ fn symlink(guest: &Guest) -> Result<()> {
     })
 }
 
+const PATTERNS: &str = "
+  file:
+    matchPatterns:
+    - pattern: /srv/**/*.key
+  process:
+    matchPatterns:
+    - pattern: /srv/vault/t*
+  action: Block
+";
+
 /// The link is there before the policy; the daemon looks for such while it applies one.
 fn earlier_link(guest: &Guest) -> Result<()> {
     linked(
@@ -105,15 +115,7 @@ fn earlier_link(guest: &Guest) -> Result<()> {
         guest,
         &Plan {
             name: "escape-earlier-link-of-a-pattern",
-            spec: "
-  file:
-    matchPatterns:
-    - pattern: /srv/**/*.key
-  process:
-    matchPatterns:
-    - pattern: /srv/vault/t*
-  action: Block
-",
+            spec: PATTERNS,
             prepare: &format!(
                 "{PREPARE} && mkdir /srv/vault/deep && cd /srv/open && echo > ../vault/deep/a.key \
                  && echo > ../vault/deep/a.pem && ln ../vault/deep/a.key k \

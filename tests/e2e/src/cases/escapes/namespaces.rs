@@ -171,36 +171,39 @@ fn image(guest: &Guest) -> Result<()> {
     })
 }
 
+/// What names a program that the kernel executes, by each of its names.
+const HELPERS: [&str; 3] = [
+    ": >> /proc/sys/kernel/core_pattern",
+    ": >> /proc/sys/kernel/modprobe",
+    "/opt/tools/busybox mount -t proc proc /tmp/proc && : >> /tmp/proc/sys/kernel/core_pattern",
+];
+
+const NO_HELPERS: [&str; 2] = [
+    ": >> /proc/sys/kernel/hostname",
+    "cat /proc/sys/kernel/core_pattern",
+];
+
 /// Programs that the kernel executes are in no container.
 fn helpers(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = privileged(guest)?;
-        let lines = [
-            ": >> /proc/sys/kernel/core_pattern",
-            ": >> /proc/sys/kernel/modprobe",
-            "/opt/tools/busybox mount -t proc proc /tmp/proc && : >> /tmp/proc/sys/kernel/core_pattern",
-        ];
-        let free = [
-            ": >> /proc/sys/kernel/hostname",
-            "cat /proc/sys/kernel/core_pattern",
-        ];
+        let succeed = |lines: &[&str]| -> Result<()> {
+            let outputs = container.lines(lines)?;
+            outputs
+                .into_iter()
+                .try_for_each(|output| output.success().map(drop))
+        };
         let prepare = "mkdir -p /tmp/proc && { ! /opt/tools/busybox mountpoint -q /tmp/proc \
                        || /opt/tools/busybox umount /tmp/proc; }";
-        let tried: Vec<&str> = lines.iter().flat_map(|line| [*line, prepare]).collect();
-        for output in container.lines(&[&[prepare], &free[..], &tried].concat())? {
-            output.success().context("without a policy")?;
-        }
+        let tried: Vec<&str> = HELPERS.iter().flat_map(|line| [*line, prepare]).collect();
+        succeed(&[&[prepare], &NO_HELPERS[..], &tried].concat()).context("without a policy")?;
         let policy = watched.policy(&manifest("escape-helper", SHUT))?;
-        for output in container.lines(&free)? {
-            output.success()?;
-        }
-        let mut past = 0;
-        for line in lines {
+        succeed(&NO_HELPERS)?;
+        for line in HELPERS {
             for output in container.lines(&[line])? {
                 ensure!(output.denied(), "not refused: {output}");
             }
-            let patience = crate::support::DELIVERY;
-            let alert = policy.expect_next(&mut past, patience, line, |alert| {
+            let alert = policy.expect(line, |alert| {
                 alert["Resource"] == "a program for the kernel to execute"
             })?;
             ensure!(
@@ -209,10 +212,7 @@ fn helpers(guest: &Guest) -> Result<()> {
                 "{alert:#}"
             );
         }
-        for output in container.lines(&[prepare])? {
-            output.success()?;
-        }
-        Ok(())
+        succeed(&[prepare])
     })
 }
 

@@ -5,10 +5,10 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Case, HOST_SHARE, PREPARE, Plan, READ_ONLY, SHARE, SHUT, case, manifest, ordinary, privileged,
-    reading, shared_file,
+    Case, HOST_SHARE, PREPARE, Plan, READ_ONLY, SHARE, SHUT, case, in_both, manifest, ordinary,
+    privileged, reading, shared_file,
 };
-use crate::support::{Container, DefaultPostures, Guest};
+use crate::support::{Container, DefaultPostures, Guest, Output};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_truncating_open", truncating_open),
@@ -101,20 +101,7 @@ fn truncating_open(guest: &Guest) -> Result<()> {
 
 /// A file opened for writing before the policy is not shortened after it.
 fn ftruncate(guest: &Guest) -> Result<()> {
-    held(
-        guest,
-        "escape-ftruncate",
-        "truncate",
-        "/srv/vault/secret",
-        true,
-    )?;
-    held(
-        guest,
-        "escape-ftruncate-free",
-        "truncate",
-        "/srv/vault/free",
-        false,
-    )
+    held(guest, "escape-ftruncate", "truncate")
 }
 
 fn shared_mapping(guest: &Guest) -> Result<()> {
@@ -133,53 +120,53 @@ fn shared_mapping(guest: &Guest) -> Result<()> {
         plan.play_in(watched, &containers)?;
         containers.into_iter().try_for_each(intact)
     })?;
-    held(
-        guest,
-        "escape-held-mapping",
-        "map",
-        "/srv/vault/secret",
-        true,
-    )?;
-    held(
-        guest,
-        "escape-held-mapping-free",
-        "map",
-        "/srv/vault/free",
-        false,
-    )
+    held(guest, "escape-held-mapping", "map")
 }
 
-/// Opens a file, adds the policy, and lets the opener change the file.
-fn held(guest: &Guest, name: &str, change: &str, file: &str, refused: bool) -> Result<()> {
+/// Changes files that were opened before: without a policy, and with one that is about the first.
+fn held(guest: &Guest, name: &str, change: &str) -> Result<()> {
+    const SECRET: &str = "/srv/vault/secret";
+    const FREE: &str = "/srv/vault/free";
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = ordinary(guest)?;
-        for output in container.lines(&[PREPARE])? {
-            output.success()?;
-        }
-        for signal in ["ready", "go"] {
-            // From the case before.
-            let _ = fs::remove_file(format!("{HOST_SHARE}/{signal}"));
-        }
-        let (policy, output) = thread::scope(|scope| {
-            let opener = scope.spawn(|| {
-                container.exec(&["/opt/tools/karmor-tries", "hold", change, file, SHARE])
-            });
-            let policy =
-                shared_file("ready").and_then(|()| watched.policy(&manifest(name, READ_ONLY)));
-            // Whatever happened, the opener must end.
-            let go = fs::write(format!("{HOST_SHARE}/go"), "");
-            let output = opener
-                .join()
-                .map_err(|_panic| anyhow::anyhow!("the opener panicked"));
-            go.context("cannot tell the opener to go on")?;
-            anyhow::Ok((policy?, output??))
-        })?;
-        if refused {
-            reading("a change of the open file", file).failed(&policy, &container, &output)?;
-        } else {
-            output.success()?;
-            ensure!(policy.alerts()?.is_empty(), "{:#?}", policy.alerts()?);
-        }
-        Ok(())
+        in_both(guest, |container| {
+            for output in container.lines(&[PREPARE])? {
+                output.success()?;
+            }
+            let (_, output) = meanwhile(container, change, SECRET, || Ok(()))?;
+            output.success().context("without a policy")?;
+            let policy = || watched.policy(&manifest(name, READ_ONLY));
+            let (policy_of_free, output) = meanwhile(container, change, FREE, policy)?;
+            output.success().context("refused, but it is no escape")?;
+            let told = policy_of_free.alerts()?;
+            ensure!(told.is_empty(), "{told:#?}");
+            drop(policy_of_free);
+            let (policy, output) = meanwhile(container, change, SECRET, policy)?;
+            reading("a change of the open file", SECRET).failed(&policy, container, &output)
+        })
+    })
+}
+
+/// Has a file opened, does something, and has the file changed.
+fn meanwhile<T>(
+    container: &Container<'_>,
+    change: &str,
+    file: &str,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Output)> {
+    for signal in ["ready", "go"] {
+        // From the time before.
+        let _ = fs::remove_file(format!("{HOST_SHARE}/{signal}"));
+    }
+    thread::scope(|scope| {
+        let opener = scope
+            .spawn(|| container.exec(&["/opt/tools/karmor-tries", "hold", change, file, SHARE]));
+        let done = shared_file("ready").and_then(|()| work());
+        // Whatever happened, the opener must end.
+        let go = fs::write(format!("{HOST_SHARE}/go"), "");
+        let output = opener
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the opener panicked"));
+        go.context("cannot tell the opener to go on")?;
+        Ok((done?, output??))
     })
 }

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! A policy replaces the one before it, and an actor is a process that is there all the time: what a
-//! case costs is what it is about.
+//! case costs is what it is about. What alerts must come of it is in [`due`].
+
+mod due;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,23 +22,26 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use karmor_cases::{
-    ACTORS, Access, Case as Tried, FOREIGN, Kind, MOVED, Object, Operation, PLACE, Posture, Preset,
+    ACTORS, Access, Case as Tried, FOREIGN, Kind, Object, Operation, PLACE, Posture, Preset,
     Target, UNREACHABLE, Verdict,
 };
 use karmor_proto::karmor::v1::{Enforcement, PolicyRef};
-use serde_json::Value;
 
-use super::{Case, case, escapes::with_tools};
+use self::due::Past;
+use super::{
+    Case, case,
+    escapes::{manifest, with_tools},
+};
 use crate::support::{
     Actor, Container, DefaultPostures, ENDS_AT_ONCE, Guest, Output, Watched, Wire, note, until,
 };
 
 pub(super) const AUDIT_CASES: &[Case] = &[case("corpus_posture_audit", |guest| {
-    corpus(guest, Posture::Audit, &DefaultPostures::AUDIT)
+    corpus(guest, Posture::Audit)
 })];
 
 pub(super) const BLOCK_CASES: &[Case] = &[case("corpus_posture_block", |guest| {
-    corpus(guest, Posture::Block, &DefaultPostures::BLOCK)
+    corpus(guest, Posture::Block)
 })];
 
 /// Capabilities that containerd does not give, for cases about them, and the files of tables.
@@ -66,47 +71,70 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How many problems say that going on is a waste of time.
 const ENOUGH: usize = 20;
 
-fn corpus(guest: &Guest, posture: Posture, postures: &DefaultPostures) -> Result<()> {
-    let all = karmor_cases::all()?;
+/// What acts in a container unless a case says by whom.
+const SHELL: &str = "/usr/bin/bash";
+
+fn corpus(guest: &Guest, posture: Posture) -> Result<()> {
+    let mut all = karmor_cases::all()?;
+    all.push(last(posture));
     let cases: Vec<&Tried> = all.iter().filter(|case| case.posture == posture).collect();
     make_files(&all)?;
-    guest.watched(postures, |watched| {
+    let postures = match posture {
+        Posture::Audit => DefaultPostures::AUDIT,
+        Posture::Block => DefaultPostures::BLOCK,
+    };
+    guest.watched(&postures, |watched| {
         let container = with_tools(guest, OPTIONS, "corpus")?;
         watched.enforcer.knows(container.name())?;
-        let mut stage = Stage {
-            watched,
-            actors: actors(&cases, &container)?,
-            container,
-            wire: Wire::connect()?,
-            policy: None,
-            tried: Vec::new(),
-            took: [Duration::ZERO; 3],
-        };
-        let mut wrong = Vec::new();
+        let actors = actors(&cases, &container)?;
+        let mut stage = Stage::new(watched, container, actors)?;
         let began = Instant::now();
-        for case in &cases {
-            let problems = stage.hold(case).with_context(|| case.name.clone())?;
-            let named = problems
-                .into_iter()
-                .map(|problem| format!("{}: {problem}", case.name));
-            wrong.extend(named);
-            ensure!(
-                wrong.len() < ENOUGH,
-                "too much is wrong:\n{}",
-                wrong.join("\n")
-            );
-        }
-        stage.clear()?;
+        let wrong = stage.hold_all(&cases)?;
+        let accesses: usize = cases.iter().map(|case| case.accesses.len()).sum();
         note(&format!(
-            "corpus: {} cases with {} accesses in {:.1} s; policies, attempts, alerts: {:.1?}",
+            "corpus: {} cases with {accesses} accesses in {:.1} s; policies, attempts, alerts: {:.1?}",
             cases.len(),
-            cases.iter().map(|case| case.accesses.len()).sum::<usize>(),
             began.elapsed().as_secs_f64(),
             stage.took
         ));
+        // Each came to its end, whatever that was.
+        ensure!(
+            stage.tried.len() == cases.len(),
+            "only {} cases were tried",
+            stage.tried.len()
+        );
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     })
+}
+
+/// A case after all others: what it leaves in the ring of refusals and in that of audits comes behind
+/// whatever else was to come.
+fn last(posture: Posture) -> Tried {
+    let read = |name: &str, expect| Access {
+        operation: Operation::Read,
+        target: Target::Path(format!("{PLACE}/{name}")),
+        by: SHELL.to_owned(),
+        from: SHELL.to_owned(),
+        args: Vec::new(),
+        terminal: false,
+        expect,
+        alert: None,
+    };
+    let spec = format!(
+        "\n  file:\n    matchPaths:\n    - path: {PLACE}/last-refused\n      action: Block\n    \
+         - path: {PLACE}/last-audited\n      action: Audit\n"
+    );
+    Tried {
+        name: "last".to_owned(),
+        policy: manifest("corpus-last", &spec),
+        kind: Kind::Container,
+        posture,
+        accesses: vec![
+            read("last-refused", Verdict::Block),
+            read("last-audited", Verdict::Audit),
+        ],
+    }
 }
 
 /// Every file that a table is about: a program that ends at once, for everybody to read, write and
@@ -139,13 +167,15 @@ fn make_files(cases: &[Tried]) -> Result<()> {
                 .with_context(|| format!("cannot give {path} away"))?;
         }
     }
+    make_actors(cases)
+}
+
+/// Every image that acts in tables.
+fn make_actors(cases: &[Tried]) -> Result<()> {
     let tries = "/usr/local/bin/karmor-tries";
     fs::create_dir_all(ACTORS).with_context(|| format!("cannot create {ACTORS}"))?;
-    for (image, _) in cases
-        .iter()
-        .flat_map(|case| &case.accesses)
-        .flat_map(images)
-    {
+    let accesses = cases.iter().flat_map(|case| &case.accesses);
+    for (image, _) in accesses.flat_map(images) {
         if !fs::exists(image).with_context(|| format!("cannot look at {image}"))? {
             fs::copy(tries, image).with_context(|| format!("cannot make {image}"))?;
         }
@@ -199,14 +229,6 @@ fn actors(cases: &[&Tried], container: &Container<'_>) -> Result<BTreeMap<Role, 
     roles.into_iter().map(start).collect()
 }
 
-impl Past {
-    /// Whether the alert is due, or is not about who acts in cases.
-    fn explains(&self, alert: &Value) -> bool {
-        let mut due = self.due.iter();
-        !is_ours(alert, self.kind) || due.any(|access| is_due(alert, access, self.kind))
-    }
-}
-
 /// Where the cases are tried.
 struct Stage<'a> {
     watched: &'a Watched,
@@ -217,81 +239,110 @@ struct Stage<'a> {
     policy: Option<PolicyRef>,
     /// The cases so far, in their order; some of their alerts may still be on their way.
     tried: Vec<Past>,
+    /// Alerts that have been read.
+    read: usize,
     /// Time for policies, for attempts, and for their alerts.
     took: [Duration; 3],
 }
 
-/// A case that has been tried.
-struct Past {
-    name: String,
-    /// When its attempts began.
-    began: Timestamp,
-    kind: Kind,
-    due: Vec<Access>,
-}
+impl<'a> Stage<'a> {
+    fn new(
+        watched: &'a Watched,
+        container: Container<'a>,
+        actors: BTreeMap<Role, Actor>,
+    ) -> Result<Self> {
+        Ok(Self {
+            watched,
+            container,
+            actors,
+            wire: Wire::connect()?,
+            policy: None,
+            tried: Vec::new(),
+            read: watched.alerts.count(),
+            took: [Duration::ZERO; 3],
+        })
+    }
 
-impl Stage<'_> {
+    /// Tries one case after the other, and says what did not come out as it must.
+    fn hold_all(&mut self, cases: &[&Tried]) -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        for case in cases {
+            let problems = self.hold(case).with_context(|| case.name.clone())?;
+            let named = problems
+                .into_iter()
+                .map(|problem| format!("{}: {problem}", case.name));
+            wrong.extend(named);
+            ensure!(
+                wrong.len() < ENOUGH,
+                "too much is wrong:\n{}",
+                wrong.join("\n")
+            );
+        }
+        self.clear()?;
+        // What is not due is told of as well, mostly by the time of a later case.
+        wrong.extend(self.tried.iter().flat_map(Past::surplus));
+        Ok(wrong)
+    }
+
     /// Tries a case, and says what did not come out as it must.
     fn hold(&mut self, case: &Tried) -> Result<Vec<String>> {
-        let seen = self.watched.alerts.count();
-        let mut clock = Instant::now();
+        let clock = Instant::now();
         self.apply(&case.policy)?;
         self.took[0] += clock.elapsed();
-        let began = Timestamp::now();
-        clock = Instant::now();
+        let (clock, began) = (Instant::now(), Timestamp::now());
         let outputs = self.attempt(case)?;
         self.took[1] += clock.elapsed();
-        clock = Instant::now();
-        let mut problems = Vec::new();
-        let mut due = Vec::new();
+        ensure!(
+            outputs.len() == case.accesses.len(),
+            "{} accesses were made of {}",
+            outputs.len(),
+            case.accesses.len()
+        );
+        let (mut problems, mut due) = (Vec::new(), Vec::new());
         for (access, output) in case.accesses.iter().zip(outputs) {
             match access.expect {
                 Verdict::Allow if output.code == 0 => {}
-                Verdict::Audit if output.code == 0 => due.push(access),
-                Verdict::Block if is_refused(access, &output) => due.push(access),
+                Verdict::Audit if output.code == 0 => due.push(access.clone()),
+                Verdict::Block if is_refused(access, &output) => due.push(access.clone()),
                 _ => problems.push(format!("{access:?}: {output}")),
             }
         }
-        let mut alerts = Vec::new();
-        let missing = |alerts: &[Value]| {
-            let missing = due
-                .iter()
-                .filter(|access| !alerts.iter().any(|alert| is_due(alert, access, case.kind)));
-            missing
-                .map(|access| format!("{access:?}"))
-                .collect::<Vec<_>>()
-        };
-        let waited = until("alerts", PATIENCE, || {
-            for line in self.watched.alerts.lines_after(seen + alerts.len()) {
-                let alert = serde_json::from_str(&line);
-                alerts.push(alert.with_context(|| format!("karmor logs printed no JSON: {line}"))?);
-            }
-            Ok(missing(&alerts).is_empty().then_some(()))
-        });
+        self.tried.push(Past::new(case, began, due));
+        let clock = Instant::now();
+        problems.extend(self.told()?);
         self.took[2] += clock.elapsed();
-        if waited.is_err() {
-            let missing = missing(&alerts).join("\n");
-            problems.push(format!("no alerts about\n{missing}\nbut\n{alerts:?}"));
-        }
-        // What is not due has to be told of as well: here, or by a case after this one.
-        self.tried.push(Past {
-            name: case.name.clone(),
-            began,
-            kind: case.kind,
-            due: due.into_iter().cloned().collect(),
+        Ok(problems)
+    }
+
+    /// Waits for the alerts of the case that was tried last; says which did not come.
+    fn told(&mut self) -> Result<Option<String>> {
+        let waited = until("alerts", PATIENCE, || {
+            self.read()?;
+            let is_told = self.tried.last().is_none_or(Past::is_told);
+            Ok(is_told.then_some(()))
         });
-        for alert in &alerts {
+        Ok(match (waited, self.tried.last()) {
+            (Err(error), Some(past)) => Some(format!("{error:#}\n{}", past.missing())),
+            _ => None,
+        })
+    }
+
+    /// Gives each alert that has come to the case that was going on at its time.
+    fn read(&mut self) -> Result<()> {
+        for line in self.watched.alerts.lines_after(self.read) {
+            self.read += 1;
+            let alert: serde_json::Value = serde_json::from_str(&line)
+                .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
             let time = alert["UpdatedTime"]
                 .as_str()
                 .context("an alert has a time")?;
             let time: Timestamp = time.parse().context("the time of an alert")?;
             // Nobody acts for cases before the first of them.
-            let of = self.tried.iter().rev().find(|past| past.began <= time);
-            if let Some(of) = of.filter(|of| !of.explains(alert)) {
-                problems.push(format!("an alert that is not due in {}: {alert}", of.name));
+            if let Some(of) = self.tried.iter_mut().rev().find(|past| past.began <= time) {
+                of.take(alert);
             }
         }
-        Ok(problems)
+        Ok(())
     }
 
     /// Puts a policy in force instead of the one before.
@@ -432,24 +483,6 @@ const fn feat(preset: Preset) -> &'static [&'static str] {
     }
 }
 
-/// What alerts about a preset name as the enforcer.
-const fn enforcer(preset: Preset) -> &'static str {
-    match preset {
-        Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
-        Preset::FilelessExec => "PRESET-FilelessExecutionPreset",
-        Preset::ProtectEnv => "PRESET-ProtectEnvPreset",
-        Preset::ProtectProc => "PRESET-ProtectProcPreset",
-        Preset::Exec => "PRESET-ExecPreset",
-        Preset::Drift => "PRESET-DriftPreset",
-        Preset::Ptrace => "PRESET-PtracePreset",
-        Preset::Mount => "PRESET-MountPreset",
-        Preset::Namespace => "PRESET-NamespacePreset",
-        Preset::KernelModule => "PRESET-KernelModulePreset",
-        Preset::Bpf => "PRESET-BpfPreset",
-        Preset::IoUring => "PRESET-IoUringPreset",
-    }
-}
-
 /// Whether what was tried has failed the way in which the kernel refuses such things.
 fn is_refused(access: &Access, output: &Output) -> bool {
     let says = |text| format!("{}{}", output.stdout, output.stderr).contains(text);
@@ -472,104 +505,39 @@ fn is_refused(access: &Access, output: &Output) -> bool {
         }
 }
 
-/// Whether an alert is about who acts in a case. Nobody else in the container does anything; the
-/// host has its own life.
-fn is_ours(alert: &Value, kind: Kind) -> bool {
-    let source = alert["Source"].as_str().unwrap_or_default();
-    match kind {
-        Kind::Container => alert["Type"] == "MatchedPolicy",
-        Kind::Host => alert["Type"] == "MatchedHostPolicy" && source.starts_with(ACTORS),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether an alert says what must have come of an access.
-fn is_due(alert: &Value, access: &Access, kind: Kind) -> bool {
-    let action = match access.expect {
-        Verdict::Allow => return false,
-        Verdict::Audit => "Audit",
-        Verdict::Block => "Block",
-    };
-    let carries = access.alert.as_ref().is_none_or(|carried| {
-        alert["Severity"].as_str() == Some(&carried.severity.to_string())
-            && alert["Tags"].as_str().unwrap_or_default() == carried.tags.join(",")
-            && alert["Message"] == carried.message
-    });
-    is_ours(alert, kind) && carries && is_about(alert, access, action)
-}
-
-fn is_about(alert: &Value, access: &Access, action: &str) -> bool {
-    let text = |key: &str| alert[key].as_str().unwrap_or_default();
-    let resource = text("Resource");
-    let hooked = |hook: &str| text("Data") == format!("lsm={hook} {resource}");
-    let operation = |name: &str| alert["Operation"] == name;
-    alert["Action"] == action
-        && match &access.target {
-            Target::Object(object) => {
-                let told = resource.split(' ').next().unwrap_or_default();
-                // As much as is known of its name; of what has one at home, that or the other.
-                match object {
-                    Object::Anonymous => told.starts_with("/memfd:"),
-                    Object::Unreachable => UNREACHABLE.ends_with(told),
-                    Object::TooLong => told.starts_with("/d/d/"),
+    #[test]
+    fn a_shell_is_asked_for_nothing_that_it_cannot_do() {
+        for case in karmor_cases::all().expect("the corpus can be read") {
+            for access in &case.accesses {
+                if images(access).next().is_some() {
+                    continue;
                 }
-            }
-            // A written /bin/x is /usr/bin/x where the alert comes from.
-            Target::Path(path) => {
-                let found = resource.split(' ').next().unwrap_or_default();
-                // What moves has two names.
-                let first = match access.operation {
-                    Operation::Move => found.strip_suffix(MOVED).unwrap_or(found),
-                    _ => found,
+                let can = match access.operation {
+                    Operation::Read => true,
+                    Operation::Exec | Operation::Write => access.by == SHELL,
+                    _ => false,
                 };
-                found.ends_with(path) || first.ends_with(path)
-            }
-            Target::Socket(socket) => {
-                let (_, kind, _) = socket.numbers();
-                let name = ["", "STREAM", "DGRAM", "RAW", "RDM", "SEQPACKET", "DCCP"]
-                    .get(kind as usize)
-                    .unwrap_or(&"");
-                operation("Network")
-                    && hooked(hook_of(access.operation))
-                    && resource.ends_with(&format!("type=SOCK_{name}"))
-            }
-            Target::Endpoint(address, protocol) => {
-                let said = format!(
-                    "remoteip={} port={} protocol={}",
-                    address.ip().to_canonical(),
-                    address.port(),
-                    protocol.name().to_uppercase()
-                );
-                operation("Network") && hooked(hook_of(access.operation)) && resource == said
-            }
-            Target::Domain(name) => {
-                let name = name.to_lowercase();
-                operation("Network")
-                    && resource == name
-                    && text("Data") == format!("lsm=SOCKET_SENDMSG domain={name}")
-            }
-            Target::Preset(preset) => text("Enforcer") == enforcer(*preset),
-            Target::Capability(name) => {
-                operation("Capabilities")
-                    && hooked("CAPABLE")
-                    && resource == format!("CAP_{}", name.to_uppercase())
-            }
-            Target::Syscall(name, path) => {
-                let name = format!("SYS_{}", name.to_uppercase());
-                operation("Syscall")
-                    && text("Data") == format!("syscall={name}")
-                    && resource == path.as_ref().unwrap_or(&name)
+                let is_own = access.from == access.by && !access.terminal;
+                let is_file = matches!(access.target, Target::Path(_));
+                assert!(can && is_own && is_file, "{}: {access:?}", case.name);
             }
         }
-}
+    }
 
-/// The hook that sees an operation on a socket, as alerts name it.
-const fn hook_of(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Bind => "SOCKET_BIND",
-        Operation::Listen => "SOCKET_LISTEN",
-        Operation::Connect => "SOCKET_CONNECT",
-        Operation::Accept => "SOCKET_ACCEPT",
-        Operation::Send => "SOCKET_SENDMSG",
-        _ => "SOCKET_CREATE",
+    #[test]
+    fn the_last_case_is_sound() {
+        crate::cases::assert_sound(&last(Posture::Audit).policy);
+    }
+
+    #[test]
+    fn every_case_is_tried_under_one_of_the_postures() {
+        let all = karmor_cases::all().expect("the corpus can be read");
+        assert!(all.iter().any(|case| case.posture == Posture::Audit));
+        assert!(all.iter().any(|case| case.posture == Posture::Block));
+        assert!(all.iter().all(|case| !case.accesses.is_empty()));
     }
 }
