@@ -103,6 +103,21 @@ pub(super) const STOPPED: &[Row] = &[
         ],
     },
     Row {
+        technique: "Leaving the first mount namespace, every process of it",
+        protects: "the daemon keeps it, and with it the names that policies mean",
+        cases: &["escape_by_leaving_the_first_mount_namespace"],
+    },
+    Row {
+        technique: "Removing a mount point in another mount namespace, which unmounts it in the first",
+        protects: "what something is mounted on is not removed where rules speak of what is below",
+        cases: &["escape_by_removing_a_mount_point"],
+    },
+    Row {
+        technique: "Another image for a process by `prctl`",
+        protects: "who is under a policy does not take one",
+        cases: &["escape_by_taking_the_image_of_another"],
+    },
+    Row {
         technique: "Double fork, orphans, another parent",
         protects: "labels are inherited at fork, and sources are worked out at exec",
         cases: &["escape_by_double_fork"],
@@ -181,7 +196,7 @@ pub(super) const STOPPED: &[Row] = &[
     },
     Row {
         technique: "A descriptor from before the policy, used by `read`, `write`, `splice`, `sendfile`, \
-                    `copy_file_range`, io_uring, `getdents`, opened anew, or inherited",
+                    `copy_file_range`, io_uring, `ioctl`, `getdents`, opened anew, or inherited",
         protects: "open files that a new table refuses are found, and each use of one is decided",
         cases: &[
             "escape_by_descriptor_from_before",
@@ -212,7 +227,7 @@ pub(super) const STOPPED: &[Row] = &[
     },
     Row {
         technique: "Names in upper case, over TCP, IPv6, other resolvers, unconnected sockets, in parts, by reference, \
-             by `sendfile`, behind extension headers, several at once",
+             by `sendfile`, behind extension headers, in fragments, several at once",
         protects: "the packet that leaves is what is decided; one that cannot be read is refused",
         cases: &["dns_queries_are_refused_however_they_are_sent"],
     },
@@ -255,8 +270,11 @@ pub(super) const STOPPED: &[Row] = &[
     },
     Row {
         technique: "A program for the kernel to execute: `core_pattern`, `modprobe`",
-        protects: "a container under a policy does not write there",
-        cases: &["escape_by_what_the_kernel_executes"],
+        protects: "a container under a policy does not write there, also by a descriptor from before",
+        cases: &[
+            "escape_by_what_the_kernel_executes",
+            "escape_by_descriptor_of_what_the_kernel_executes",
+        ],
     },
     Row {
         technique: "The name of a program that host policies spare, in a user namespace",

@@ -541,9 +541,9 @@ fn substitute(guest: &Guest) -> Result<()> {
 fn removed(guest: &Guest) -> Result<()> {
     let line = |point| {
         format!(
-            "/opt/tools/busybox unshare -m sh -c 'mount --bind / /tmp/m1 && cd /tmp/m1 && mount --bind /opt/{point} mnt \
+            "/opt/tools/busybox unshare -m sh -c 'mount --bind / /tmp/m1 && cd /tmp/m1 && mount --bind /opt/{point} srv/open \
              && /opt/tools/busybox pivot_root . tmp && umount -l /tmp && rmdir /opt/{point} \
-             && cat /mnt/secret'"
+             && cat /srv/open/secret'"
         )
     };
     let start = |name| -> Result<_> {
