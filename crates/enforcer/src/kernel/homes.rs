@@ -53,8 +53,9 @@ impl Homes {
                 root: origin.root,
             },
         };
-        // The host's lives as long as the host.
-        if workload != HOST && home.namespace != 0 && home.namespace != Home::LOST {
+        // The host's lives as long as the host, and what is kept needs nobody in it.
+        let is_safe = workload == HOST || self.kept.contains_key(&workload);
+        if !is_safe && home.namespace != 0 && home.namespace != Home::LOST {
             match keeper(home.namespace, home.init) {
                 Ok(Some(keeper)) => {
                     self.kept.insert(workload, keeper);

@@ -130,7 +130,7 @@ fn abandoned(guest: &Guest) -> Result<()> {
     let leave = |container: &Container<'_>| -> Result<()> {
         container.shell(": > /srv/go")?.success()?;
         until("everybody to have left", Duration::from_secs(60), || {
-            let said = container.shell("cat /proc/1/comm")?;
+            let said = container.shell("cat /proc/1/comm")?.success()?;
             Ok((said.stdout == "sleep\n").then_some(()))
         })
     };
