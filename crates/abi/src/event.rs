@@ -117,11 +117,13 @@ pub enum Hook {
     Ioctl = 52,
     /// `task_prctl`
     Prctl = 53,
+    /// `inode_copy_up`: an overlay makes a file of an image one of the container's own
+    CopyUp = 54,
 }
 
 impl Hook {
     /// All hooks, in discriminant order.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Exec,
         Self::Mmap,
         Self::Open,
@@ -176,6 +178,7 @@ impl Hook {
         Self::Setattr,
         Self::Ioctl,
         Self::Prctl,
+        Self::CopyUp,
     ];
 }
 

@@ -471,22 +471,38 @@ impl Visitor for Ask {
 /// What a file is that is protected under another name than this one.
 #[inline(always)]
 fn marked(access: &Access) -> Result<Option<Mark>, Fault> {
-    if access.inode == 0 {
+    mark_of(access.workload, access.handle, access.inode)
+}
+
+/// The mark that a table's workload has on an inode, given by its address.
+#[inline(always)]
+fn mark_of(workload: u32, handle: Handle, inode: u64) -> Result<Option<Mark>, Fault> {
+    if inode == 0 {
         return Ok(None);
     }
-    let Ok((device, inode)) = number_of(access.inode) else {
+    let Ok((device, inode)) = number_of(inode) else {
         return Err(Fault::Read);
     };
     let key = MarkKey {
-        workload: access.workload,
+        workload,
         device,
         inode,
     };
     // SAFETY: entries are replaced whole.
     match unsafe { MARKS.get(key) } {
-        Some(mark) if mark.table == access.handle.uid() => Ok(Some(*mark)),
+        Some(mark) if mark.table == handle.uid() => Ok(Some(*mark)),
         _ => Ok(None),
     }
+}
+
+/// Whether a file may be protected under another name than the one it has here.
+#[inline(always)]
+pub(crate) fn is_marked(subject: &Subject, object: &Object) -> bool {
+    subject.marks != 0
+        && !matches!(
+            mark_of(subject.workload, subject.handle, object.inode),
+            Ok(None)
+        )
 }
 
 /// Takes the verdicts of the operations asked about, where they are stricter than the answer so

@@ -290,7 +290,8 @@ impl Visitor for Unnamed {
 pub(crate) fn is_mountless(scratch: *mut Scratch, object: u64) -> bool {
     // SAFETY: claimed by this task.
     let hook = unsafe { (*scratch).access.hook };
-    hook == Hook::Setxattr as u32 && object == Object::Unreachable as u64
+    (hook == Hook::Setxattr as u32 || hook == Hook::CopyUp as u32)
+        && object == Object::Unreachable as u64
 }
 
 /// Decides the object in `scratch` under its other names as well, where that can make the answer

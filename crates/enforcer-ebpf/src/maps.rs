@@ -159,15 +159,19 @@ pub(crate) static LISTENERS: SkStorage<Listener> = SkStorage::new();
 pub(crate) struct Sender {
     /// Who.
     pub(crate) who: Listener,
-    /// Address of its image's `struct file`.
+    /// Address of its image's `struct file`; 0 before anything has been sent.
     pub(crate) image: u64,
     /// The port that it named, or that the socket is connected to.
     pub(crate) port: u32,
     /// Not zero when others with another image have sent before: what leaves later may be theirs.
     pub(crate) shared: u32,
+    /// Not zero when whoever connected the socket named the port where names are asked for, whatever
+    /// the kernel was told to put in its place.
+    pub(crate) connected: u32,
+    pub(crate) reserved: u32,
 }
 
-/// Senders, in their sockets and with them gone. Written in `socket_sendmsg`; 8 KiB a socket.
+/// Senders, in their sockets and with them gone. Written in `socket_sendmsg` and `socket_connect`; 8 KiB a socket.
 #[btf_map]
 pub(crate) static SENDERS: SkStorage<Sender> = SkStorage::new();
 

@@ -73,6 +73,32 @@ pub(crate) fn remember(socket: &Socket, identity: &Identity, port: u16) -> bool 
     }
 }
 
+/// Notes which port a socket is to be connected to: a program at `cgroup/connect4` that balances load
+/// puts another in its place afterwards. Who sends is noted when something is sent. `false` when there
+/// is no room.
+#[inline(always)]
+pub(crate) fn connect(socket: &Socket, port: u16) -> bool {
+    let asks = port == RESOLVER;
+    let sender = stored(socket.sk, if asks { CREATE } else { 0 });
+    if !sender.is_null() {
+        // SAFETY: a map value.
+        unsafe { (*sender).connected = asks.into() };
+    }
+    !asks || !sender.is_null()
+}
+
+/// Whether the port where names are asked for was named, by who has sent over a packet's socket or by
+/// who has connected it to `port`, 0 when nobody has. `sender` may be null.
+#[inline(always)]
+pub(crate) fn named_resolver(sender: *const Sender, port: u16) -> bool {
+    // SAFETY: a map value.
+    let (named, connected) = match unsafe { sender.as_ref() } {
+        Some(sender) => (sender.port, sender.connected != 0),
+        None => return false,
+    };
+    named == RESOLVER.into() || connected && port != 0
+}
+
 /// Who has sent over a packet's socket; null when that is not noted.
 ///
 /// # Safety
@@ -106,7 +132,7 @@ pub(crate) fn who(skb: *mut __sk_buff, sender: *const Sender, ops: u32) -> Optio
 #[inline(never)]
 pub(crate) extern "C" fn class_of_sender(sender: *const Sender, handle: u64) -> u32 {
     // SAFETY: a map value.
-    if sender.is_null() || unsafe { (*sender).shared } != 0 {
+    if sender.is_null() || unsafe { (*sender).shared != 0 || (*sender).image == 0 } {
         return ANYBODY;
     }
     // SAFETY: as above.

@@ -51,6 +51,11 @@ pub(super) const STOPPED: &[Row] = &[
         ],
     },
     Row {
+        technique: "Copying up one of several names that an image gives a file, by new times",
+        protects: "for a file that is marked, that is a write",
+        cases: &["escape_by_copying_up"],
+    },
+    Row {
         technique: "Renaming a protected file",
         protects: "giving a protected object another name is refused",
         cases: &[
@@ -232,6 +237,11 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["dns_queries_are_refused_however_they_are_sent"],
     },
     Row {
+        technique: "A resolver on another port, which what balances load puts in the place of port 53",
+        protects: "the port that was named counts as well",
+        cases: &["dns_queries_to_another_port_are_refused"],
+    },
+    Row {
         technique: "The address of a forbidden name, from another program's answer or an earlier one",
         protects: "addresses in answers are remembered with the name, and speaking to them is decided by it",
         cases: &["dns_answers_are_held_to_as_long_as_they_count"],
@@ -298,12 +308,6 @@ pub(super) const STOPPED: &[Row] = &[
 
 /// Techniques that get round a policy in this version.
 pub(super) const OPEN: &[Open] = &[
-    Open {
-        technique: "Copying up one of several names that an image gives a file, by a change that no rule \
-                    sees (`touch`)",
-        why: "for the overlay that name is another file from then on",
-        helps: "a rule for each name; a whitelist",
-    },
     Open {
         technique: "A copy of a blocked program under another name",
         why: "it is another file",

@@ -47,8 +47,7 @@ pub(crate) fn cgroup_skb_egress(ctx: SkBuffContext) -> i32 {
     let is_query = transport.protocol == TOO_MANY
         || transport.to == RESOLVER
         || connected == RESOLVER.to_be()
-        // SAFETY: a map value.
-        || !sender.is_null() && unsafe { (*sender).port } == RESOLVER.into();
+        || sender::named_resolver(sender, connected);
     if !is_query {
         return PASS;
     }

@@ -1,11 +1,11 @@
-//! The `path_*` hooks and `inode_setxattr`: changes of names and of what hangs on them.
+//! The `path_*` hooks, `inode_setxattr` and `inode_copy_up`: changes of names and of what hangs on them.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{DENIED, Object, decide, decide_beside, state_after},
+    decide::{DENIED, Object, decide, decide_beside, is_marked, state_after},
     kernel::{
         memory::{Ptr, load, load_u32},
         offsets::{DENTRY_D_FLAGS, DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
@@ -183,19 +183,39 @@ pub(crate) fn path_truncate(ctx: LsmContext) -> i32 {
     change_path(ctx.arg(0), Hook::Truncate)
 }
 
-/// `inode_setxattr(idmap, dentry, name, value, size, flags)`: no mount is passed. The task's root
-/// mount serves when it is of the same file system; otherwise the object is decided under all names
-/// that mounts give it, and counts as unreachable when there are none. An overlay marks what it copies up in its upper layer; the
-/// access that made it do so has been decided.
+/// `inode_setxattr(idmap, dentry, name, value, size, flags)`. An overlay marks what it copies up in
+/// its upper layer; the access that made it do so has been decided.
 #[lsm(hook = "inode_setxattr")]
 pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
-    let dentry: Ptr = ctx.arg(1);
     if Task::current().acts_for_the_kernel() {
         return 0;
     }
-    let Some(subject) = Subject::current(Op::Write.bit()) else {
+    let Some((subject, object)) = without_mount(ctx.arg(1)) else {
         return 0;
     };
-    let object = object(task::root_mount(), dentry);
     decide(&subject, &object, subject.ops, Hook::Setxattr, 0)
+}
+
+/// `inode_copy_up(dentry, cred)`: to the overlay, the name that a file of the image is changed by is
+/// another file from then on, out of reach of the mark of the first. For one that is protected under
+/// another name that is a write; for others, what changes them is decided for itself, where it is.
+/// The overlay acts with its own credentials by now, but for the task.
+#[lsm(hook = "inode_copy_up")]
+pub(crate) fn inode_copy_up(ctx: LsmContext) -> i32 {
+    let Some((subject, object)) = without_mount(ctx.arg(0)) else {
+        return 0;
+    };
+    if !is_marked(&subject, &object) {
+        return 0;
+    }
+    decide(&subject, &object, subject.ops, Hook::CopyUp, 0)
+}
+
+/// Who writes to an object that no mount is passed for, and the object. The task's root mount serves
+/// when it is of the same file system; otherwise the object is decided under all names that mounts
+/// give it, and counts as unreachable when there are none.
+#[inline(always)]
+fn without_mount(dentry: Ptr) -> Option<(Subject, Object)> {
+    let subject = Subject::current(Op::Write.bit())?;
+    Some((subject, object(task::root_mount(), dentry)))
 }

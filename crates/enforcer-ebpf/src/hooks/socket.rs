@@ -108,6 +108,27 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
     speak(&subject, &socket, name, Hook::SocketConnect)
 }
 
+/// `socket_connect` for rules about names: the port that is named counts, also where what balances
+/// load puts another one in its place. The other program has no room for it among the 512 bytes that
+/// the frames of a chain of calls have.
+#[lsm(hook = "socket_connect")]
+pub(crate) fn resolver_connect(ctx: LsmContext) -> i32 {
+    let (address, len): (Ptr, i32) = (ctx.arg(1), ctx.arg(2));
+    if Subject::current(Op::Query.bit()).is_none() {
+        return ALLOWED;
+    }
+    // SAFETY: the hook's argument.
+    let Some(socket) = (unsafe { Socket::of(ctx.arg(0)) }) else {
+        return ALLOWED;
+    };
+    let port = socket.port_towards(address as u64, len as u32);
+    if socket.is_inet() && !sender::connect(&socket, port) {
+        count_untold(Fault::NoLabel, Verdict::FAULT);
+        return DENIED;
+    }
+    ALLOWED
+}
+
 /// `socket_accept(sock, newsock)`.
 #[lsm(hook = "socket_accept")]
 pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {

@@ -44,6 +44,7 @@ const fn lsm(hook: Hook) -> &'static str {
         Hook::Chown => "FILE_CHOWN",
         Hook::Truncate => "FILE_TRUNCATE",
         Hook::Setxattr => "FILE_SETXATTR",
+        Hook::CopyUp => "FILE_COPY_UP",
         Hook::Capable => "CAPABLE",
         Hook::Committed => "SECURITY_BPRM_COMMITTED_CREDS",
         Hook::Mount => "SB_MOUNT",

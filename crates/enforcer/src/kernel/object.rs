@@ -155,6 +155,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         ..for_ops("file_truncate", ops::WRITE | ops::AT)
     },
     for_ops("inode_setxattr", ops::WRITE),
+    for_ops("inode_copy_up", ops::WRITE),
     rare("file_receive", ops::OPEN),
     Program {
         place: Place::Iterator,
@@ -181,6 +182,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     // Always: who listens when a policy comes is known by then.
     always("socket_listen"),
     rare("socket_connect", ops::SOCKET | ops::EGRESS | ops::QUERY),
+    beside("resolver_connect", rare("socket_connect", ops::QUERY)),
     rare("socket_accept", ops::SOCKET | ops::INGRESS),
     rare("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     rare("inet_conn_request", ops::INGRESS),

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, privileged, with_tools},
+    escapes::{HOST_SHARE, privileged, toolbox, with_tools},
 };
 use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Watched, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("dns_queries_are_refused_however_they_are_sent", refused),
+    case("dns_queries_to_another_port_are_refused", balanced),
     case("dns_queries_are_refused_by_source", sources),
     case("dns_queries_are_audited_and_whitelisted", milder),
     case("dns_queries_of_the_host_are_refused", of_the_host),
@@ -76,17 +77,26 @@ fn with_resolver_in(
     container: &Container<'_>,
     work: impl FnOnce(&Watched, &Container<'_>) -> Result<()>,
 ) -> Result<()> {
+    with_resolver_at(53, watched, container, work)
+}
+
+fn with_resolver_at(
+    port: u16,
+    watched: &Watched,
+    container: &Container<'_>,
+    work: impl FnOnce(&Watched, &Container<'_>) -> Result<()>,
+) -> Result<()> {
     watched.enforcer.knows(container.name())?;
     for entry in fs::read_dir(HOST_SHARE).into_iter().flatten().flatten() {
         let _ = fs::remove_file(entry.path());
     }
     fs::set_permissions(HOST_SHARE, fs::Permissions::from_mode(0o777))
         .with_context(|| format!("cannot open {HOST_SHARE} for everybody"))?;
-    let resolver = [OTHER, "resolve", "/opt/share"];
+    let resolver = [OTHER, "resolve", &port.to_string(), "/opt/share"];
     container.exec_with(&["--detach"], &resolver)?.success()?;
     let is_there = |wanted| {
         until("the resolver", Duration::from_secs(60), || {
-            let is = fs::exists(format!("{HOST_SHARE}/ready-53"))?;
+            let is = fs::exists(format!("{HOST_SHARE}/ready-{port}"))?;
             Ok((is == wanted).then_some(()))
         })
     };
@@ -191,6 +201,33 @@ fn refused(guest: &Guest) -> Result<()> {
         with_resolver_in(watched, &privileged(guest)?, |watched, container| {
             held_to(watched, container, &over_udp(), &twins[..5])
         })
+    })
+}
+
+/// Nobody answers at port 53: whoever connects to it is connected to another one.
+fn balanced(guest: &Guest) -> Result<()> {
+    const PORT: u16 = 5353;
+    let tries = [
+        row("udp", RESOLVER, "evil.test", "evil.test"),
+        row("tcp", RESOLVER, "i.evil.test", "i.evil.test"),
+    ];
+    let twins = [
+        line(TRIES, "udp", RESOLVER, "good.test"),
+        line(TRIES, "tcp", RESOLVER, "good.test"),
+        // Who names the other port asks past the rules.
+        line(TRIES, "send-to", "127.0.0.1:5353", "evil.test"),
+    ];
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        for options in [&[][..], &["--privileged"]] {
+            let container = toolbox(guest, options)?.start("dns-balanced")?;
+            let cgroup = format!("/sys/fs/cgroup/default/{}", container.name());
+            let redirect = ["redirect", &cgroup, "53", &PORT.to_string()];
+            run(ON_HOST, redirect)?.success()?;
+            with_resolver_at(PORT, watched, &container, |watched, container| {
+                held_to(watched, container, &tries, &twins)
+            })?;
+        }
+        Ok(())
     })
 }
 

@@ -58,10 +58,10 @@ pub(crate) enum How {
 }
 
 /// Answers everybody who asks, until told to end.
-pub(crate) fn resolve(signals: &Path) -> Result<()> {
+pub(crate) fn resolve(port: u16, signals: &Path) -> Result<()> {
     // An answer comes from the address that was asked.
-    for here in ["127.0.0.1:53", "127.0.0.2:53", "[::1]:53"] {
-        let datagrams = UdpSocket::bind(here).context("cannot bind for datagrams")?;
+    for here in ["127.0.0.1", "127.0.0.2", "::1"] {
+        let datagrams = UdpSocket::bind((here, port)).context("cannot bind for datagrams")?;
         thread::spawn(move || {
             let mut message = [0; 4096];
             while let Ok((len, from)) = datagrams.recv_from(&mut message) {
@@ -72,14 +72,14 @@ pub(crate) fn resolve(signals: &Path) -> Result<()> {
             }
         });
     }
-    let here = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 53);
+    let here = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
     let streams = TcpListener::bind(here).context("cannot listen")?;
     thread::spawn(move || {
         for stream in streams.incoming().flatten() {
             thread::spawn(move || serve(stream));
         }
     });
-    let ready = signals.join("ready-53");
+    let ready = signals.join(format!("ready-{port}"));
     fs::write(&ready, "").context("cannot say so")?;
     while !signals.join("go").exists() {
         thread::sleep(Duration::from_millis(50));

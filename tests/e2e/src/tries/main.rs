@@ -172,9 +172,12 @@ enum Attempt {
     },
     /// Answer who asks for names, until told to end
     Resolve {
-        /// Gets `ready-53`; what to wait for: `go`
+        port: u16,
+        /// Gets `ready-PORT`; what to wait for: `go`
         signals: PathBuf,
     },
+    /// Have whoever is in a cgroup connect to one port when another one is named, over IPv4
+    Redirect { cgroup: PathBuf, from: u16, to: u16 },
     /// Ask a resolver for names
     Ask {
         #[arg(value_enum)]
@@ -327,7 +330,8 @@ fn attempt(attempt: Attempt) -> Result<()> {
         Attempt::HoldSockets { signals } => net::hold(&signals),
         Attempt::Serve { port, signals } => net::serve(port, &signals),
         Attempt::Knock { from, to } => net::knock(from, to),
-        Attempt::Resolve { signals } => dns::resolve(&signals),
+        Attempt::Resolve { port, signals } => dns::resolve(port, &signals),
+        Attempt::Redirect { cgroup, from, to } => objects::redirect(&cgroup, from, to),
         Attempt::Ask {
             how,
             resolver,

@@ -137,21 +137,17 @@ pub(super) fn in_both(guest: &Guest, work: impl Fn(&Container<'_>) -> Result<()>
     Ok(())
 }
 
-/// One with [`tooled`].
+/// One that later cases use too, from [`toolbox`].
 pub(super) fn with_tools<'a>(
     guest: &'a Guest,
     options: &[&str],
     name: &str,
 ) -> Result<Container<'a>> {
-    let mut builder = tooled(guest)?;
-    for option in options {
-        builder = builder.option(option);
-    }
-    builder.kept(name)
+    toolbox(guest, options)?.kept(name)
 }
 
 /// A container to be, with `karmor-tries` in [`TOOLS`], and a copy of it, and a shared directory.
-fn tooled(guest: &Guest) -> Result<ContainerBuilder<'_>> {
+pub(super) fn toolbox<'a>(guest: &'a Guest, options: &[&str]) -> Result<ContainerBuilder<'a>> {
     for directory in [HOST_TOOLS, HOST_SHARE] {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
     }
@@ -171,7 +167,10 @@ fn tooled(guest: &Guest) -> Result<ContainerBuilder<'_>> {
         .bind(HOST_SHARE, SHARE);
     // The usual one refuses to execute anything.
     let memory = "--mount=type=tmpfs,src=tmpfs,dst=/dev/shm,options=nosuid:mode=1777";
-    Ok(container.option(memory))
+    let container = container.option(memory);
+    Ok(options
+        .iter()
+        .fold(container, |container, option| container.option(option)))
 }
 
 pub(super) fn manifest(name: &str, spec: &str) -> String {

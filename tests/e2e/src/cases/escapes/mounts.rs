@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Case, Escape, HOST_SHARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running,
-    tooled, with_tools,
+    toolbox, with_tools,
 };
 use crate::support::{DefaultPostures, Guest};
 
@@ -552,10 +552,9 @@ fn removed(guest: &Guest) -> Result<()> {
             fs::create_dir_all(&directory)?;
             fs::write(format!("{directory}/secret"), "secret\n")?;
         }
-        let container = tooled(guest)?
+        let container = toolbox(guest, &["--privileged"])?
             .bind(&format!("{HOST_SHARE}/volume"), "/opt/volume")
             .bind(&format!("{HOST_SHARE}/other"), "/opt/other")
-            .option("--privileged")
             .start(name)?;
         for output in container.lines(&[PREPARE])? {
             output.success()?;

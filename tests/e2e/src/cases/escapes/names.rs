@@ -4,7 +4,9 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running};
+use super::{
+    Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, toolbox,
+};
 use crate::support::{DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
@@ -12,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_symlink", symlink),
     case("escape_by_earlier_hard_link", earlier_link),
     case("escape_by_hard_link_of_the_image", link_of_the_image),
+    case("escape_by_copying_up", copying_up),
     case("escape_by_new_hard_link", new_link),
     case("escape_by_rename", rename),
     case("escape_by_rename_out_of_a_ruled_directory", rename_out),
@@ -130,13 +133,8 @@ fn earlier_link(guest: &Guest) -> Result<()> {
     )
 }
 
-/// The image came with the link. Its programs may do by their name what they do: each name counts.
-fn link_of_the_image(guest: &Guest) -> Result<()> {
-    linked(
-        guest,
-        &Plan {
-            name: "escape-link-of-the-image",
-            spec: "
+/// What the image gives a second name.
+const OF_THE_IMAGE: &str = "
   file:
     matchPaths:
     - path: /opt/image/secret
@@ -144,7 +142,15 @@ fn link_of_the_image(guest: &Guest) -> Result<()> {
     matchPaths:
     - path: /opt/image/tool
   action: Block
-",
+";
+
+/// The image came with the link. Its programs may do by their name what they do: each name counts.
+fn link_of_the_image(guest: &Guest) -> Result<()> {
+    linked(
+        guest,
+        &Plan {
+            name: "escape-link-of-the-image",
+            spec: OF_THE_IMAGE,
             prepare: ":",
             escapes: &[
                 reading("cat /opt/image/other-name", "/opt/image/other-name"),
@@ -178,6 +184,39 @@ fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
         fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop the caches")?;
         for container in &containers {
             plan.after(&policy, container)?;
+        }
+        Ok(())
+    })
+}
+
+/// The name that is touched is a file of its own from then on, which no mark is for. `touch` of
+/// busybox opens nothing. Without the policy it is tried where nobody needs the link any more.
+fn copying_up(guest: &Guest) -> Result<()> {
+    let plan = Plan {
+        name: "escape-copying-up",
+        spec: OF_THE_IMAGE,
+        prepare: ":",
+        escapes: &[reading(
+            "/opt/tools/busybox touch /opt/image/other-name && cat /opt/image/other-name",
+            "/opt/image/other-name",
+        )],
+        twins: &["/opt/tools/busybox touch /etc/group && cat /etc/group"],
+    };
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        for options in [&[][..], &["--privileged"]] {
+            plan.before(&toolbox(guest, options)?.start("copied-up")?)?;
+        }
+        let containers = [ordinary(guest)?, privileged(guest)?];
+        let policy = watched.policy(&manifest(plan.name, plan.spec))?;
+        for container in &containers {
+            until("the link to be known", Duration::from_secs(10), || {
+                let known = container.shell("cat /opt/image/other-name")?.denied();
+                Ok(known.then_some(()))
+            })?;
+            plan.after(&policy, container)?;
+            policy.expect("an alert about copying up", |alert| {
+                alert["Data"] == "lsm=FILE_COPY_UP" && alert["ContainerName"] == container.name()
+            })?;
         }
         Ok(())
     })

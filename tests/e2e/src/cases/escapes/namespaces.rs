@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Case, PREPARE, Plan, SHUT, case, in_both, manifest, ordinary, privileged, reading, running,
-    tooled,
+    toolbox,
 };
 use crate::support::{Container, DefaultPostures, Guest, run, until};
 
@@ -121,9 +121,8 @@ fn abandoned(guest: &Guest) -> Result<()> {
     let start = |name| -> Result<_> {
         let waiting = "until [ -e /srv/go ]; do sleep 0.2; done; \
                        exec /opt/tools/busybox unshare -m sleep 1000000";
-        let container = tooled(guest)?
-            .option("--privileged")
-            .start_with(name, &["sh", "-c", waiting])?;
+        let container =
+            toolbox(guest, &["--privileged"])?.start_with(name, &["sh", "-c", waiting])?;
         container.shell(PREPARE)?.success()?;
         Ok(container)
     };
