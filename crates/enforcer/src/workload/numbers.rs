@@ -38,7 +38,7 @@ pub struct Numbered {
     pub number: u32,
     /// Its first process.
     pub pid: u32,
-    /// Its cgroups. One, unless its first process moved to another.
+    /// Its cgroups. One, unless it was started anew while processes of it were left.
     pub cgroups: Vec<Cgroup>,
     /// The links of its root when it was first looked at. What it does to them later does not
     /// count: a process could widen its whitelist by them.
@@ -146,8 +146,9 @@ impl Numbers {
         })
     }
 
-    /// The number of a container: the one it has, or a new one. Adds its cgroup to those it has,
-    /// and keeps the links of its root unless there are some already.
+    /// The number of a container: the one it has, or a new one. Adds its cgroup to those it has, unless
+    /// its first process has only moved there, and keeps the links of its root unless there are some
+    /// already.
     ///
     /// # Errors
     /// When there is none left, or it cannot be remembered; then nothing changed.
@@ -164,12 +165,15 @@ impl Numbers {
                 aliases: container.aliases.clone(),
             },
         };
-        numbered.pid = container.pid;
         let cgroup = container.cgroup.clone();
         match numbered.cgroups.iter_mut().find(|own| own.id == cgroup.id) {
             Some(own) => *own = cgroup,
+            // Where its first process has gone since is not the container's: one that may write to the
+            // host's cgroups could take those of others. Its label goes with it.
+            None if old.is_some() && numbered.pid == container.pid => {}
             None => numbered.cgroups.push(cgroup),
         }
+        numbered.pid = container.pid;
         if old.as_ref() == Some(&numbered) {
             return Ok(numbered);
         }
@@ -285,9 +289,14 @@ mod tests {
         a.aliases = Aliases::observed([("/sbin", "usr/bin")]);
         a.cgroup.path = "/host/sys/fs/cgroup/default/10".into();
         numbers.assign(&a).unwrap();
-        numbers.assign(&container("a", 20)).unwrap();
+        // The same process, elsewhere.
+        numbers.assign(&container("a", 30)).unwrap();
+        let mut anew = container("a", 20);
+        anew.pid = 7;
+        numbers.assign(&anew).unwrap();
         let expected = Numbered {
-            cgroups: vec![a.cgroup, container("a", 20).cgroup],
+            pid: 7,
+            cgroups: vec![a.cgroup, anew.cgroup],
             ..first
         };
         assert_eq!(numbers.get("default/a"), Some(&expected));

@@ -44,6 +44,10 @@ impl Core {
         };
         self.unnumbered.remove(&key);
         container.aliases = numbered.aliases;
+        // It keeps what it was found in.
+        if let Some(cgroup) = numbered.cgroups.last() {
+            container.cgroup = cgroup.clone();
+        }
         let number = numbered.number;
         let known = self.running.get(&key);
         if known.is_some_and(|known| **known == container) && self.index.is_well(number) {
