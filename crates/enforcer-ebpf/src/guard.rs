@@ -337,6 +337,7 @@ fn switched_by(identity: &Identity, inode: Ptr, dentry: Ptr) -> Option<Guarded> 
             name == Short::new(b"core_pattern")
                 || name == Short::new(b"modprobe")
                 || name == Short::new(b"hotplug")
+                || name == Short::new(b"hb_ctl_path")
                 || name == Short::new(b"poweroff_cmd")
         }
         SECURITY => {
@@ -347,6 +348,8 @@ fn switched_by(identity: &Identity, inode: Ptr, dentry: Ptr) -> Option<Guarded> 
             let name = Short::of(dentry)?;
             name == Short::new(b"uevent_helper")
                 || name == Short::new(b"cltrack_prog")
+                || name == Short::new(b"cache_getent")
+                || name == Short::new(b"v86d")
                 || name == Short::new(b"usermode_helper")
         }
         CGROUP => Short::of(dentry)? == Short::new(b"release_agent"),

@@ -7,7 +7,7 @@ use karmor_abi::{
     guard::{Guarded, Own},
 };
 
-use super::mount::{MS_BIND, MS_PROPAGATION, MS_REMOUNT, place_of};
+use super::mount::{MS_BIND, MS_MOVE, MS_PROPAGATION, MS_REMOUNT, place_of};
 use crate::{
     decide::DENIED,
     guard::{
@@ -180,12 +180,18 @@ pub(crate) fn inode_setattr(ctx: LsmContext) -> i32 {
 }
 
 /// `sb_mount(dev_name, path, type, flags, data)`: what is mounted over the daemon's own hides it. A file
-/// system may be made read-only, but not under the daemon.
+/// system may be made read-only, but not under the daemon. What is moved is not passed: in the daemon's
+/// namespace nothing is.
 #[lsm(hook = "sb_mount")]
 pub(crate) fn guard_mount(ctx: LsmContext) -> i32 {
     let flags: u64 = ctx.arg(3);
-    if flags & (MS_REMOUNT | MS_BIND) == 0 && flags & MS_PROPAGATION != 0 {
-        return 0;
+    if flags & (MS_REMOUNT | MS_BIND) == 0 {
+        if flags & MS_PROPAGATION != 0 {
+            return 0;
+        }
+        if flags & MS_MOVE != 0 && refuse_root(Hook::Mount) != 0 {
+            return DENIED;
+        }
     }
     refuse_mount(place_of(ctx.arg(1)), Hook::Mount)
 }

@@ -25,7 +25,7 @@ use crate::{
 /// `MS_REMOUNT`, `MS_BIND`, `MS_MOVE`.
 pub(super) const MS_REMOUNT: u64 = 1 << 5;
 pub(super) const MS_BIND: u64 = 1 << 12;
-const MS_MOVE: u64 = 1 << 13;
+pub(super) const MS_MOVE: u64 = 1 << 13;
 /// `MS_UNBINDABLE`, `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`.
 pub(super) const MS_PROPAGATION: u64 = 0b1111 << 17;
 

@@ -44,13 +44,13 @@ const HARM: &[(&str, &str)] = &[
     (": >> $security/lockdown", "/sys/kernel/security/lockdown"),
     ("mv $var/lib $var/l && mv $var/l $var/lib", FILES),
     (
-        "$tries open-pin $bpf/karmor/v6/WORKLOADS",
+        "$tries open-pin $bpf/karmor/v7/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
     (
-        "mv $bpf/karmor/v6/MARKS $bpf/karmor/v6/M && mv $bpf/karmor/v6/M $bpf/karmor/v6/MARKS",
+        "mv $bpf/karmor/v7/MARKS $bpf/karmor/v7/M && mv $bpf/karmor/v7/M $bpf/karmor/v7/MARKS",
         FILES,
     ),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),
@@ -120,6 +120,9 @@ const HIDING: &[&str] = &[
      && busybox umount /var/lib/karmor/policies",
     "busybox mount -t tmpfs none /var/lib && busybox umount /var/lib",
     "busybox mount -o bind /usr /run/karmor && busybox umount /run/karmor",
+    // The old system call, whose hook does not say what moves.
+    "busybox mkdir -p /tmp/moved && busybox mount -o move /sys/fs/bpf /tmp/moved \
+     && busybox mount -o move /tmp/moved /sys/fs/bpf",
 ];
 
 /// The same for good, so that it is only tried where it is refused.

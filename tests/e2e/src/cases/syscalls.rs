@@ -253,7 +253,7 @@ fn of_the_host(guest: &Guest) -> Result<()> {
 }
 
 fn attachment(guest: &Guest) -> Result<()> {
-    const PIN: &str = "/sys/fs/bpf/karmor/v6/link_sys_enter";
+    const PIN: &str = "/sys/fs/bpf/karmor/v7/link_sys_enter";
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
