@@ -26,8 +26,9 @@ pub struct Label {
     pub source: u32,
     /// Class of the image that forked the task.
     pub parent: u32,
-    /// Zero; keeps the next field aligned.
-    pub reserved: u32,
+    /// Not zero when an essential program executed the task's image. Counts for what has no path: runc
+    /// executes itself from memory.
+    pub heir: u32,
     /// Number of the exec session that brought the task into its container from outside
     /// (`kubectl exec`), or 0 for the container's own processes: its first, and what descends from
     /// that.
@@ -42,7 +43,7 @@ impl Label {
         table: 0,
         source: 0,
         parent: 0,
-        reserved: 0,
+        heir: 0,
         exec_id: 0,
     };
 }

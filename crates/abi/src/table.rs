@@ -292,12 +292,24 @@ pub fn class_of<T: Words>(table: &T, class: u32, trusted: bool) -> u32 {
     }
 }
 
+/// The class of an essential program that no rule names; 0 in a table that spares none.
+#[inline(always)]
+pub fn essential_class<T: Words>(table: &T) -> u32 {
+    let (first, classes) = (lo(table.word(7)), hi(table.word(5)));
+    if first < classes { first } else { 0 }
+}
+
+/// Whether a class is that of an essential program.
+#[inline(always)]
+pub fn is_essential<T: Words>(table: &T, class: u32) -> bool {
+    class >= lo(table.word(7))
+}
+
 /// Whether one of the two is an essential program: it is not held back by who started it, and lends
 /// nothing to what it starts.
 #[inline(always)]
 fn essential<T: Words>(table: &T, source: u32, parent: u32) -> bool {
-    let first = lo(table.word(7));
-    source >= first || parent >= first
+    is_essential(table, source) || is_essential(table, parent)
 }
 
 /// What is decided about an exec before its arguments are looked at.

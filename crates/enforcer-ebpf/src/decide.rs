@@ -18,7 +18,7 @@ use crate::{
         path::{self, BtfPlace, Place},
         task::Task,
     },
-    maps::{Access, Answer, MARKS, NO_STATE, Scratch, Walk},
+    maps::{Access, Answer, LABELS, MARKS, NO_STATE, Scratch, Walk},
     object::{
         Table, Visitor,
         file::{inode_of, number_of, place_of},
@@ -603,11 +603,17 @@ pub(crate) extern "C" fn source_of(handle: u64, scratch: *mut Scratch, task: u64
         return 0;
     }
     let trusted = Task(task).is_root_of_the_host();
-    with_table(Handle(handle), SourceOf { scratch, trusted }).unwrap_or(0)
+    let visitor = SourceOf {
+        scratch,
+        task,
+        trusted,
+    };
+    with_table(Handle(handle), visitor).unwrap_or(0)
 }
 
 struct SourceOf {
     scratch: *mut Scratch,
+    task: u64,
     trusted: bool,
 }
 
@@ -616,9 +622,40 @@ impl Visitor for SourceOf {
 
     #[inline(always)]
     fn visit<T: Table>(self, table: T) -> u32 {
+        // SAFETY: claimed by this task.
+        let has_path = unsafe { (*self.scratch).walk.object } == OBJECT_PATH as u64;
+        if !has_path && self.trusted && is_heir(self.task) {
+            return table::essential_class(&table);
+        }
         set_of(table, self.scratch).map_or(0, |set| {
             let class = table::set(&table, set).source();
             table::class_of(&table, class, self.trusted)
         })
+    }
+}
+
+/// Whether an essential program executed a task's image.
+#[inline(always)]
+fn is_heir(task: u64) -> bool {
+    // SAFETY: a number that is read once.
+    unsafe { LABELS.get(task) }.is_some_and(|label| label.heir != 0)
+}
+
+/// Whether a class of a table is that of an essential program.
+#[inline(always)]
+pub(crate) fn is_essential(handle: Handle, class: u32) -> bool {
+    with_table(handle, IsEssential { class }).unwrap_or(false)
+}
+
+struct IsEssential {
+    class: u32,
+}
+
+impl Visitor for IsEssential {
+    type Output = bool;
+
+    #[inline(always)]
+    fn visit<T: Table>(self, table: T) -> bool {
+        table::is_essential(&table, self.class)
     }
 }

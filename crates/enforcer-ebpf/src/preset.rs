@@ -1,6 +1,7 @@
 //! The decision about a preset: a hook has noticed what it is about, and its word is asked.
 //!
-//! No rule about a preset names a source, so that neither the image that acts nor the label matters.
+//! No rule about a preset names a source, so that neither the image that acts nor the label matters, but
+//! on the host, where some programs are spared.
 
 use karmor_abi::{
     counters::Fault,
@@ -116,7 +117,12 @@ extern "C" fn decide_preset(
         // The enforcer looks after the host's processes and containers itself.
         return 0;
     }
-    let answer = with_table(Handle(handle), Ask { op }).unwrap_or_else(|| {
+    let source = if workload == HOST {
+        source_on_the_host(handle)
+    } else {
+        0
+    };
+    let answer = with_table(Handle(handle), Ask { op, source }).unwrap_or_else(|| {
         emit::count_fault(Fault::NoTable);
         Answer {
             verdict: Verdict::FAULT,
@@ -137,8 +143,20 @@ extern "C" fn decide_preset(
     i32::from(action >= Action::Block as u8)
 }
 
+/// Class of the running task's image, a process of the host, in its table; that of an image that no rule
+/// names when it cannot be told.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn source_on_the_host(handle: u64) -> u32 {
+    match Subject::current(u32::MAX) {
+        Some(subject) if subject.handle.0 == handle => subject.source().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 struct Ask {
     op: u32,
+    source: u32,
 }
 
 impl Visitor for Ask {
@@ -160,7 +178,7 @@ impl Visitor for Ask {
         let set = table::set(&table, number);
         Answer {
             // All presets have the same column.
-            verdict: table::verdict(&table, set, Op::FilelessExec, 0, asker),
+            verdict: table::verdict(&table, set, Op::FilelessExec, self.source, asker),
             set: number,
             op: self.op,
         }

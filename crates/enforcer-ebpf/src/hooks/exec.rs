@@ -2,13 +2,13 @@
 //! code.
 
 use aya_ebpf::{EbpfContext as _, macros::lsm, programs::LsmContext};
-use karmor_abi::{event::Hook, op::Op};
+use karmor_abi::{event::Hook, label::HOST, op::Op};
 
 use super::descriptor::is_from_before;
 use crate::{
     arguments,
     call::{self, tell_at},
-    decide::{Object, decide, decide_exec, source_of},
+    decide::{Object, decide, decide_exec, is_essential, refresh_sources, source_of},
     kernel::{
         memory::{Ptr, load, load_u32, read},
         offsets::{BPRM_ARGC, BPRM_FILE, BPRM_P, FILE_F_MODE},
@@ -19,15 +19,36 @@ use crate::{
     subject::{Identity, Subject},
 };
 
+/// Every operation.
+const ANY: u32 = u32::MAX;
 /// `PROT_EXEC`.
 const PROT_EXEC: u64 = 4;
 /// The bit that `MAP_SHARED` and `MAP_SHARED_VALIDATE` have and `MAP_PRIVATE` lacks.
 const MAP_SHARED: u64 = 1;
 
-/// `bprm_creds_for_exec(bprm)`: an exec begins. What one that failed has left is no concern of it.
+/// `bprm_creds_for_exec(bprm)`: an exec begins. What one that failed has left is no concern of it. On the
+/// host, it matters to the new image which one the old one is, and later that cannot be told.
 #[lsm(hook = "bprm_creds_for_exec")]
 pub(crate) fn bprm_creds_for_exec(_ctx: LsmContext) -> i32 {
     arguments::forget(Task::current());
+    let nobody = Identity {
+        label: core::ptr::null_mut(),
+        workload: HOST,
+    };
+    // Most hosts have no policy.
+    if Subject::new(&nobody, ANY).is_none() {
+        return 0;
+    }
+    let identity = Identity::current(false);
+    if identity.workload == HOST
+        && !identity.label.is_null()
+        && let Some(subject) = Subject::new(&identity, ANY)
+        && subject.handle.sourced()
+        && let Some(scratch) = path::claim()
+    {
+        refresh_sources(&subject, scratch);
+        path::release(scratch);
+    }
     0
 }
 
@@ -67,15 +88,20 @@ pub(crate) fn bprm_committed_creds(ctx: LsmContext) -> i32 {
         return 0;
     }
     // SAFETY: not null; only the running task writes its own label.
-    let known = unsafe { (*label).table };
+    let (known, before) = unsafe {
+        (*label).heir = 0;
+        ((*label).table, (*label).source)
+    };
     if known == 0 {
         return 0;
     }
-    let all = u32::MAX;
-    if let Some(subject) = Subject::new(&identity, all)
+    if let Some(subject) = Subject::new(&identity, ANY)
         && subject.handle.uid() == known
         && let Some(scratch) = path::claim()
     {
+        let heir = is_essential(subject.handle, before);
+        // SAFETY: as above.
+        unsafe { (*label).heir = heir.into() };
         // The image is already the task's.
         let source = source_of(subject.handle.0, scratch, Task::current().0);
         // SAFETY: as above.

@@ -18,6 +18,7 @@ mod rig;
 mod ring;
 mod runtime;
 mod seeds;
+mod spared;
 mod swap;
 mod syscalls;
 mod trial;
@@ -90,6 +91,7 @@ fn subjects() -> Vec<Subject> {
         everywhere(network::CASES),
         everywhere(dns::CASES),
         everywhere(presets::CASES),
+        everywhere(spared::CASES),
         everywhere(syscalls::CASES),
         everywhere(verifier::CASES),
         on_the_oldest(alerts::CASES),
