@@ -142,6 +142,12 @@ pub fn comes_in(protocol: u8) -> bool {
     u32::from(protocol) == IPPROTO_TCP
 }
 
+/// Whether this `IPPROTO_*` has ports.
+#[must_use]
+pub fn has_ports(protocol: u8) -> bool {
+    !matches!(ip_protocol(protocol), Some("icmp" | "icmpv6"))
+}
+
 /// The name of a preset.
 #[must_use]
 pub fn preset(op: Op) -> Option<&'static str> {
