@@ -223,7 +223,7 @@ pub(crate) const DEVICE_CLASSES: [&str; 25] = [
 ];
 
 /// System calls of x86-64, in the order of their numbers.
-pub(crate) const SYSCALLS: [&str; 379] = [
+pub(crate) const SYSCALLS: [&str; 384] = [
     "read",
     "write",
     "open",
@@ -559,6 +559,8 @@ pub(crate) const SYSCALLS: [&str; 379] = [
     "statx",
     "io_pgetevents",
     "rseq",
+    "uretprobe",
+    "uprobe",
     "pidfd_send_signal",
     "io_uring_setup",
     "io_uring_enter",
@@ -603,4 +605,7 @@ pub(crate) const SYSCALLS: [&str; 379] = [
     "listxattrat",
     "removexattrat",
     "open_tree_attr",
+    "file_getattr",
+    "file_setattr",
+    "listns",
 ];
