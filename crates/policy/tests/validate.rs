@@ -491,7 +491,42 @@ fn names_that_are_only_recorded_are_checked_all_the_same() {
             ),
             (
                 "network: {matchDNSQueries: [{domain: \"*.a.com\"}]}",
-                "not a domain name",
+                "not a domain name: it has the character `*`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: müller.de}]}",
+                "not a domain name: it has the character `ü`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: \"x.y:53\"}]}",
+                "not a domain name: it has the character `:`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: a..b}]}",
+                "it has two dots without anything between",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{cidr: 010.0.0.0/8}]}",
+                "`010.0.0.0/8` is not a network",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{cidr: 10.0.0.0/08}]}",
+                "`10.0.0.0/08` is not a network",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{ports: ['+80']}]}",
+                "`+80` is not a port",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{ports: [080]}]}",
+                "`080` is not a port",
                 "",
             ),
             (
@@ -794,12 +829,45 @@ fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
     ] {
         assert_eq!(warnings("KubeArmorPolicy", rules), [message], "{rules}");
     }
+    for (rule, open) in [
+        ("{cidr: 0.0.0.0/0}", "`0.0.0.0/0` says nothing of IPv6"),
+        ("{cidr: '::/0'}", "`::/0` says nothing of IPv4"),
+        (
+            "{cidr: 0.0.0.0/0, ports: [443]}, {cidr: '::/0', ports: [80], action: Allow}",
+            "`0.0.0.0/0` says nothing of IPv6",
+        ),
+    ] {
+        let rules = format!("network: {{matchEndpoints: [{rule}]}}");
+        assert_eq!(warnings("KubeArmorPolicy", &rules), [open], "{rule}");
+    }
     for right in [
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, action: Allow}]}",
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, protocol: icmp}]}",
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, ports: [443]}, {cidr: '::/0', action: Allow}]}",
+        "network: {matchEndpoints: [{cidr: '::/0', ports: [443]}, {protocol: tcp}, {ports: [443]}]}",
         "file: {matchPaths: [{path: '/var/x,v'}], matchPatterns: [{pattern: '{/a,/b}/*'}]}",
         "network: {matchEndpoints: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}, {cidr: 0.0.0.0/8}]}",
     ] {
         assert_eq!(warnings("KubeArmorPolicy", right), [""; 0], "{right}");
     }
+}
+
+#[test]
+fn names_that_are_too_long_are_told_the_limit() {
+    let asked = |name: &str| {
+        let spec = format!("network: {{matchDNSQueries: [{{domain: {name}}}]}}");
+        problem("KubeArmorPolicy", &spec).0
+    };
+    let label = "l".repeat(64);
+    let told = asked(&format!("a.{label}"));
+    assert!(
+        told.ends_with(&format!("`{label}` has 64 bytes, more than 63")),
+        "{told}"
+    );
+    let name = ["l"; 127].join(".") + "m";
+    assert_eq!(name.len(), 254);
+    let told = asked(&name);
+    assert!(told.ends_with("it has 254 bytes, more than 253"), "{told}");
 }
 
 #[test]

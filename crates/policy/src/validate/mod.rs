@@ -5,6 +5,8 @@
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
 //! silence.
 
+mod domain;
+mod endpoint;
 mod level;
 mod name;
 mod path;
