@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 pub use self::render::{Style, render};
-pub(crate) use self::text::{list, nearest, quote};
+pub(crate) use self::text::{is_unsafe, list, nearest, quote};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

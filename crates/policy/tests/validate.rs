@@ -811,6 +811,43 @@ fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
             "`/a/*,/b/*` is one name: a comma separates nothing here",
         ),
         (
+            "file: {matchPaths: [{path: /proc/self/environ}]}",
+            "`/proc/self/environ` can hardly match: `/proc/self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPaths: [{path: /a, fromSource: [{path: /proc/thread-self/exe}]}]}",
+            "`/proc/thread-self/exe` can hardly match: `/proc/thread-self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchDirectories: [{dir: /dev/fd/}]}",
+            "`/dev/fd/` can hardly match: `/dev/fd` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPatterns: [{pattern: /proc/self/**}]}",
+            "`/proc/self/**` can hardly match: `/proc/self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPaths: [{path: \"/etc/pass\u{200b}wd\"}]}",
+            "`/etc/pass\\u{200b}wd` has a character that nobody sees: `\\u{200b}`",
+        ),
+        (
+            "file: {matchPatterns: [{pattern: \"/etc/\u{202e}*\"}]}",
+            "`/etc/\\u{202e}*` has a character that nobody sees: `\\u{202e}`",
+        ),
+        (
+            "selector: {matchLabels: {namespaceName: other}}, file: {matchPaths: [{path: /a}]}",
+            "the selector selects nothing: the policy is about containers of `default`",
+        ),
+        (
+            "selector: {matchLabels: {pod-template-hash: '123'}}, file: {matchPaths: [{path: /a}]}",
+            "`pod-template-hash` never counts: it changes at each rollout",
+        ),
+        (
+            "selector: {matchExpressions: [{key: label, operator: In, values: [controller-revision-hash=1]}]}, \
+             file: {matchPaths: [{path: /a}]}",
+            "`controller-revision-hash` never counts: it changes at each rollout",
+        ),
+        (
             "network: {matchDNSQueries: [{domain: 1.2.3.4}]}",
             "`1.2.3.4` is an address: nobody asks for it as a name",
         ),
@@ -845,10 +882,65 @@ fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
         "network: {matchEndpoints: [{cidr: 0.0.0.0/0, protocol: icmp}]}",
         "network: {matchEndpoints: [{cidr: 0.0.0.0/0, ports: [443]}, {cidr: '::/0', action: Allow}]}",
         "network: {matchEndpoints: [{cidr: '::/0', ports: [443]}, {protocol: tcp}, {ports: [443]}]}",
+        "file: {matchPaths: [{path: /proc/selfish}, {path: /dev/fdx}]}",
+        "selector: {matchLabels: {namespaceName: default}}, file: {matchPaths: [{path: /a}]}",
+        "selector: {matchLabels: {namespaceName: container_namespace}}, file: {matchPaths: [{path: /a}]}",
         "file: {matchPaths: [{path: '/var/x,v'}], matchPatterns: [{pattern: '{/a,/b}/*'}]}",
         "network: {matchEndpoints: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}, {cidr: 0.0.0.0/8}]}",
     ] {
         assert_eq!(warnings("KubeArmorPolicy", right), [""; 0], "{right}");
+    }
+}
+
+#[test]
+fn containers_outside_kubernetes_have_a_namespace_that_may_be_written() {
+    let rules = "file: {matchPaths: [{path: /a}]}";
+    let text = policy("KubeArmorPolicy", rules);
+    let named = |namespace: &str| {
+        let text = text.replace("name: a", &format!("name: a, namespace: {namespace}"));
+        read("f", &text)
+    };
+    let report = named("container_namespace");
+    assert_eq!(report.diagnostics, []);
+    assert_eq!(report.policies[0].namespace, "container_namespace");
+    assert!(named("other_namespace").has_errors());
+    for operator in ["In", "NotIn"] {
+        let spec = format!(
+            "selector: {{matchExpressions: [{{key: namespace, operator: {operator}, \
+             values: [container_namespace]}}]}}, {rules}"
+        );
+        let report = read("f", &policy("KubeArmorClusterPolicy", &spec));
+        assert_eq!(report.diagnostics, [], "{operator}");
+    }
+    let report = named("''");
+    let [told] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!(
+        (told.message.as_str(), told.field.as_str()),
+        (
+            "`namespace` is empty: it is as if it were not there",
+            "metadata.namespace"
+        )
+    );
+}
+
+#[test]
+fn of_an_empty_action_what_holds_is_told() {
+    for (spec, holds) in [
+        ("presets: [{name: drift, action: }]", "Block holds"),
+        ("action: , file: {matchPaths: [{path: /a}]}", "Block holds"),
+        (
+            "action: Audit, file: {action: , matchPaths: [{path: /a}]}",
+            "that of the level above holds",
+        ),
+        (
+            "action: Audit, file: {matchPaths: [{path: /a, action: }]}",
+            "that of the level above holds",
+        ),
+    ] {
+        let told = warnings("KubeArmorPolicy", spec);
+        assert_eq!(told, [format!("`action` is empty, so {holds}")], "{spec}");
     }
 }
 
