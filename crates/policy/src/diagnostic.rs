@@ -119,6 +119,7 @@ impl Diagnostic {
         label: Option<String>,
         help: Vec<String>,
         place: Place,
+        field: String,
         other: Option<(String, Place)>,
     ) -> Self {
         let related = other.map(|(message, place)| Related { message, place });
@@ -126,7 +127,7 @@ impl Diagnostic {
             severity: Severity::Warning,
             message,
             place,
-            field: String::new(),
+            field,
             label,
             allowed: Vec::new(),
             suggestion: None,

@@ -55,6 +55,52 @@ fn a_rule_that_others_beat_everywhere_is_told_with_both_places() {
 }
 
 #[test]
+fn what_is_told_of_rules_names_the_field() {
+    let first = policy("a", "  file: {matchPaths: [{path: /b}, {path: /c}]}\n");
+    let second = policy(
+        "b",
+        "  process:
+    matchPaths:
+    - path: /a
+    - {path: /d, action: Allow}
+  file:
+    matchPaths:
+    - path: /a
+    - path: /c
+      action: Allow
+",
+    );
+    let shadowed = policy(
+        "c",
+        "  file:\n    matchPatterns:\n    - pattern: /b\n      action: Audit\n",
+    );
+    let text = format!("\u{feff}# a comment\n{first}---\n{second}---\n{shadowed}");
+    let mut report = read("a.yaml", &text);
+    lint::check(&mut [lint::File {
+        text: &text,
+        report: &mut report,
+    }]);
+    let told: Vec<_> = report
+        .diagnostics
+        .iter()
+        .map(|told| (told.field.as_str(), told.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "spec.file.matchPaths[1]",
+                "two rules about `/c` contradict each other: Allow and Block"
+            ),
+            (
+                "spec.file.matchPatterns[0]",
+                "this rule about `/b` never decides"
+            ),
+        ]
+    );
+}
+
+#[test]
 fn files_with_one_selector_are_looked_at_together() {
     let wide = policy(
         "a",
