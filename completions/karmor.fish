@@ -72,8 +72,8 @@ complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_su
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l map -d 'Map this executable, as `ld.so PATH` does' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l move -d 'Give this another name, or one more (rename, hard link)' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l open -d 'Open this' -r
-complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l socket -d 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...' -r
-complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l connect -d 'Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l socket -d 'Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...; as TYPE/PROTOCOL where a protocol has two types: icmp and icmpv6 are raw/icmp, else dgram/icmp, and sctp is seqpacket/sctp, else stream/sctp' -r
+complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l connect -d 'Connect or send to this address, as ADDRESS:PORT[/tcp|udp|sctp] or ADDRESS/icmp' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l accept -d 'Accept a TCP connection from this address, at this port of its own, as ADDRESS:PORT' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l query -d 'Ask for this name' -r
 complete -c karmor -n "__fish_karmor_using_subcommand policy; and __fish_seen_subcommand_from explain" -l capability -d 'Use this capability' -r

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 pub use self::render::{Style, render};
-pub(crate) use self::text::{list, nearest, quote};
+pub(crate) use self::text::{is_unsafe, list, nearest, quote};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -119,6 +119,7 @@ impl Diagnostic {
         label: Option<String>,
         help: Vec<String>,
         place: Place,
+        field: String,
         other: Option<(String, Place)>,
     ) -> Self {
         let related = other.map(|(message, place)| Related { message, place });
@@ -126,7 +127,7 @@ impl Diagnostic {
             severity: Severity::Warning,
             message,
             place,
-            field: String::new(),
+            field,
             label,
             allowed: Vec::new(),
             suggestion: None,

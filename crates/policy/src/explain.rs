@@ -1,6 +1,8 @@
 //! Why an access is decided the way it is: the verdict, the rule that gave it, and every rule that
 //! is about the same object and did not.
 
+mod besides;
+mod presets;
 mod text;
 mod view;
 mod weigh;
@@ -201,10 +203,13 @@ pub struct Explanation {
     pub whitelisted_by: Option<RuleView>,
     /// Other rules that match the object, in the order of the policies.
     pub others: Vec<Other>,
-    /// What is decided about the file being opened, which an exec or a mapping does first, or written,
-    /// which another name is as well; absent when no rule is about that.
+    /// What else is asked of who does this, such as opening a file that is executed; absent when no
+    /// rule is about that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub opening: Option<Box<Explanation>>,
+    pub besides: Option<Box<Explanation>>,
+    /// Presets of the policies that may have a say of their own, each a question for itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<&'static str>,
     /// Policies that are about another kind of workload, by kind: how many.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<&'static str, usize>,
@@ -235,8 +240,8 @@ pub enum DecidedBy {
     Object,
     /// The object, or something in it, would shed a rule with its name.
     Move,
-    /// The file has to be opened, or written, and that is decided more strictly.
-    Opening,
+    /// What is asked besides is decided more strictly.
+    Besides,
 }
 
 /// A rule that matches the object and did not decide.
@@ -264,20 +269,10 @@ pub fn explain(policies: &[Policy], query: &Query) -> Explanation {
         query.aliases.clone(),
     );
     let (mut explanation, verdict) = answer(&effective, query);
-    let first = match query.op {
-        Op::Exec | Op::Map => Some(Op::Read),
-        Op::Move => Some(Op::Write),
-        _ => None,
-    };
-    if let Some(op) = first {
-        let opening = Query {
-            op,
-            parent: None,
-            arguments: None,
-            ..query.clone()
-        };
-        explanation.opens(answer(&effective, &opening), verdict);
+    if let Some(besides) = besides::question(query) {
+        explanation.add(answer(&effective, &besides), verdict);
     }
+    explanation.presets = presets::concerned(&effective, query);
     for policy in other {
         *explanation
             .left_out
@@ -409,7 +404,8 @@ fn answer(effective: &Effective, query: &Query) -> (Explanation, Verdict) {
         arguments_assumed: lists.is_some() && query.op == Op::Exec && query.arguments.is_none(),
         whitelisted_by: whitelisted_by.map(view),
         others,
-        opening: None,
+        besides: None,
+        presets: Vec::new(),
         left_out: BTreeMap::new(),
     };
     (explanation, verdict)
@@ -434,33 +430,6 @@ fn unlisted(rule: &Rule, arguments: &[String]) -> Option<Unlisted> {
             .filter(|_| position <= limits::ARGUMENTS as usize)
             .cloned(),
     })
-}
-
-impl Explanation {
-    /// Adds what is decided about opening the file. The stricter answer counts.
-    fn opens(&mut self, opening: (Self, Verdict), verdict: Verdict) {
-        let (opening, opened) = opening;
-        if opening.decided_by == DecidedBy::Nothing && opening.others.is_empty() {
-            return;
-        }
-        if opened.action() > verdict.action() {
-            if let Some(rule) = self.rule.take() {
-                let why = format!("{} loses to {} at opening", self.action, opening.action);
-                let beaten = Other {
-                    rule,
-                    beaten: true,
-                    why,
-                };
-                self.others.insert(0, beaten);
-            }
-            self.whitelisted_by = None;
-            self.unlisted = None;
-            self.arguments_assumed = false;
-            self.decided_by = DecidedBy::Opening;
-            self.action = opening.action;
-        }
-        self.opening = Some(Box::new(opening));
-    }
 }
 
 /// Whether a rule of this family can have a say.

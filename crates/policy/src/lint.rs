@@ -6,9 +6,13 @@
 
 mod example;
 mod group;
+mod reach;
 mod shadow;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use self::group::Group;
 use crate::{
@@ -17,6 +21,7 @@ use crate::{
     compile::{self, compile},
     conflict::{self, Effect, Seen},
     diagnostic::{Diagnostic, Place, quote},
+    manifest::fields,
     model::{Action, Location, Policy, Postures, Rule},
     select::Effective,
     semantics,
@@ -229,24 +234,38 @@ fn tell(files: &mut [File<'_>], mut findings: Vec<Finding>) {
             ));
         }
     }
+    let fields = fields(files, &findings);
     for finding in findings {
         let related = finding.other.and_then(|(other, what)| {
             let file = files.iter().find(|file| is_of(file, &other))?;
             Some((what, place(file.text, &other)))
         });
-        let Some(file) = files.iter_mut().find(|file| is_of(file, &finding.at)) else {
+        let Some(index) = files.iter().position(|file| is_of(file, &finding.at)) else {
             continue;
         };
+        let file = &mut files[index];
         let place = place(file.text, &finding.at);
+        let field = fields[index].get(&place.span.start).cloned();
         let Finding {
             message,
             label,
             help,
             ..
         } = finding;
-        let diagnostic = Diagnostic::of_rules(message, label, help, place, related);
+        let field = field.unwrap_or_default();
+        let diagnostic = Diagnostic::of_rules(message, label, help, place, field, related);
         file.report.insert(diagnostic);
     }
+}
+
+/// Of each file, the fields of the rules that something is found about, by where they begin.
+fn fields(files: &[File<'_>], findings: &[Finding]) -> Vec<HashMap<usize, String>> {
+    let of = |file: &File<'_>| {
+        let own = findings.iter().filter(|finding| is_of(file, &finding.at));
+        let starts = own.map(|finding| place(file.text, &finding.at).span.start);
+        fields::items(without_mark(file.text), &starts.collect())
+    };
+    files.iter().map(of).collect()
 }
 
 fn tell_not_compared(files: &mut [File<'_>], first: &Policy, policies: usize) {
@@ -259,7 +278,7 @@ fn tell_not_compared(files: &mut [File<'_>], first: &Policy, policies: usize) {
     );
     let help = vec!["check fewer files at a time".to_owned()];
     let place = place(file.text, &first.location);
-    let diagnostic = Diagnostic::of_rules(message, None, help, place, None);
+    let diagnostic = Diagnostic::of_rules(message, None, help, place, "spec".to_owned(), None);
     file.report.insert(diagnostic);
 }
 
@@ -268,9 +287,14 @@ fn is_of(file: &File<'_>, location: &Location) -> bool {
     policies.any(|policy| policy.location.file == location.file)
 }
 
+/// A text without its byte order mark, from which places count.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// The rest of the line from a location on.
 fn place(text: &str, location: &Location) -> Place {
-    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let body = without_mark(text);
     let lines = body.split_inclusive('\n');
     let before: usize = lines
         .clone()

@@ -3,8 +3,8 @@
 use karmor_abi::{
     op::{Object, Op},
     word::{
-        IPPROTO_TCP, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-        SOCK_STREAM,
+        IPPROTO_TCP, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
+        SOCK_SEQPACKET, SOCK_STREAM,
     },
 };
 
@@ -88,6 +88,17 @@ pub(crate) const IP_PROTOCOLS: [(&str, u8); 5] = [
     ("icmpv6", 58),
 ];
 
+/// Types that sockets can have.
+pub(crate) const SOCKET_TYPES: [u32; 7] = [
+    SOCK_STREAM,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_RDM,
+    SOCK_SEQPACKET,
+    SOCK_DCCP,
+    SOCK_PACKET,
+];
+
 /// Ready-made protections, those of KubeArmor first.
 pub(crate) const PRESETS: [(&str, Op); 12] = [
     ("anonymousMapExec", Op::AnonymousMapExec),
@@ -140,6 +151,25 @@ pub fn ip_protocol(number: u8) -> Option<&'static str> {
 #[must_use]
 pub fn comes_in(protocol: u8) -> bool {
     u32::from(protocol) == IPPROTO_TCP
+}
+
+/// Whether this `IPPROTO_*` has ports.
+#[must_use]
+pub fn has_ports(protocol: u8) -> bool {
+    !matches!(ip_protocol(protocol), Some("icmp" | "icmpv6"))
+}
+
+/// Whether there can be a socket of this `SOCK_*` type that has this protocol to a rule.
+#[must_use]
+pub fn is_socket(kind: u32, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Other => true,
+        Protocol::Tcp => kind == SOCK_STREAM,
+        Protocol::Udp => kind == SOCK_DGRAM,
+        Protocol::Icmp | Protocol::Icmpv6 => matches!(kind, SOCK_RAW | SOCK_DGRAM),
+        Protocol::Sctp => matches!(kind, SOCK_STREAM | SOCK_SEQPACKET),
+        Protocol::Packet => matches!(kind, SOCK_RAW | SOCK_DGRAM | SOCK_PACKET),
+    }
 }
 
 /// The name of a preset.
@@ -217,7 +247,7 @@ pub(crate) const DEVICE_CLASSES: [&str; 25] = [
 ];
 
 /// System calls of x86-64, in the order of their numbers.
-pub(crate) const SYSCALLS: [&str; 379] = [
+pub(crate) const SYSCALLS: [&str; 384] = [
     "read",
     "write",
     "open",
@@ -553,6 +583,8 @@ pub(crate) const SYSCALLS: [&str; 379] = [
     "statx",
     "io_pgetevents",
     "rseq",
+    "uretprobe",
+    "uprobe",
     "pidfd_send_signal",
     "io_uring_setup",
     "io_uring_enter",
@@ -597,4 +629,7 @@ pub(crate) const SYSCALLS: [&str; 379] = [
     "listxattrat",
     "removexattrat",
     "open_tree_attr",
+    "file_getattr",
+    "file_setattr",
+    "listns",
 ];

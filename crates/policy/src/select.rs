@@ -19,11 +19,19 @@ pub const CONTAINER_NAMESPACE: &str = "container_namespace";
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Labels a controller puts on every pod and changes at each rollout; no policy means them.
-const IGNORED_LABELS: [&str; 3] = [
+pub(crate) const IGNORED_LABELS: [&str; 3] = [
     "pod-template-hash",
     "pod-template-generation",
     "controller-revision-hash",
 ];
+
+/// The label that every container has by its namespace.
+pub(crate) const NAMESPACE_LABEL: &str = "namespaceName";
+
+/// Whether a container of one namespace is meant by policies of another.
+pub(crate) fn is_in(container: &str, policy: &str) -> bool {
+    container == policy || (container == CONTAINER_NAMESPACE && policy == DEFAULT_NAMESPACE)
+}
 
 /// What kind of workload it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +63,7 @@ impl Workload {
     fn label(&self, key: &str) -> Option<&str> {
         let container = self.kind == WorkloadKind::Container;
         match key {
-            "namespaceName" if container => Some(&self.namespace),
+            NAMESPACE_LABEL if container => Some(&self.namespace),
             "kubearmor.io/container.name" if container => Some(&self.name),
             "kubearmor.io/hostname" if !container => Some(&self.host),
             key if container && IGNORED_LABELS.contains(&key) => None,
@@ -78,8 +86,7 @@ impl Workload {
 
     /// Whether policies of `namespace` are about this container.
     fn is_in(&self, namespace: &str) -> bool {
-        self.namespace == namespace
-            || (self.namespace == CONTAINER_NAMESPACE && namespace == DEFAULT_NAMESPACE)
+        is_in(&self.namespace, namespace)
     }
 
     fn satisfies(&self, selector: &Selector) -> bool {

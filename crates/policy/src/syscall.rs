@@ -49,6 +49,9 @@ const OTHERWISE: [(&str, &[&str]); 13] = [
 /// What 32-bit programs append to a name: for wide users, offsets and times.
 const ENDINGS: [&str; 4] = ["", "32", "64", "_time64"];
 
+/// What the tables of the architectures do not have yet. New system calls have one number everywhere.
+const NEWER: [(&str, usize); 1] = [("listns", 470)];
+
 /// System calls about a path that the kernel shows while it looks at what is there.
 const AT: [&str; 36] = [
     "bind",
@@ -95,6 +98,20 @@ impl Syscall {
     pub fn named(name: &str) -> Option<Self> {
         let mut names = SYSCALLS.into_iter();
         names.find(|known| *known == name).map(Self)
+    }
+
+    /// What somebody meant who wrote it as a 32-bit program, or the kernel's source, does.
+    pub(crate) fn meant(name: &str) -> Option<Self> {
+        let lower = name.trim().to_ascii_lowercase();
+        let bare = lower.trim_start_matches("__x64_");
+        let bare = bare.strip_prefix("sys_").unwrap_or(bare);
+        let otherwise = OTHERWISE.iter().find(|(_, names)| names.contains(&bare));
+        let otherwise = otherwise.and_then(|(name, _)| Self::named(name));
+        let without_ending = || {
+            let mut endings = ENDINGS.iter();
+            endings.find_map(|ending| Self::named(bare.strip_suffix(ending)?))
+        };
+        otherwise.or_else(without_ending)
     }
 
     /// Its name in rules.
@@ -150,11 +167,20 @@ pub fn name_of(convention: Convention, number: u32) -> Option<&'static str> {
 }
 
 fn native_name(number: usize) -> Option<&'static str> {
-    native::Sysno::new(number).map(|call| call.name())
+    let known = native::Sysno::new(number).map(|call| call.name());
+    known.or_else(|| newer(number))
 }
 
 fn compat_name(number: usize) -> Option<&'static str> {
-    compat::Sysno::new(number).map(|call| call.name())
+    let known = compat::Sysno::new(number).map(|call| call.name());
+    known.or_else(|| newer(number))
+}
+
+fn newer(number: usize) -> Option<&'static str> {
+    let mut newer = NEWER.iter();
+    newer
+        .find(|(_, known)| *known == number)
+        .map(|&(name, _)| name)
 }
 
 fn number(name: &str, name_of: impl Fn(usize) -> Option<&'static str>) -> Option<u32> {
@@ -182,6 +208,38 @@ mod tests {
             assert!(number < Some(word::SYSCALLS), "{name}");
             before = number;
         }
+    }
+
+    #[test]
+    fn every_number_has_a_name_that_rules_may_write() {
+        use syscalls::x86_64::Sysno;
+        for call in (0..NUMBERS).filter_map(Sysno::new) {
+            assert!(SYSCALLS.contains(&call.name()), "{call}");
+        }
+    }
+
+    #[test]
+    fn what_the_tables_lack_is_known_all_the_same() {
+        use Convention::{Compat, Native};
+        assert_eq!(numbers("listns"), [(Native, 470), (Compat, 470)]);
+        assert_eq!(name_of(Compat, 470), Some("listns"));
+        for (name, number) in NEWER {
+            assert_eq!(
+                native::Sysno::new(number),
+                None,
+                "{name} is in the table now"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn what_came_last_has_the_numbers_of_the_kernel() {
+        use Convention::{Compat, Native};
+        assert_eq!(numbers("uretprobe"), [(Native, 335)]);
+        assert_eq!(numbers("uprobe"), [(Native, 336)]);
+        assert_eq!(numbers("file_getattr"), [(Native, 468), (Compat, 468)]);
+        assert_eq!(numbers("file_setattr"), [(Native, 469), (Compat, 469)]);
     }
 
     #[test]

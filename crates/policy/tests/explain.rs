@@ -2,12 +2,13 @@
 
 mod common;
 
-use karmor_abi::op::Op;
+use karmor_abi::{op::Op, word::Protocol};
 use karmor_policy::{
     alias::Aliases,
     explain::{Asked, DecidedBy, Query, explain},
-    model::{Action, Endpoint, Family, Kind, Policy, Posture, Postures, Rule, Target},
+    model::{Action, Endpoint, Family, Kind, Policy, Posture, Postures, Rule, SocketKind, Target},
     select::WorkloadKind,
+    syscall::Syscall,
 };
 
 fn query(op: Op, object: &str) -> Query {
@@ -310,7 +311,7 @@ fn an_exec_is_refused_with_the_opening_of_its_file() {
     let refused = asked(vec![process(Action::Allow), file(path(), Action::Block)]);
     assert_eq!(
         (refused.action, refused.decided_by),
-        ("Block", DecidedBy::Opening)
+        ("Block", DecidedBy::Besides)
     );
     insta::assert_snapshot!(refused, @r"
     Block: exec /opt/tool, as its owner
@@ -320,7 +321,7 @@ fn an_exec_is_refused_with_the_opening_of_its_file() {
         test.yaml:2:1: Block file path /opt/tool [p]
     beaten:
       test.yaml:1:1: Allow process path /opt/tool [p]
-        Allow loses to Block at opening
+        Allow loses to Block of the read
     ");
 
     let no_stricter = asked(vec![process(Action::Block), file(path(), Action::Audit)]);
@@ -338,5 +339,115 @@ fn an_exec_is_refused_with_the_opening_of_its_file() {
         process(Action::Block),
         file(deep("/etc/"), Action::Block),
     ]);
-    assert_eq!(without.opening, None);
+    assert_eq!(without.besides, None);
+}
+
+#[test]
+fn an_address_and_a_name_are_refused_with_the_socket() {
+    let protocol = |protocol| {
+        let target = Target::Socket(SocketKind::Protocol(protocol));
+        common::rule(Family::Network, target, Action::Block)
+    };
+    let asked = |rule, op, object| {
+        let policies = [common::policy("p", vec![rule])];
+        explain(
+            &policies,
+            &Query {
+                object,
+                ..query(op, "")
+            },
+        )
+    };
+    let web = || Asked::Endpoint {
+        address: "1.2.3.4:80".parse().expect("an address"),
+        protocol: 6,
+    };
+    let name = || Asked::Domain("other.org".to_owned());
+    insta::assert_snapshot!(asked(protocol(Protocol::Tcp), Op::Egress, web()), @r"
+    Block: connect 1.2.3.4:80/tcp
+    the socket is asked about as well, and that is stricter:
+      Block: socket tcp (stream)
+      decided by:
+        test.yaml:1:1: Block network protocol tcp [p]
+    ");
+    insta::assert_snapshot!(asked(protocol(Protocol::Udp), Op::Query, name()), @r"
+    Block: query other.org
+    a query needs a socket, of UDP here, and that is stricter:
+      Block: socket udp (dgram)
+      decided by:
+        test.yaml:1:1: Block network protocol udp [p]
+    ");
+    let accepted = asked(protocol(Protocol::Tcp), Op::Ingress, web());
+    assert_eq!(
+        (accepted.action, accepted.decided_by),
+        ("Block", DecidedBy::Besides)
+    );
+    // A socket of another kind.
+    for other in [
+        asked(protocol(Protocol::Udp), Op::Egress, web()),
+        asked(protocol(Protocol::Tcp), Op::Query, name()),
+    ] {
+        assert_eq!((other.action, other.besides), ("Allow", None));
+    }
+}
+
+#[test]
+fn a_call_about_a_path_is_asked_about_by_its_name_as_well() {
+    let rmdir = Syscall::named("rmdir").expect("a system call");
+    let rule = common::rule(Family::Syscalls, Target::Syscall(rmdir), Action::Audit);
+    let object = Asked::Syscall(rmdir, Some("/srv/x".to_owned()));
+    let answer = explain(
+        &[common::policy("p", vec![rule])],
+        &Query {
+            object,
+            ..query(Op::SyscallAt, "")
+        },
+    );
+    insta::assert_snapshot!(answer, @r"
+    Audit: syscall rmdir /srv/x
+    the call is asked about without its path as well, and that is stricter:
+      Audit: syscall rmdir
+      decided by:
+        test.yaml:1:1: Audit syscalls system call rmdir [p]
+    ");
+}
+
+#[test]
+fn presets_that_may_have_a_say_are_named() {
+    let presets = Op::PRESETS
+        .into_iter()
+        .map(|op| common::rule(Family::Presets, Target::Preset(op), Action::Block));
+    let policies = [common::policy("p", presets.collect())];
+    let asked = |op, object| {
+        explain(
+            &policies,
+            &Query {
+                object,
+                ..query(op, "")
+            },
+        )
+    };
+    let call = |name: &str| {
+        let call = Syscall::named(name).expect("a system call");
+        asked(Op::Syscall, Asked::Syscall(call, None)).presets
+    };
+    insta::assert_snapshot!(asked(Op::Exec, "/opt/tool".into()), @r"
+    Allow: exec /opt/tool, as its owner
+    no rule decides, and no Allow rule restricts the rest
+    preset filelessExec may have a say as well: explain --preset filelessExec
+    preset drift may have a say as well: explain --preset drift
+    preset exec may have a say as well: explain --preset exec
+    ");
+    assert_eq!(
+        asked(Op::Read, "/proc/1/task/2/environ".into()).presets,
+        ["protectProc", "protectEnv"]
+    );
+    assert_eq!(asked(Op::Read, "/proc/meminfo".into()).presets, [""; 0]);
+    assert_eq!(call("umount2"), ["mount"]);
+    assert_eq!(call("setns"), ["namespace"]);
+    assert_eq!(call("io_uring_setup"), ["ioUring"]);
+    assert_eq!(call("getpid"), [""; 0]);
+    // Of no policy, there is nothing to say.
+    let none = explain(&[], &query(Op::Exec, "/opt/tool"));
+    assert_eq!(none.presets, [""; 0]);
 }

@@ -115,6 +115,33 @@ fn what_the_kernel_does_not_show_is_not_enforced() {
 }
 
 #[test]
+fn who_names_no_system_call_is_told_what_would_be_one() {
+    let of_x86_64 = "names are those of x86-64, as in syscalls(2): read, openat, umount2";
+    let each = "nothing stands for all or several: write each that is meant";
+    let items = "write an item of the list for each: [read, write]";
+    for (name, suggestion, help) in [
+        ("umount", Some("umount2"), of_x86_64),
+        ("sys_read", Some("read"), of_x86_64),
+        ("SYS_CHOWN32", Some("chown"), of_x86_64),
+        ("Rmdir", Some("rmdir"), of_x86_64),
+        ("opemat", Some("openat"), of_x86_64),
+        ("bogus", None, of_x86_64),
+        ("all", None, each),
+        ("'*'", None, each),
+        ("'read,write'", None, items),
+        ("read write", None, items),
+    ] {
+        let rules = format!("    matchSyscalls:\n    - syscall: [{name}]\n");
+        let report = karmor_policy::read("calls.yaml", &manifest(&rules));
+        let [told] = &report.diagnostics[..] else {
+            panic!("{name}: {:#?}", report.diagnostics)
+        };
+        assert_eq!(told.suggestion.as_deref(), suggestion, "{name}");
+        assert_eq!(told.help, [help], "{name}");
+    }
+}
+
+#[test]
 fn a_file_is_not_recursive() {
     let (policies, said) =
         read("    matchPaths:\n    - {syscall: [mkdirat], path: /etc, recursive: true}\n");

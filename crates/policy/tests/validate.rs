@@ -491,7 +491,42 @@ fn names_that_are_only_recorded_are_checked_all_the_same() {
             ),
             (
                 "network: {matchDNSQueries: [{domain: \"*.a.com\"}]}",
-                "not a domain name",
+                "not a domain name: it has the character `*`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: müller.de}]}",
+                "not a domain name: it has the character `ü`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: \"x.y:53\"}]}",
+                "not a domain name: it has the character `:`",
+                "",
+            ),
+            (
+                "network: {matchDNSQueries: [{domain: a..b}]}",
+                "it has two dots without anything between",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{cidr: 010.0.0.0/8}]}",
+                "`010.0.0.0/8` is not a network",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{cidr: 10.0.0.0/08}]}",
+                "`10.0.0.0/08` is not a network",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{ports: ['+80']}]}",
+                "`+80` is not a port",
+                "",
+            ),
+            (
+                "network: {matchEndpoints: [{ports: [080]}]}",
+                "`080` is not a port",
                 "",
             ),
             (
@@ -776,6 +811,43 @@ fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
             "`/a/*,/b/*` is one name: a comma separates nothing here",
         ),
         (
+            "file: {matchPaths: [{path: /proc/self/environ}]}",
+            "`/proc/self/environ` can hardly match: `/proc/self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPaths: [{path: /a, fromSource: [{path: /proc/thread-self/exe}]}]}",
+            "`/proc/thread-self/exe` can hardly match: `/proc/thread-self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchDirectories: [{dir: /dev/fd/}]}",
+            "`/dev/fd/` can hardly match: `/dev/fd` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPatterns: [{pattern: /proc/self/**}]}",
+            "`/proc/self/**` can hardly match: `/proc/self` is a link, and the kernel sees where it leads",
+        ),
+        (
+            "file: {matchPaths: [{path: \"/etc/pass\u{200b}wd\"}]}",
+            "`/etc/pass\\u{200b}wd` has a character that nobody sees: `\\u{200b}`",
+        ),
+        (
+            "file: {matchPatterns: [{pattern: \"/etc/\u{202e}*\"}]}",
+            "`/etc/\\u{202e}*` has a character that nobody sees: `\\u{202e}`",
+        ),
+        (
+            "selector: {matchLabels: {namespaceName: other}}, file: {matchPaths: [{path: /a}]}",
+            "the selector selects nothing: the policy is about containers of `default`",
+        ),
+        (
+            "selector: {matchLabels: {pod-template-hash: '123'}}, file: {matchPaths: [{path: /a}]}",
+            "`pod-template-hash` never counts: it changes at each rollout",
+        ),
+        (
+            "selector: {matchExpressions: [{key: label, operator: In, values: [controller-revision-hash=1]}]}, \
+             file: {matchPaths: [{path: /a}]}",
+            "`controller-revision-hash` never counts: it changes at each rollout",
+        ),
+        (
             "network: {matchDNSQueries: [{domain: 1.2.3.4}]}",
             "`1.2.3.4` is an address: nobody asks for it as a name",
         ),
@@ -794,12 +866,100 @@ fn what_can_hardly_match_as_it_is_meant_is_warned_of() {
     ] {
         assert_eq!(warnings("KubeArmorPolicy", rules), [message], "{rules}");
     }
+    for (rule, open) in [
+        ("{cidr: 0.0.0.0/0}", "`0.0.0.0/0` says nothing of IPv6"),
+        ("{cidr: '::/0'}", "`::/0` says nothing of IPv4"),
+        (
+            "{cidr: 0.0.0.0/0, ports: [443]}, {cidr: '::/0', ports: [80], action: Allow}",
+            "`0.0.0.0/0` says nothing of IPv6",
+        ),
+    ] {
+        let rules = format!("network: {{matchEndpoints: [{rule}]}}");
+        assert_eq!(warnings("KubeArmorPolicy", &rules), [open], "{rule}");
+    }
     for right in [
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, action: Allow}]}",
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, protocol: icmp}]}",
+        "network: {matchEndpoints: [{cidr: 0.0.0.0/0, ports: [443]}, {cidr: '::/0', action: Allow}]}",
+        "network: {matchEndpoints: [{cidr: '::/0', ports: [443]}, {protocol: tcp}, {ports: [443]}]}",
+        "file: {matchPaths: [{path: /proc/selfish}, {path: /dev/fdx}]}",
+        "selector: {matchLabels: {namespaceName: default}}, file: {matchPaths: [{path: /a}]}",
+        "selector: {matchLabels: {namespaceName: container_namespace}}, file: {matchPaths: [{path: /a}]}",
         "file: {matchPaths: [{path: '/var/x,v'}], matchPatterns: [{pattern: '{/a,/b}/*'}]}",
         "network: {matchEndpoints: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}, {cidr: 0.0.0.0/8}]}",
     ] {
         assert_eq!(warnings("KubeArmorPolicy", right), [""; 0], "{right}");
     }
+}
+
+#[test]
+fn containers_outside_kubernetes_have_a_namespace_that_may_be_written() {
+    let rules = "file: {matchPaths: [{path: /a}]}";
+    let text = policy("KubeArmorPolicy", rules);
+    let named = |namespace: &str| {
+        let text = text.replace("name: a", &format!("name: a, namespace: {namespace}"));
+        read("f", &text)
+    };
+    let report = named("container_namespace");
+    assert_eq!(report.diagnostics, []);
+    assert_eq!(report.policies[0].namespace, "container_namespace");
+    assert!(named("other_namespace").has_errors());
+    for operator in ["In", "NotIn"] {
+        let spec = format!(
+            "selector: {{matchExpressions: [{{key: namespace, operator: {operator}, \
+             values: [container_namespace]}}]}}, {rules}"
+        );
+        let report = read("f", &policy("KubeArmorClusterPolicy", &spec));
+        assert_eq!(report.diagnostics, [], "{operator}");
+    }
+    let report = named("''");
+    let [told] = &report.diagnostics[..] else {
+        panic!("{:#?}", report.diagnostics)
+    };
+    assert_eq!(
+        (told.message.as_str(), told.field.as_str()),
+        (
+            "`namespace` is empty: it is as if it were not there",
+            "metadata.namespace"
+        )
+    );
+}
+
+#[test]
+fn of_an_empty_action_what_holds_is_told() {
+    for (spec, holds) in [
+        ("presets: [{name: drift, action: }]", "Block holds"),
+        ("action: , file: {matchPaths: [{path: /a}]}", "Block holds"),
+        (
+            "action: Audit, file: {action: , matchPaths: [{path: /a}]}",
+            "that of the level above holds",
+        ),
+        (
+            "action: Audit, file: {matchPaths: [{path: /a, action: }]}",
+            "that of the level above holds",
+        ),
+    ] {
+        let told = warnings("KubeArmorPolicy", spec);
+        assert_eq!(told, [format!("`action` is empty, so {holds}")], "{spec}");
+    }
+}
+
+#[test]
+fn names_that_are_too_long_are_told_the_limit() {
+    let asked = |name: &str| {
+        let spec = format!("network: {{matchDNSQueries: [{{domain: {name}}}]}}");
+        problem("KubeArmorPolicy", &spec).0
+    };
+    let label = "l".repeat(64);
+    let told = asked(&format!("a.{label}"));
+    assert!(
+        told.ends_with(&format!("`{label}` has 64 bytes, more than 63")),
+        "{told}"
+    );
+    let name = ["l"; 127].join(".") + "m";
+    assert_eq!(name.len(), 254);
+    let told = asked(&name);
+    assert!(told.ends_with("it has 254 bytes, more than 253"), "{told}");
 }
 
 #[test]

@@ -377,14 +377,66 @@ fn explain_accepts_over_tcp_only() {
     for right in ["10.0.0.1:80", "10.0.0.1:80/tcp", "[::1]:80/TCP"] {
         assert_eq!(accept(right).code, 0, "{right}");
     }
-    for protocol in ["udp", "sctp", "icmp", "icmpv6"] {
-        let ran = accept(&format!("10.0.0.1:80/{protocol}"));
+    for (protocol, address) in [
+        ("udp", "10.0.0.1:80"),
+        ("sctp", "10.0.0.1:80"),
+        ("icmp", "10.0.0.1"),
+        ("icmpv6", "::1"),
+    ] {
+        let ran = accept(&format!("{address}/{protocol}"));
         assert_eq!(ran.code, 2, "{ran}");
         let why = format!("incoming connections are TCP, not {protocol}");
         assert!(ran.stderr.contains(&why), "{ran}");
     }
     let connect = ["policy", "explain", "-f", "/dev/null", "--connect"];
     assert_eq!(run(&[&connect[..], &["10.0.0.1:80/udp"]].concat()).code, 0);
+}
+
+#[test]
+fn explain_wants_a_port_where_there_are_ports() {
+    let connect = |endpoint: &str| {
+        run(&[
+            "policy",
+            "explain",
+            "-f",
+            "/dev/null",
+            "--connect",
+            endpoint,
+        ])
+    };
+    for right in ["10.0.0.1/icmp", "::1/icmpv6", "[::1]:80/sctp"] {
+        assert_eq!(connect(right).code, 0, "{right}");
+    }
+    for (wrong, why) in [
+        ("10.0.0.1:443/icmp", "icmp has no ports"),
+        ("10.0.0.1", "tcp needs a port"),
+        ("::1/udp", "udp needs a port"),
+        ("host:80", "`host:80` is not an address"),
+    ] {
+        let ran = connect(wrong);
+        assert_eq!(ran.code, 2, "{ran}");
+        assert!(ran.stderr.contains(why), "{ran}");
+    }
+}
+
+#[test]
+fn explain_takes_a_type_of_socket_with_its_protocol() {
+    let socket = |kind: &str| run(&["policy", "explain", "-f", "/dev/null", "--socket", kind]);
+    for (kind, asked) in [
+        ("icmp", "icmp (raw)"),
+        ("dgram/icmp", "icmp (dgram)"),
+        ("sctp", "sctp (seqpacket)"),
+        ("STREAM/SCTP", "sctp (stream)"),
+        ("dgram/packet", "packet (dgram)"),
+        ("rdm", "rdm"),
+    ] {
+        let ran = socket(kind);
+        let starts = format!("Allow: socket {asked}\n");
+        assert!(ran.stdout.starts_with(&starts), "{ran}");
+    }
+    for wrong in ["dgram/tcp", "icmp/dgram", "dgram/", "stream/stream", "all"] {
+        assert_eq!(socket(wrong).code, 2, "{wrong}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use karmor_abi::limits;
 
-use super::{DecidedBy, Explanation, RuleView, Unlisted};
+use super::{DecidedBy, Explanation, RuleView, Unlisted, besides};
 use crate::diagnostic::quote;
 
 impl fmt::Display for Explanation {
@@ -56,9 +56,14 @@ impl fmt::Display for Explanation {
                 writeln!(f, "    {}", other.why)?;
             }
         }
-        if self.decided_by != DecidedBy::Opening && self.opening.is_some() {
-            writeln!(f, "{}, and that is no stricter:", self.what_opens())?;
-            self.opening(f)?;
+        if self.decided_by != DecidedBy::Besides {
+            self.besides(f, "no stricter")?;
+        }
+        for preset in &self.presets {
+            writeln!(
+                f,
+                "preset {preset} may have a say as well: explain --preset {preset}"
+            )?;
         }
         for (kind, policies) in &self.left_out {
             let about = self.workload;
@@ -107,10 +112,7 @@ impl Explanation {
                 "the object's path cannot be told, and rules restrict what it might be"
             ),
             DecidedBy::Move => writeln!(f, "another name would take it out of reach of:"),
-            DecidedBy::Opening => {
-                writeln!(f, "{}, and that is stricter:", self.what_opens())?;
-                self.opening(f)
-            }
+            DecidedBy::Besides => self.besides(f, "stricter"),
         }?;
         for rule in self.rule.iter().chain(&self.whitelisted_by) {
             writeln!(f, "  {rule}")?;
@@ -125,17 +127,12 @@ impl Explanation {
         Ok(())
     }
 
-    fn what_opens(&self) -> &'static str {
-        match self.operation {
-            "exec" => "an exec opens the file first",
-            "map" => "who maps a file opens it first",
-            _ => "another name is a write as well",
-        }
-    }
-
-    fn opening(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let opening = self.opening.iter().map(ToString::to_string);
-        for line in opening.collect::<String>().lines() {
+    fn besides(&self, f: &mut fmt::Formatter<'_>, how: &str) -> fmt::Result {
+        let Some(besides) = &self.besides else {
+            return Ok(());
+        };
+        writeln!(f, "{}, and that is {how}:", besides::why(self.operation))?;
+        for line in besides.to_string().lines() {
             writeln!(f, "  {line}")?;
         }
         Ok(())

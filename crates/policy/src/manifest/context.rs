@@ -236,6 +236,24 @@ impl<'t> Context<'t> {
         out
     }
 
+    /// Whether the field that is being read is this one of a policy.
+    pub(crate) fn is_at(&self, keys: &[&str]) -> bool {
+        let path = self.path.borrow();
+        // Policies of a list stand at `items[1]`.
+        let policy = match path.as_slice() {
+            [Step::Key(items), Step::Index(_), rest @ ..] if items == "items" => rest,
+            path => path,
+        };
+        let is = |step: &Step, key: &&str| matches!(step, Step::Key(k) if k == key);
+        policy.len() == keys.len() && policy.iter().zip(keys).all(|(step, key)| is(step, key))
+    }
+
+    /// Whether it is one of the items of this list.
+    pub(crate) fn is_below(&self, list: &str) -> bool {
+        let path = self.path.borrow();
+        matches!(path.as_slice(), [.., Step::Key(key), Step::Index(_), _] if key == list)
+    }
+
     /// Notes that part of the text is no YAML at all.
     pub(crate) fn note_no_yaml(&self) {
         self.found.borrow_mut().no_yaml = true;

@@ -375,7 +375,7 @@ impl<'n> Fields<'n> {
                 && F::IS_READ
                 && !cx.by_program()
             {
-                cx.report(empty(name, node.span));
+                cx.report(empty(name, node.span, cx));
             }
             absent
         })
@@ -394,11 +394,16 @@ const WITHOUT: [(&str, &str); 8] = [
     ("action", "that of the level above holds"),
 ];
 
+/// What holds without an action where there is no level above, or none that counts.
+const WITHOUT_ACTION: &str = "Block holds";
+
 /// A field without a value: as the API server has it, it is as if it were not there.
-fn empty(name: &str, span: Span) -> Problem {
+pub(crate) fn empty(name: &str, span: Span, cx: &Context<'_>) -> Problem {
+    let is_above_all = name == "action" && (cx.is_at(&["spec", name]) || cx.is_below("presets"));
     let without = WITHOUT.iter().find(|(field, _)| *field == name);
+    let without = without.map(|&(_, what)| if is_above_all { WITHOUT_ACTION } else { what });
     let message = match without {
-        Some((_, what)) => format!("{} is empty, so {what}", quote(name)),
+        Some(what) => format!("{} is empty, so {what}", quote(name)),
         None => format!("{} is empty: it is as if it were not there", quote(name)),
     };
     Problem::warning(span, message).help("give it a value, or remove it")

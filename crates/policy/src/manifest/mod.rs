@@ -12,6 +12,7 @@ pub(crate) mod context;
 pub mod crd;
 pub(crate) mod decode;
 mod envelope;
+pub(crate) mod fields;
 pub mod limits;
 pub(crate) mod node;
 mod parse;

@@ -5,6 +5,8 @@
 //! Each is listed in [`Policy::not_enforced`] and reported as a warning; none is dropped in
 //! silence.
 
+mod domain;
+mod endpoint;
 mod level;
 mod name;
 mod path;
@@ -21,6 +23,7 @@ use crate::{
     manifest::{
         Manifest, Span, Spanned, Spec,
         context::{Context, Problem},
+        decode::empty,
         types::{
             Attributed, Attributes, CapabilitiesSection, FileSection, List, NetworkSection, Preset,
             ProcessSection, SyscallsSection,
@@ -68,9 +71,16 @@ fn metadata(manifest: &Manifest, cx: &Context<'_>) -> (String, String) {
     if !missing {
         cx.at("name", || name::subdomain(&metadata.name, cx));
     }
+    if let Some(given) = metadata.namespace.as_ref().filter(|given| given.is_empty())
+        && !cx.by_program()
+    {
+        cx.at("namespace", || {
+            cx.report(empty("namespace", given.span, cx))
+        });
+    }
     if let Some(given) = given_namespace(manifest) {
         cx.at("namespace", || match manifest.kind() {
-            Kind::Container => name::label(given, cx),
+            Kind::Container => name::namespace(given, cx),
             Kind::Cluster | Kind::Host if cx.by_program() => {}
             kind @ (Kind::Cluster | Kind::Host) => {
                 let message = format!("a {} has no namespace", kind.as_str());
@@ -128,7 +138,7 @@ fn spec(manifest: &Manifest, rules: &mut Rules<'_, '_>, cx: &Context<'_>) -> Sel
     let span = manifest.spec.span;
     let (selector, sections, device) = match &manifest.spec.value {
         Spec::Container(spec) => {
-            let selector = selector::pod(spec.selector.as_ref(), cx);
+            let selector = selector::pod(spec.selector.as_ref(), namespace(manifest), cx);
             (selector, sections!(spec), None)
         }
         Spec::Cluster(spec) => {

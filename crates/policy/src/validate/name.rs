@@ -6,6 +6,7 @@ use crate::{
         Spanned,
         context::{Context, Problem},
     },
+    select::CONTAINER_NAMESPACE,
 };
 
 /// Checks a DNS-1123 subdomain, which `metadata.name` must be.
@@ -16,9 +17,9 @@ pub(super) fn subdomain(name: &Spanned<String>, cx: &Context<'_>) {
     }
 }
 
-/// Checks a DNS-1123 label, which a namespace must be.
-pub(super) fn label(name: &Spanned<String>, cx: &Context<'_>) {
-    if name.len() > 63 || !is_label(name) {
+/// Checks a namespace: a DNS-1123 label, or the one of containers outside Kubernetes.
+pub(super) fn namespace(name: &Spanned<String>, cx: &Context<'_>) {
+    if name.value != CONTAINER_NAMESPACE && (name.len() > 63 || !is_label(name)) {
         report(name, " and hyphens", 63, cx);
     }
 }

@@ -3,7 +3,7 @@
 use karmor_abi::limits::{NAME_BYTES, PATH_BYTES, PATH_COMPONENTS};
 
 use crate::{
-    diagnostic::quote,
+    diagnostic::{is_unsafe, quote},
     manifest::{
         Spanned,
         context::{Context, Problem},
@@ -34,6 +34,8 @@ pub(super) fn file(path: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
     }
     wildcards(path, cx);
     commas(path, ",/", cx);
+    links(path, cx);
+    hidden(path, cx);
     (cx.errors() == errors).then(|| path.value.clone())
 }
 
@@ -52,6 +54,8 @@ pub(super) fn directory(path: &Spanned<String>, cx: &Context<'_>) -> Option<Stri
     }
     wildcards(path, cx);
     commas(path, ",/", cx);
+    links(path, cx);
+    hidden(path, cx);
     (cx.errors() == errors).then(|| path.value.clone())
 }
 
@@ -87,6 +91,7 @@ pub(super) fn name(name: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
     } else {
         wildcards(name, cx);
         commas(name, ",", cx);
+        hidden(name, cx);
         return Some(name.value.clone());
     };
     cx.report(problem);
@@ -226,5 +231,50 @@ pub(super) fn commas(text: &Spanned<String>, between: &str, cx: &Context<'_>) {
             quote(text)
         );
         cx.report(Problem::warning(text.span, message).help("write a rule for each"));
+    }
+}
+
+/// Links that every system has, and that lead somewhere else for everybody who asks.
+const LINKS: [&str; 6] = [
+    "/proc/self",
+    "/proc/thread-self",
+    "/dev/fd",
+    "/dev/stdin",
+    "/dev/stdout",
+    "/dev/stderr",
+];
+
+/// Warns of a path or pattern that begins with such a link.
+pub(super) fn links(text: &Spanned<String>, cx: &Context<'_>) {
+    let is_of = |link: &&str| {
+        let rest = text.strip_prefix(*link);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if let Some(link) = LINKS.into_iter().find(is_of) {
+        let message = format!(
+            "{} can hardly match: {} is a link, and the kernel sees where it leads",
+            quote(text),
+            quote(link)
+        );
+        let help = match link.starts_with("/proc/") {
+            true => {
+                "for processes, use a pattern such as `/proc/*/environ`, or the preset `protectProc`"
+            }
+            false => "name what is opened: `/dev/pts/*`, or `@anonymous` for pipes",
+        };
+        cx.report(Problem::warning(text.span, message).help(help));
+    }
+}
+
+/// Warns of characters that nobody sees.
+pub(super) fn hidden(text: &Spanned<String>, cx: &Context<'_>) {
+    if let Some(hidden) = text.chars().find(|&c| is_unsafe(c) && !c.is_control()) {
+        let message = format!(
+            "{} has a character that nobody sees: {}",
+            quote(text),
+            quote(&hidden.to_string())
+        );
+        let plain: String = text.chars().filter(|&c| !is_unsafe(c)).collect();
+        cx.report(Problem::warning(text.span, message).suggestion(plain));
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn target(pattern: &Spanned<String>, cx: &Context<'_>) -> Option<Targ
     }
     let glob = glob(pattern, cx)?;
     foreign_class(pattern, cx);
+    path::links(pattern, cx);
+    path::hidden(pattern, cx);
     // Between braces they separate alternatives.
     if !pattern.contains('{') {
         path::commas(pattern, ",/", cx);

@@ -13,13 +13,19 @@ use crate::{
         },
     },
     model::{NameMatch, Pattern, Selector, Term},
+    select::{self, IGNORED_LABELS, NAMESPACE_LABEL},
 };
 
 const CONTAINER_NAME: &str = "kubearmor.io/container.name";
 const HOST_NAMES: [&str; 2] = ["kubearmor.io/hostname", "kubernetes.io/hostname"];
 const HOST_NAME_PATTERNS: [&str; 2] = ["kubearmor.io/hostnamereg", "kubernetes.io/hostnamereg"];
 
-pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> Selector {
+/// `namespace` is that of the policy.
+pub(super) fn pod(
+    selector: Option<&Spanned<PodSelector>>,
+    namespace: &str,
+    cx: &Context<'_>,
+) -> Selector {
     let Some(selector) = selector else {
         return Selector::default();
     };
@@ -32,6 +38,7 @@ pub(super) fn pod(selector: Option<&Spanned<PodSelector>>, cx: &Context<'_>) -> 
                     if key.value == CONTAINER_NAME && labels.0.len() > 1 {
                         beside_others(key, value, cx);
                     }
+                    elsewhere(key, value, namespace, cx);
                     terms.extend(pod_term(key, value, cx))
                 });
             });
@@ -211,10 +218,31 @@ fn pod_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) ->
             .help("to select hosts, write a KubeArmorHostPolicy"),
         );
     }
+    uncounted(&key.value, key.span, cx);
     Some(Term::Label {
         key: key.value.clone(),
         value: value.value.clone(),
     })
+}
+
+/// Warns of a namespace that is not the policy's, which is about containers of its own.
+fn elsewhere(key: &Spanned<String>, value: &Spanned<String>, namespace: &str, cx: &Context<'_>) {
+    if key.value == NAMESPACE_LABEL && !select::is_in(&value.value, namespace) {
+        let message = format!(
+            "the selector selects nothing: the policy is about containers of {}",
+            quote(namespace)
+        );
+        let help = "write `metadata.namespace`, or a KubeArmorClusterPolicy";
+        cx.report(Problem::warning(value.span, message).help(help));
+    }
+}
+
+/// Warns of labels that change at each rollout, which workloads are taken not to have.
+fn uncounted(key: &str, span: Span, cx: &Context<'_>) {
+    if IGNORED_LABELS.contains(&key) {
+        let message = format!("{} never counts: it changes at each rollout", quote(key));
+        cx.report(Problem::warning(span, message).help("select by other labels"));
+    }
 }
 
 fn node_term(key: &Spanned<String>, value: &Spanned<String>, cx: &Context<'_>) -> Option<Term> {
@@ -410,13 +438,14 @@ fn choice(
 
 fn namespace(value: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
     let errors = cx.errors();
-    name::label(value, cx);
+    name::namespace(value, cx);
     (cx.errors() == errors).then(|| value.value.clone())
 }
 
 fn label(value: &Spanned<String>, cx: &Context<'_>) -> Option<(String, String)> {
     match value.split_once('=') {
         Some((key, label)) if !key.trim().is_empty() => {
+            uncounted(key.trim(), value.span, cx);
             Some((key.trim().into(), label.trim().into()))
         }
         _ => {

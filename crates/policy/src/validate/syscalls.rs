@@ -120,9 +120,7 @@ fn named(
         }
         each(names, cx, |name| {
             let Some(syscall) = Syscall::named(name) else {
-                let problem =
-                    Problem::error(name.span, format!("unknown system call {}", quote(name)));
-                cx.report(problem.one_of_many(name, SYSCALLS));
+                cx.report(unknown(name));
                 return true;
             };
             let quoted = quote(name);
@@ -143,6 +141,23 @@ fn named(
         });
     });
     Named { calls, room }
+}
+
+/// What is to be said of a name that no system call has.
+fn unknown(name: &Spanned<String>) -> Problem {
+    let problem = Problem::error(name.span, format!("unknown system call {}", quote(name)));
+    if matches!(name.trim().to_ascii_lowercase().as_str(), "all" | "any") || name.contains('*') {
+        return problem.help("nothing stands for all or several: write each that is meant");
+    }
+    if name.trim().contains([',', ' ', '|']) {
+        return problem.help("write an item of the list for each: [read, write]");
+    }
+    let problem = problem.one_of_many(name, SYSCALLS);
+    let problem = match Syscall::meant(name) {
+        Some(meant) => problem.suggestion(meant.name()),
+        None => problem,
+    };
+    problem.help("names are those of x86-64, as in syscalls(2): read, openat, umount2")
 }
 
 /// The path or directory of a rule.

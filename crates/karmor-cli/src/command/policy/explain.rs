@@ -8,6 +8,7 @@ use std::{
 use karmor_abi::{
     limits::{PATH_BYTES, PATH_COMPONENTS},
     op::Op,
+    word::{Protocol, SOCK_DGRAM, SOCK_STREAM},
 };
 use karmor_policy::{
     alias::Aliases,
@@ -32,7 +33,9 @@ use crate::{
 /// same object with the reason why it does not. All policies are taken to apply to the workload in
 /// question, whatever they select; but those of containers and those of hosts are never about the
 /// same process. An exec opens its file first, so it is refused where opening is; so does mapping a file,
-/// and another name is refused where writing is.
+/// and another name is refused where writing is. Connecting and accepting need a socket of the protocol,
+/// asking for a name one of UDP; a system call is asked about with its path and without. What presets
+/// look at cannot be told: those that may have a say are named.
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("access").required(true))]
 pub(crate) struct Args {
@@ -63,11 +66,13 @@ pub(crate) struct Args {
     #[arg(long, requires = "open", conflicts_with_all = ["exec", "map", "moved"])]
     write: bool,
 
-    /// Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...
-    #[arg(long, value_name = "PROTOCOL", group = "access")]
+    /// Make a socket of this kind, or use one: tcp, udp, icmp, raw, stream, ...; as TYPE/PROTOCOL where a
+    /// protocol has two types: icmp and icmpv6 are raw/icmp, else dgram/icmp, and sctp is seqpacket/sctp,
+    /// else stream/sctp
+    #[arg(long, value_name = "[TYPE/]PROTOCOL", group = "access")]
     socket: Option<String>,
 
-    /// Connect or send to this address, as ADDRESS:PORT[/PROTOCOL]
+    /// Connect or send to this address, as ADDRESS:PORT[/tcp|udp|sctp] or ADDRESS/icmp
     #[arg(long, value_name = "ENDPOINT", group = "access")]
     connect: Option<String>,
 
@@ -269,48 +274,55 @@ fn unknown(what: &str, name: &str) -> CommandError {
 }
 
 /// A kind of socket, as one that exists: rules name types and protocols apart.
-fn socket(name: &str) -> CommandResult<Asked> {
-    use karmor_abi::word::{Protocol, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM};
-    let kind = names::socket_kind_named(&name.to_ascii_lowercase());
-    let (kind, protocol) = match kind.ok_or_else(|| unknown("protocol", name))? {
-        SocketKind::Type(SOCK_STREAM) => (SOCK_STREAM, Protocol::Tcp),
-        SocketKind::Type(SOCK_DGRAM) => (SOCK_DGRAM, Protocol::Udp),
-        SocketKind::Type(kind) => (kind, Protocol::Other),
-        SocketKind::Protocol(protocol) => {
-            let kind = match protocol {
-                Protocol::Tcp => SOCK_STREAM,
-                Protocol::Sctp => SOCK_SEQPACKET,
-                Protocol::Icmp | Protocol::Icmpv6 => SOCK_RAW,
-                _ => SOCK_DGRAM,
-            };
-            (kind, protocol)
-        }
-        // As programs that look at the network open it.
-        SocketKind::Packet => (SOCK_RAW, Protocol::Packet),
+fn socket(text: &str) -> CommandResult<Asked> {
+    let lower = text.to_ascii_lowercase();
+    let named = |name| names::socket_kind_named(name).ok_or_else(|| unknown("protocol", name));
+    if let Some((kind, protocol)) = lower.split_once('/') {
+        return socket_of(named(kind)?, named(protocol)?)
+            .ok_or_else(|| unknown("kind of socket", text));
+    }
+    Ok(match named(&lower)? {
+        SocketKind::Type(SOCK_STREAM) => Asked::usual_socket(Protocol::Tcp),
+        SocketKind::Type(SOCK_DGRAM) => Asked::usual_socket(Protocol::Udp),
+        SocketKind::Type(kind) => Asked::Socket(kind, Protocol::Other),
+        SocketKind::Protocol(protocol) => Asked::usual_socket(protocol),
+        SocketKind::Packet => Asked::usual_socket(Protocol::Packet),
         SocketKind::All => {
             let message = "`all` is no socket; ask about one, such as tcp";
             return Err(CommandError::message(Exit::Usage, message));
         }
+    })
+}
+
+/// A type of socket with a protocol, if the kernel has such.
+fn socket_of(kind: SocketKind, protocol: SocketKind) -> Option<Asked> {
+    let SocketKind::Type(kind) = kind else {
+        return None;
     };
-    Ok(Asked::Socket(kind, protocol))
+    let protocol = match protocol {
+        SocketKind::Protocol(protocol) => protocol,
+        SocketKind::Packet => Protocol::Packet,
+        SocketKind::Type(_) | SocketKind::All => return None,
+    };
+    let exists = names::is_socket(kind, protocol);
+    exists.then_some(Asked::Socket(kind, protocol))
 }
 
 fn endpoint(text: &str) -> CommandResult<Asked> {
-    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let number = names::ip_protocol_named(&protocol.to_ascii_lowercase());
-    let protocol = number.ok_or_else(|| unknown("protocol", protocol))?;
-    // A protocol without ports is asked about without one.
-    let with_port = address.parse().ok();
-    let without = || {
-        address
-            .parse()
-            .ok()
-            .map(|ip: IpAddr| SocketAddr::new(ip, 0))
+    let (address, name) = text.split_once('/').unwrap_or((text, "tcp"));
+    let name = name.to_ascii_lowercase();
+    let protocol = names::ip_protocol_named(&name).ok_or_else(|| unknown("protocol", &name))?;
+    let wrong = |message: String| {
+        Err(CommandError::message(Exit::Usage, message)
+            .hint("write 10.0.0.1:443, [2001:db8::1]:443/udp or 10.0.0.1/icmp"))
     };
-    let Some(address) = with_port.or_else(without) else {
-        let message = format!("`{address}` is not an address");
-        return Err(CommandError::message(Exit::Usage, message)
-            .hint("write 10.0.0.1:443, [2001:db8::1]:443/udp or 10.0.0.1/icmp"));
+    let has_ports = names::has_ports(protocol);
+    let address = match (address.parse::<SocketAddr>(), address.parse::<IpAddr>()) {
+        (Ok(address), _) if has_ports => address,
+        (Ok(_), _) => return wrong(format!("`{text}`: {name} has no ports")),
+        (_, Ok(_)) if has_ports => return wrong(format!("`{text}`: {name} needs a port")),
+        (_, Ok(address)) => SocketAddr::new(address, 0),
+        _ => return wrong(format!("`{address}` is not an address")),
     };
     Ok(Asked::Endpoint { address, protocol })
 }
