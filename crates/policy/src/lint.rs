@@ -6,6 +6,7 @@
 
 mod example;
 mod group;
+mod reach;
 mod shadow;
 
 use std::{

@@ -3,8 +3,8 @@
 use karmor_abi::{
     op::{Object, Op},
     word::{
-        IPPROTO_TCP, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET,
-        SOCK_STREAM,
+        IPPROTO_TCP, Protocol, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
+        SOCK_SEQPACKET, SOCK_STREAM,
     },
 };
 
@@ -88,6 +88,17 @@ pub(crate) const IP_PROTOCOLS: [(&str, u8); 5] = [
     ("icmpv6", 58),
 ];
 
+/// Types that sockets can have.
+pub(crate) const SOCKET_TYPES: [u32; 7] = [
+    SOCK_STREAM,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_RDM,
+    SOCK_SEQPACKET,
+    SOCK_DCCP,
+    SOCK_PACKET,
+];
+
 /// Ready-made protections, those of KubeArmor first.
 pub(crate) const PRESETS: [(&str, Op); 12] = [
     ("anonymousMapExec", Op::AnonymousMapExec),
@@ -146,6 +157,19 @@ pub fn comes_in(protocol: u8) -> bool {
 #[must_use]
 pub fn has_ports(protocol: u8) -> bool {
     !matches!(ip_protocol(protocol), Some("icmp" | "icmpv6"))
+}
+
+/// Whether there can be a socket of this `SOCK_*` type that has this protocol to a rule.
+#[must_use]
+pub fn is_socket(kind: u32, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Other => true,
+        Protocol::Tcp => kind == SOCK_STREAM,
+        Protocol::Udp => kind == SOCK_DGRAM,
+        Protocol::Icmp | Protocol::Icmpv6 => matches!(kind, SOCK_RAW | SOCK_DGRAM),
+        Protocol::Sctp => matches!(kind, SOCK_STREAM | SOCK_SEQPACKET),
+        Protocol::Packet => matches!(kind, SOCK_RAW | SOCK_DGRAM | SOCK_PACKET),
+    }
 }
 
 /// The name of a preset.

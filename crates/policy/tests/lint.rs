@@ -55,6 +55,50 @@ fn a_rule_that_others_beat_everywhere_is_told_with_both_places() {
 }
 
 #[test]
+fn what_decides_only_where_nothing_can_be_never_decides() {
+    for (rules, told) in [
+        (
+            "matchProtocols: [{protocol: tcp, action: Allow}, {protocol: stream}]",
+            "tcp",
+        ),
+        (
+            "matchProtocols: [{protocol: udp, action: Allow}, {protocol: dgram}]",
+            "udp",
+        ),
+        (
+            "matchProtocols: [{protocol: sctp, action: Allow}, {protocol: 'stream,seqpacket'}]",
+            "sctp",
+        ),
+        (
+            "matchProtocols: [{protocol: icmp, action: Allow}, {protocol: 'raw,dgram'}]",
+            "icmp",
+        ),
+        (
+            "matchEndpoints: [{cidr: 10.0.0.0/8, action: Allow}, {cidr: 10.0.0.0/9}, {cidr: 10.128.0.0/9}]",
+            "10.0.0.0/8",
+        ),
+        (
+            "matchEndpoints: [{cidr: 'fd00::/64', action: Allow}, {cidr: 'fd00::/65'}, \
+             {cidr: 'fd00:0:0:0:8000::/65'}]",
+            "fd00::/64",
+        ),
+    ] {
+        let text = policy("a", &format!("  network: {{{rules}}}\n"));
+        let message = format!("this rule about `{told}` never decides");
+        assert_eq!(warnings(&[&text]), [message], "{rules}");
+    }
+    for decides in [
+        "matchProtocols: [{protocol: icmp, action: Allow}, {protocol: raw}]",
+        "matchProtocols: [{protocol: packet, action: Allow}, {protocol: 'raw,dgram'}]",
+        "matchEndpoints: [{cidr: 10.0.0.0/8, action: Allow}, {cidr: 10.0.0.0/9}]",
+        "matchEndpoints: [{protocol: icmp, action: Allow}, {ports: [1-65535]}]",
+    ] {
+        let text = policy("a", &format!("  network: {{{decides}}}\n"));
+        assert_eq!(warnings(&[&text]), [""; 0], "{decides}");
+    }
+}
+
+#[test]
 fn what_is_told_of_rules_names_the_field() {
     let first = policy("a", "  file: {matchPaths: [{path: /b}, {path: /c}]}\n");
     let second = policy(

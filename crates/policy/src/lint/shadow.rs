@@ -8,8 +8,13 @@ use karmor_abi::{
     verdict::{Reason, Verdict},
 };
 
-use super::example;
-use crate::{compiled::Compiled, model::Rule, select::Effective, semantics};
+use super::{example, reach};
+use crate::{
+    compiled::Compiled,
+    model::{Family, Rule},
+    select::Effective,
+    semantics,
+};
 
 /// The rules that never decide, by index, and of each one that decides instead.
 pub(super) fn shadowed(
@@ -20,8 +25,23 @@ pub(super) fn shadowed(
     let Ok(view) = View::parse(&compiled.words) else {
         return Vec::new();
     };
+    let words = [Family::Network, Family::Endpoints];
+    let is_word = |index: u32| words.contains(&effective.rules[index as usize].rule().family);
+    let has_words = (0..)
+        .zip(effective.rules())
+        .any(|(index, _)| is_word(index));
+    let reached = if has_words {
+        reach::sets(&view)
+    } else {
+        HashSet::new()
+    };
+    let can_be = |set: u32, rules: &[u32]| {
+        let mut rules = rules.iter();
+        reached.contains(&set) || !rules.any(|&rule| is_word(rule))
+    };
     let deciding: HashSet<u32> = (0..view.header().sets.1)
         .zip(&compiled.sets)
+        .filter(|(set, rules)| can_be(*set, rules))
         .flat_map(|(set, rules)| deciding(&view, set, rules))
         .collect();
     (0..)

@@ -8,7 +8,7 @@ use std::{
 use karmor_abi::{
     limits::{PATH_BYTES, PATH_COMPONENTS},
     op::Op,
-    word::{Protocol, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM},
+    word::{Protocol, SOCK_DGRAM, SOCK_STREAM},
 };
 use karmor_policy::{
     alias::Aliases,
@@ -304,15 +304,7 @@ fn socket_of(kind: SocketKind, protocol: SocketKind) -> Option<Asked> {
         SocketKind::Packet => Protocol::Packet,
         SocketKind::Type(_) | SocketKind::All => return None,
     };
-    let exists = match protocol {
-        Protocol::Tcp => kind == SOCK_STREAM,
-        Protocol::Udp => kind == SOCK_DGRAM,
-        Protocol::Icmp | Protocol::Icmpv6 | Protocol::Packet => {
-            matches!(kind, SOCK_RAW | SOCK_DGRAM)
-        }
-        Protocol::Sctp => matches!(kind, SOCK_STREAM | SOCK_SEQPACKET),
-        Protocol::Other => false,
-    };
+    let exists = names::is_socket(kind, protocol);
     exists.then_some(Asked::Socket(kind, protocol))
 }
 
