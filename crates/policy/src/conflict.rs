@@ -1,13 +1,13 @@
 //! Rules about one target that repeat or contradict one another.
 
-use std::{cmp::Reverse, collections::HashMap, fmt, hash::Hash, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, fmt, hash::Hash, ops::RangeInclusive, sync::Arc};
 
 use karmor_abi::{op::Op, table::Asker};
 
 use crate::{
     alias::Aliases,
     diagnostic::quote,
-    model::{Action, Family, Rule, Source, Target},
+    model::{Action, Endpoint, Family, Rule, Source, Target},
     semantics,
 };
 
@@ -118,6 +118,10 @@ fn all(a: &Rule, b: &Rule, holds: impl Fn(Option<Action>, Option<Action>) -> boo
 /// since a policy may have a million of them.
 type Place = (u32, u32, Effect);
 
+/// Most earlier rules of a place that a rule about endpoints is held against: a policy may have
+/// thousands, with many ports each.
+const COMPARED_MAX: usize = 100;
+
 /// The source of a rule without sources.
 const ANY: u32 = u32::MAX;
 
@@ -153,8 +157,10 @@ pub(crate) struct Seen<P> {
     sources: HashMap<Source, u32>,
     /// The effects that there are: at most as many as combinations.
     effects: Vec<(Family, Effect)>,
-    /// The first rule at each place, by its index in `rules`.
+    /// The first rule at each place, by its index in `rules`; all of those about endpoints, of which
+    /// two may have only some ports in common.
     places: HashMap<Place, usize>,
+    endpoints: HashMap<Place, Vec<usize>>,
     rules: Vec<Earlier<P>>,
 }
 
@@ -167,6 +173,7 @@ impl<P: Clone> Seen<P> {
             sources: HashMap::new(),
             effects: Vec::new(),
             places: HashMap::new(),
+            endpoints: HashMap::new(),
             rules: Vec::new(),
         }
     }
@@ -199,7 +206,12 @@ impl<P: Clone> Seen<P> {
             }
             for source in sources {
                 let place = (target, source, effect);
-                self.places.entry(place).or_insert(self.rules.len());
+                let index = self.rules.len();
+                if rule.family == Family::Endpoints {
+                    self.endpoints.entry(place).or_default().push(index);
+                } else {
+                    self.places.entry(place).or_insert(index);
+                }
             }
             self.rules.push(Earlier {
                 target: rule.target.clone(),
@@ -220,6 +232,7 @@ impl<P: Clone> Seen<P> {
                 path: self.aliases.resolve(path),
                 recursive: *recursive,
             },
+            Target::Endpoint(endpoint) => Target::Endpoint(place_of(endpoint)),
             other => other.clone(),
         };
         number(&mut self.targets, (rule.family, target))
@@ -262,15 +275,49 @@ impl<P: Clone> Seen<P> {
             other.owner_only = effect.owner_only;
             other.no_terminal = effect.no_terminal;
             sources.iter().enumerate().find_map(|(at, &source)| {
-                let earlier = &self.rules[*self.places.get(&(target, source, effect))?];
-                other.arguments.clone_from(&earlier.arguments);
+                let earlier = self.earlier(&(target, source, effect)).find(|earlier| {
+                    other.target.clone_from(&earlier.target);
+                    other.arguments.clone_from(&earlier.arguments);
+                    is_rival(&earlier.at)
+                        && contradict(rule, &other)
+                        && overlap(&rule.target, &earlier.target)
+                })?;
                 let source = rule.sources.get(at);
                 let source = source.filter(|_| rule.sources.len().max(earlier.sources) > 1);
-                (is_rival(&earlier.at) && contradict(rule, &other))
-                    .then(|| contradiction(rule, effect, earlier, source))
+                Some(contradiction(rule, effect, earlier, source))
             })
         })
     }
+
+    /// The rules at a place that a later one is held against.
+    fn earlier(&self, place: &Place) -> impl Iterator<Item = &Earlier<P>> {
+        let endpoints = self.endpoints.get(place).into_iter().flatten();
+        let first = self.places.get(place).into_iter();
+        let indices = first.chain(endpoints.take(COMPARED_MAX));
+        indices.map(|&index| &self.rules[index])
+    }
+}
+
+/// What endpoints have in common that weigh the same and may be about the same.
+fn place_of(endpoint: &Endpoint) -> Endpoint {
+    let ports = (!endpoint.ports.is_empty()).then_some(1..=u16::MAX);
+    Endpoint {
+        ports: ports.into_iter().collect(),
+        direction: None,
+        ..*endpoint
+    }
+}
+
+/// Whether two targets of a place have something in common.
+fn overlap(one: &Target, other: &Target) -> bool {
+    let (Target::Endpoint(one), Target::Endpoint(other)) = (one, other) else {
+        return true;
+    };
+    let meets = |range: &RangeInclusive<u16>| {
+        let mut others = other.ports.iter();
+        others.any(|other| range.start() <= other.end() && other.start() <= range.end())
+    };
+    one.ports.is_empty() || one.ports.iter().any(meets)
 }
 
 /// The number of a key, which gets the next if it has none.
@@ -307,9 +354,10 @@ fn contradiction<P: Clone>(
     let mut help = Vec::new();
     if earlier.target != rule.target {
         let other = quote(&earlier.target.to_string());
-        help.push(format!(
-            "{other} is the same file where the usual links are"
-        ));
+        help.push(match rule.family {
+            Family::Endpoints => format!("{other} has some of it in common"),
+            _ => format!("{other} is the same file where the usual links are"),
+        });
     }
     if let Some(source) = source {
         help.push(format!("both are for the source {}", quote(source.path())));

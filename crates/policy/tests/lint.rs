@@ -99,6 +99,48 @@ fn what_decides_only_where_nothing_can_be_never_decides() {
 }
 
 #[test]
+fn rules_about_endpoints_contradict_each_other_in_part() {
+    for (rules, told) in [
+        (
+            "{cidr: 10.0.0.0/8, ports: [443]}, {cidr: 10.0.0.0/8, ports: [443, 8443], action: Allow}",
+            1,
+        ),
+        (
+            "{ports: [80], protocol: tcp}, {ports: [1-1023], protocol: tcp, action: Allow}",
+            1,
+        ),
+        (
+            "{cidr: 10.0.0.0/8, direction: egress}, {cidr: 10.0.0.0/8, action: Allow}",
+            1,
+        ),
+        // Nothing in common, or not equally specific.
+        (
+            "{cidr: 10.0.0.0/8, ports: [443]}, {cidr: 10.0.0.0/8, ports: [8443], action: Allow}",
+            0,
+        ),
+        (
+            "{cidr: 10.0.0.0/8, direction: egress}, \
+             {cidr: 10.0.0.0/8, direction: ingress, action: Allow}",
+            0,
+        ),
+        (
+            "{cidr: 10.0.0.0/8, ports: [443]}, {cidr: 10.0.0.0/8, action: Allow}",
+            0,
+        ),
+        (
+            "{ports: [53], protocol: udp}, {ports: [53], protocol: tcp, action: Allow}",
+            0,
+        ),
+    ] {
+        let text = policy("a", &format!("  network: {{matchEndpoints: [{rules}]}}\n"));
+        let warnings = warnings(&[&text]);
+        assert_eq!(warnings.len(), told, "{rules}: {warnings:?}");
+        let contradict = |told: &String| told.ends_with("contradict each other: Allow and Block");
+        assert!(warnings.iter().all(contradict), "{warnings:?}");
+    }
+}
+
+#[test]
 fn what_is_told_of_rules_names_the_field() {
     let first = policy("a", "  file: {matchPaths: [{path: /b}, {path: /c}]}\n");
     let second = policy(

@@ -30,7 +30,11 @@ pub(super) fn shadowed(
     let has_words = (0..)
         .zip(effective.rules())
         .any(|(index, _)| is_word(index));
-    let reached = has_words.then(|| reach::sets(&view)).unwrap_or_default();
+    let reached = if has_words {
+        reach::sets(&view)
+    } else {
+        HashSet::new()
+    };
     let can_be = |set: u32, rules: &[u32]| {
         let mut rules = rules.iter();
         reached.contains(&set) || !rules.any(|&rule| is_word(rule))
