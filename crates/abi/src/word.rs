@@ -153,14 +153,20 @@ impl Protocol {
 
     /// That of a socket: `AF_*`, `SOCK_*` without flags, `IPPROTO_*`.
     ///
-    /// The family counts for packets only: a stream of any family without a protocol is TCP to a
-    /// rule, as KubeArmor's users know it.
+    /// The family counts for packets and SMC only: a stream of any family without a protocol is TCP to
+    /// a rule, as KubeArmor's users know it.
     #[must_use]
     #[inline(always)]
     pub const fn of(family: u32, kind: u32, protocol: u32) -> Self {
         const AF_PACKET: u32 = 17;
+        const AF_SMC: u32 = 43;
+        /// That of SMC over IPv6, which is the number of ICMP elsewhere.
+        const SMCPROTO_SMC6: u32 = 1;
         if family == AF_PACKET {
             return Self::Packet;
+        }
+        if family == AF_SMC && kind == SOCK_STREAM && protocol == SMCPROTO_SMC6 {
+            return Self::Tcp;
         }
         match (kind, protocol) {
             (SOCK_STREAM, 0 | IPPROTO_TCP | IPPROTO_MPTCP | IPPROTO_SMC) => Self::Tcp,
@@ -459,8 +465,11 @@ mod tests {
         const AF_UNIX: u32 = 1;
         const AF_INET: u32 = 2;
         const AF_PACKET: u32 = 17;
+        const AF_SMC: u32 = 43;
         assert_eq!(Protocol::of(AF_INET, SOCK_STREAM, 0), Protocol::Tcp);
         assert_eq!(Protocol::of(AF_UNIX, SOCK_STREAM, 0), Protocol::Tcp);
+        assert_eq!(Protocol::of(AF_SMC, SOCK_STREAM, 0), Protocol::Tcp);
+        assert_eq!(Protocol::of(AF_SMC, SOCK_STREAM, 1), Protocol::Tcp);
         assert_eq!(
             Protocol::of(AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
             Protocol::Icmp

@@ -19,7 +19,7 @@ use aya_ebpf::{
 use karmor_abi::word::DOMAIN;
 
 use crate::{
-    kernel::socket::MAPPED,
+    kernel::socket::Remote,
     maps::{Name, Resolved, ResolvedKey, Scratch},
 };
 
@@ -374,7 +374,7 @@ pub(crate) fn next_address(query: &mut Query) -> u64 {
     query.named = 0;
     match (kind, class, len) {
         (TYPE_A, CLASS_IN, 4) => {
-            query.learned.address = [0, 0, MAPPED, query.word_at(data)];
+            query.learned.address = Remote::V4(query.word_at(data)).mapped();
         }
         (TYPE_AAAA, CLASS_IN, 16) => {
             query.learned.address = [

@@ -387,6 +387,8 @@ pub(crate) struct Scratch {
     pub(crate) walk: Walk,
     /// The answer.
     pub(crate) answer: Answer,
+    /// Address of the other end, in network byte order; IPv4 as mapped into IPv6.
+    pub(crate) remote: [u32; 4],
     /// State of the loops.
     pub(crate) climb: Climb,
     /// As above.

@@ -12,7 +12,6 @@ use karmor_abi::{label::Handle, verdict::Action};
 
 use crate::{
     dns::{self, Query},
-    kernel::socket::{MAPPED, Remote},
     maps::{RESOLVED, Resolved, ResolvedKey, Scratch},
     name::{self, ANYBODY},
     object::{Table, Visitor, with_table},
@@ -99,7 +98,7 @@ unsafe extern "C" fn take_part(_index: u64, reader: *mut Reader) -> i64 {
     0
 }
 
-/// Decides speaking to an address by the names it was an answer about. What is stricter than the
+/// Decides speaking to the address in [`Scratch::remote`] by the names it was an answer about. What is stricter than the
 /// answer in `scratch` takes its place, with the name as the word.
 #[inline(always)]
 pub(crate) fn consider(
@@ -107,51 +106,35 @@ pub(crate) fn consider(
     handle: Handle,
     workload: u32,
     source: Option<u32>,
-    remote: Remote,
 ) {
-    let [a, b, c, d] = match remote {
-        Remote::V4(address) => [0, 0, MAPPED, address],
-        Remote::V6(address) => address,
-    };
-    let (first, last) = (both(a, b), both(c, d));
     // SAFETY: claimed by this task. It is what an event would say.
     unsafe { (*scratch).access.workload = workload };
     let source = source.unwrap_or(ANYBODY);
     // One each, so that an answer about a name which may be asked for hides none about one which may
     // not. Names of the two others count as well: policies change.
     for action in [Action::Block, Action::Audit, Action::Allow] {
-        consider_name(scratch, handle.0, both(source, action as u32), first, last);
+        consider_name(scratch, handle.0, source, action as u32);
     }
 }
 
-const fn both(low: u32, high: u32) -> u64 {
-    low as u64 | (high as u64) << 32
-}
-
-const fn each(both: u64) -> [u32; 2] {
-    [both as u32, (both >> 32) as u32]
-}
-
-/// [`consider`] for one of the names an address may have. Numbers come in pairs: a source and
-/// [`ResolvedKey::strictest`], the halves of the address.
+/// [`consider`] for one of the names an address may have; `strictest` as in [`ResolvedKey`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn consider_name(
     scratch: *mut Scratch,
     handle: u64,
-    source: u64,
-    first: u64,
-    last: u64,
+    source: u32,
+    strictest: u32,
 ) -> i32 {
     if scratch.is_null() {
         return 0;
     }
-    let ([a, b], [c, d], [source, strictest]) = (each(first), each(last), each(source));
     let key = ResolvedKey {
         // SAFETY: claimed by this task.
         workload: unsafe { (*scratch).access.workload },
         strictest,
-        address: [a, b, c, d],
+        // SAFETY: as above.
+        address: unsafe { (*scratch).remote },
     };
     if !recall(scratch, &key) {
         return 0;

@@ -105,28 +105,14 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
         len: len as u32,
         unspec: AF_UNSPEC,
     };
+    if subject.ops & Op::Query.bit() != 0 && socket.is_inet() {
+        let port = socket.port_towards(name.address, name.len);
+        if !sender::connect(&socket, port) {
+            count_untold(Fault::NoLabel, Verdict::FAULT);
+            return DENIED;
+        }
+    }
     speak(&subject, &socket, name, Hook::SocketConnect)
-}
-
-/// `socket_connect` for rules about names: the port that is named counts, also where what balances
-/// load puts another one in its place. The other program has no room for it among the 512 bytes that
-/// the frames of a chain of calls have.
-#[lsm(hook = "socket_connect")]
-pub(crate) fn resolver_connect(ctx: LsmContext) -> i32 {
-    let (address, len): (Ptr, i32) = (ctx.arg(1), ctx.arg(2));
-    if Subject::current(Op::Query.bit()).is_none() {
-        return ALLOWED;
-    }
-    // SAFETY: the hook's argument.
-    let Some(socket) = (unsafe { Socket::of(ctx.arg(0)) }) else {
-        return ALLOWED;
-    };
-    let port = socket.port_towards(address as u64, len as u32);
-    if socket.is_inet() && !sender::connect(&socket, port) {
-        count_untold(Fault::NoLabel, Verdict::FAULT);
-        return DENIED;
-    }
-    ALLOWED
 }
 
 /// `socket_accept(sock, newsock)`.
@@ -261,30 +247,18 @@ fn speak(subject: &Subject, socket: &Socket, name: Name, hook: Hook) -> i32 {
         return without_scratch();
     };
     let source = subject.source();
-    let named = socket::named(socket, name.address, name.len, name.unspec);
-    let answer = match named {
-        Ok(Some(named)) if subject.ops & Op::Egress.bit() != 0 => {
-            note(scratch, socket, named);
+    let found = note_name(scratch, socket.sk, name.address, name.len, name.unspec);
+    let answer = match found {
+        UNREADABLE => refused(Fault::Read, Op::Egress),
+        NOTED if subject.ops & Op::Egress.bit() != 0 => {
             ask_noted(subject, source, scratch, Op::Egress)
         }
-        Ok(_) => Answer::ALLOW,
-        Err(_) => {
-            note(scratch, socket, Named::UNKNOWN);
-            refused(Fault::Read, Op::Egress)
-        }
+        _ => Answer::ALLOW,
     };
     // SAFETY: claimed by this task.
     unsafe { (*scratch).answer = answer };
-    if subject.ops & Op::Query.bit() != 0
-        && let Ok(Some(Named { remote, .. })) = named
-    {
-        resolved::consider(
-            scratch,
-            subject.handle,
-            subject.workload,
-            source.ok(),
-            remote,
-        );
+    if found == NOTED && subject.ops & Op::Query.bit() != 0 {
+        resolved::consider(scratch, subject.handle, subject.workload, source.ok());
     }
     if subject.ops & Op::Socket.bit() != 0 {
         // SAFETY: as above.
@@ -303,6 +277,31 @@ fn speak(subject: &Subject, socket: &Socket, name: Name, hook: Hook) -> i32 {
     let outcome = conclude(subject, source, scratch, hook);
     path::release(scratch);
     outcome
+}
+
+/// What [`note_name`] says: nobody that rules know is named.
+const NOBODY: i32 = 0;
+/// The other end and its word are noted.
+const NOTED: i32 = 1;
+/// The address cannot be read; a word for that is noted.
+const UNREADABLE: i32 = 2;
+
+/// Notes the other end that is named at `address`, and its word. Arguments as for [`socket::named`].
+///
+/// Not inlined: its frame is gone when an event is made, and a chain of calls has 512 bytes for all.
+#[inline(never)]
+fn note_name(scratch: *mut Scratch, sk: Ptr, address: u64, len: u32, unspec: u16) -> i32 {
+    // SAFETY: the caller's BTF pointer.
+    let socket = unsafe { Socket::of_sk(sk) };
+    let (named, found) = match socket::named(&socket, address, len, unspec) {
+        Ok(Some(named)) => (named, NOTED),
+        Ok(None) => return NOBODY,
+        Err(_) => (Named::UNKNOWN, UNREADABLE),
+    };
+    // SAFETY: claimed by this task.
+    unsafe { (*scratch).remote = named.remote.mapped() };
+    note(scratch, &socket, named);
+    found
 }
 
 /// Notes the word of the other end.

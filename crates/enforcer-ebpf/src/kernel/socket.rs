@@ -25,7 +25,7 @@ const SOCKADDR_IN_BYTES: u32 = 16;
 const SOCKADDR_IN6_BYTES: u32 = 24;
 
 /// What stands between the zeroes and the address in an IPv4 address mapped into IPv6.
-pub(crate) const MAPPED: u32 = 0x0000_ffff_u32.to_be();
+const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
 /// A socket.
 #[derive(Clone, Copy)]
@@ -186,6 +186,17 @@ pub(crate) enum Remote {
     V4(u32),
     /// IPv6.
     V6([u32; 4]),
+}
+
+impl Remote {
+    /// As IPv6 has it.
+    #[inline(always)]
+    pub(crate) const fn mapped(self) -> [u32; 4] {
+        match self {
+            Self::V4(address) => [0, 0, MAPPED, address],
+            Self::V6(address) => address,
+        }
+    }
 }
 
 /// A `struct sockaddr_in` or `sockaddr_in6`, as far as it matters.

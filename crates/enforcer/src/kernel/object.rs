@@ -182,7 +182,6 @@ pub(super) const PROGRAMS: &[Program] = &[
     // Always: who listens when a policy comes is known by then.
     always("socket_listen"),
     rare("socket_connect", ops::SOCKET | ops::EGRESS | ops::QUERY),
-    beside("resolver_connect", rare("socket_connect", ops::QUERY)),
     rare("socket_accept", ops::SOCKET | ops::INGRESS),
     rare("socket_sendmsg", ops::SOCKET | ops::EGRESS | ops::QUERY),
     rare("inet_conn_request", ops::INGRESS),
