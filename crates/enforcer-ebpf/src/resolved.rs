@@ -101,12 +101,7 @@ unsafe extern "C" fn take_part(_index: u64, reader: *mut Reader) -> i64 {
 /// Decides speaking to the address in [`Scratch::remote`] by the names it was an answer about. What is stricter than the
 /// answer in `scratch` takes its place, with the name as the word.
 #[inline(always)]
-pub(crate) fn consider(
-    scratch: *mut Scratch,
-    handle: Handle,
-    workload: u32,
-    source: Option<u32>,
-) {
+pub(crate) fn consider(scratch: *mut Scratch, handle: Handle, workload: u32, source: Option<u32>) {
     // SAFETY: claimed by this task. It is what an event would say.
     unsafe { (*scratch).access.workload = workload };
     let source = source.unwrap_or(ANYBODY);

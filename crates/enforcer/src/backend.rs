@@ -19,6 +19,12 @@ pub trait Backend: Send {
     /// What this node can enforce, found by trying.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Which numbers were given by [`Backend::add_workload`] since the backend's state began.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn given(&self, cgroup_id: u64) -> Result<Given, BackendError>;
+
     /// Makes tasks in the cgroup with this id (and below) belong to a workload, beside those of its
     /// other cgroups.
     ///
@@ -85,6 +91,15 @@ pub trait Backend: Send {
     /// # Errors
     /// When the kernel refuses.
     fn counters(&self) -> Result<Vec<Counters>, BackendError>;
+}
+
+/// Numbers that workloads were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// That of the tasks in a cgroup, if they have one.
+    pub own: Option<u32>,
+    /// The highest one, 0 for none.
+    pub last: u32,
 }
 
 /// What a workload was started with. 0 stands for what cannot be told.

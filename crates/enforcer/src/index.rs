@@ -702,9 +702,9 @@ impl Member {
 
 /// An error with its causes, on one line.
 #[must_use]
-pub fn error_text(error: &IndexError) -> String {
+pub fn error_text(error: &impl std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

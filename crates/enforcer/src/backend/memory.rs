@@ -17,7 +17,7 @@ use karmor_abi::{
 use karmor_policy::compiled::Compiled;
 use tokio::sync::mpsc;
 
-use super::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
+use super::{Backend, BackendError, Capabilities, Given, MarkedFile, Origin, RawEvent};
 
 /// Room for events that nobody has taken yet.
 const EVENTS: usize = 1024;
@@ -41,6 +41,7 @@ pub struct Handle {
 struct State {
     tables: HashMap<u32, Arc<Compiled>>,
     cgroups: HashMap<u64, u32>,
+    last: u32,
     applies: Vec<Vec<u32>>,
     marks: usize,
     counters: Counters,
@@ -228,12 +229,21 @@ impl Backend for Memory {
         &self.capabilities
     }
 
+    fn given(&self, cgroup_id: u64) -> Result<Given, BackendError> {
+        let state = self.handle.state();
+        Ok(Given {
+            own: state.cgroups.get(&cgroup_id).copied(),
+            last: state.last,
+        })
+    }
+
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
         let mut state = self.handle.state();
         if let Some(why) = state.refuse_workloads {
             return Err(BackendError::Full(why));
         }
         state.cgroups.insert(cgroup_id, workload);
+        state.last = state.last.max(workload);
         Ok(())
     }
 

@@ -33,7 +33,11 @@ fn rules() -> Rules {
 
 /// An engine's inside that keeps nothing on disk.
 pub(crate) fn core(backend: Memory) -> Core {
-    let (numbers, identities) = (Numbers::in_memory(), Identities::default());
+    core_with(backend, Numbers::in_memory())
+}
+
+fn core_with(backend: Memory, numbers: Numbers) -> Core {
+    let identities = Identities::default();
     Core::new(
         Box::new(backend),
         Setup {
@@ -61,6 +65,24 @@ pub(crate) fn compiled(text: &str) -> Arc<Compiled> {
         ))
         .unwrap(),
     )
+}
+
+#[test]
+fn a_container_is_registered_though_its_number_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gone/workloads.json");
+    let memory = Memory::new(Capabilities::default());
+    let backend = memory.handle();
+    let mut core = core_with(memory, Numbers::open(file.clone()).unwrap());
+    let container = container(dir.path(), "c");
+    let cgroup = container.cgroup.id;
+    core.runtime(RuntimeEvent::Running(Box::new(container)));
+    assert_eq!(backend.workload(cgroup), Some(1));
+    core.retry();
+    assert!(!file.exists());
+    std::fs::create_dir(dir.path().join("gone")).unwrap();
+    core.retry();
+    assert!(file.exists());
 }
 
 #[test]

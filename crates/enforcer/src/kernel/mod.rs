@@ -35,7 +35,7 @@ use aya::{
 };
 use karmor_abi::{
     counters::Counters,
-    label::{Handle, Mark, MarkKey, Workload},
+    label::{Handle, Mark, MarkKey, SELF_TEST, Workload},
     limits, names,
     table::{CLASS_WORDS_LOG2, View},
 };
@@ -52,7 +52,7 @@ pub use self::{
     load::{is_loaded, unload},
     self_test::self_test_child,
 };
-use crate::backend::{Backend, BackendError, Capabilities, MarkedFile, Origin, RawEvent};
+use crate::backend::{Backend, BackendError, Capabilities, Given, MarkedFile, Origin, RawEvent};
 
 /// BPF-LSM on the running kernel.
 pub struct Kernel {
@@ -73,6 +73,8 @@ pub struct Kernel {
     asked: Asked,
     descriptors: Descriptors,
     counters: PerCpuArray<MapData, Counters>,
+    /// The highest number of a workload.
+    last: u32,
     /// What each workload has, by number.
     applied: HashMap<u32, Handle>,
     /// Keys in `marks`, by workload.
@@ -113,6 +115,7 @@ impl Kernel {
             asked: Asked::new(ebpf)?,
             descriptors: Descriptors::new(ebpf)?,
             counters: PerCpuArray::try_from(take(ebpf, names::COUNTERS)?)?,
+            last: 0,
             applied: HashMap::new(),
             marked: HashMap::new(),
             capabilities: Capabilities::default(),
@@ -136,13 +139,15 @@ impl Kernel {
         Loaded::rehearse()
     }
 
-    /// Learns which workloads an earlier daemon left policies on, and attaches what they need.
+    /// Learns which workloads there were and which have policies of an earlier daemon, and attaches what they need.
     fn adopt(&mut self) -> Result<()> {
         for index in 0..limits::WORKLOADS {
             let entry = self
                 .workloads
                 .get(&index, 0)
                 .context("read the workloads")?;
+            // An entry keeps its number until another workload has its place.
+            self.note_number(entry.workload);
             if entry.handle == Handle::NONE {
                 continue;
             }
@@ -160,6 +165,12 @@ impl Kernel {
         self.asked.set(&self.tables.calls(None))?;
         self.loaded.attach(self.tables.ops())?;
         self.loaded.detach_unloaded()
+    }
+
+    fn note_number(&mut self, workload: u32) {
+        if workload != SELF_TEST {
+            self.last = self.last.max(workload);
+        }
     }
 
     fn next(&mut self, counter: u32) -> Result<u32> {
@@ -295,6 +306,16 @@ impl Backend for Kernel {
         &self.capabilities
     }
 
+    fn given(&self, cgroup_id: u64) -> Result<Given, BackendError> {
+        let own = match self.cgroups.get(&cgroup_id, 0) {
+            Ok(workload) => Some(workload),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => return Err(kernel_error("reading a cgroup")(error.into())),
+        };
+        let last = self.last;
+        Ok(Given { own, last })
+    }
+
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
         let index = workload % limits::WORKLOADS;
         let failed = kernel_error("registering a workload");
@@ -320,7 +341,9 @@ impl Backend for Kernel {
             .insert(cgroup_id, workload, 0)
             .context("write a cgroup")
             .and_then(|()| self.bump_epoch())
-            .map_err(&failed)
+            .map_err(&failed)?;
+        self.note_number(workload);
+        Ok(())
     }
 
     fn set_origin(&mut self, workload: u32, origin: Origin) -> Result<(), BackendError> {

@@ -1,10 +1,13 @@
 //! Workload numbers: the names the kernel knows containers by.
 //!
 //! A number is never given twice while kernel state lives, and a container keeps its number over
-//! restarts of the daemon, because tasks carry it in their labels. So the file is written before a
-//! number is used.
+//! restarts of the daemon, because tasks carry it in their labels. The kernel's state itself tells which
+//! were given: a disk that is full keeps no container from being registered. The file tells the rest.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use karmor_abi::{
     label::{HOST, SELF_TEST},
@@ -15,19 +18,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
 use super::{Container, cgroup::Cgroup};
-use crate::file::write_atomic;
+use crate::{backend::Given, file::write_atomic};
 
-/// The numbers in use, and the next one.
+/// The numbers in use.
 #[derive(Debug)]
 pub struct Numbers {
     path: Option<PathBuf>,
     state: State,
+    /// Whether the file says something else.
+    unsaved: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct State {
-    last: u32,
     containers: BTreeMap<String, Numbered>,
 }
 
@@ -75,7 +79,7 @@ pub enum NumberError {
     #[error("more than {} containers at a time", WORKLOADS - 2)]
     Full,
     /// The file could not be written.
-    #[error("cannot remember the number of a container in {path}")]
+    #[error("cannot remember the numbers of containers in {path}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -117,6 +121,7 @@ impl Numbers {
         Self {
             path: None,
             state: State::default(),
+            unsaved: false,
         }
     }
 
@@ -143,23 +148,23 @@ impl Numbers {
         Ok(Self {
             path: Some(path),
             state,
+            unsaved: false,
         })
     }
 
-    /// The number of a container: the one it has, or a new one. Adds its cgroup to those it has, unless
-    /// its first process has only moved there, and keeps the links of its root unless there are some
-    /// already.
+    /// The number of a container: the one it has, also if only the kernel knows, or a new one. Adds its
+    /// cgroup to those it has, unless its first process has only moved there, and keeps the links of its
+    /// root unless there are some already. To be saved.
     ///
     /// # Errors
-    /// When there is none left, or it cannot be remembered; then nothing changed.
-    pub fn assign(&mut self, container: &Container) -> Result<Numbered, NumberError> {
+    /// When there is none left; then nothing changed.
+    pub fn assign(&mut self, container: &Container, given: Given) -> Result<Numbered, NumberError> {
         let key = container.key();
-        let old = self.state.containers.get(&key).cloned();
-        let last = self.state.last;
-        let mut numbered = match &old {
+        let old = self.state.containers.get(&key);
+        let mut numbered = match old {
             Some(known) => known.clone(),
             None => Numbered {
-                number: self.next_free().ok_or(NumberError::Full)?,
+                number: self.number(given).ok_or(NumberError::Full)?,
                 pid: container.pid,
                 cgroups: Vec::new(),
                 aliases: container.aliases.clone(),
@@ -174,21 +179,9 @@ impl Numbers {
             None => numbered.cgroups.push(cgroup),
         }
         numbered.pid = container.pid;
-        if old.as_ref() == Some(&numbered) {
-            return Ok(numbered);
-        }
-        if old.is_none() {
-            self.state.last = numbered.number;
-        }
-        let containers = &mut self.state.containers;
-        containers.insert(key.clone(), numbered.clone());
-        if let Err(error) = self.save() {
-            self.state.last = last;
-            match old {
-                Some(old) => self.state.containers.insert(key, old),
-                None => self.state.containers.remove(&key),
-            };
-            return Err(error);
+        if old != Some(&numbered) {
+            self.state.containers.insert(key, numbered.clone());
+            self.unsaved = true;
         }
         Ok(numbered)
     }
@@ -199,32 +192,22 @@ impl Numbers {
         self.state.containers.get(key)
     }
 
-    /// The number after the last whose entry no live workload holds: entries are shared modulo
-    /// [`WORKLOADS`].
-    fn next_free(&self) -> Option<u32> {
-        let taken: std::collections::HashSet<u32> = self
-            .state
-            .containers
-            .values()
-            .map(|c| c.number % WORKLOADS)
-            .collect();
-        (1..=WORKLOADS)
-            .map(|step| self.state.last.wrapping_add(step))
-            .find(|n| {
-                ![HOST, SELF_TEST].contains(&(n % WORKLOADS)) && !taken.contains(&(n % WORKLOADS))
-            })
+    /// The number of a container that has none here: its own, else the one after the last whose entry no
+    /// live workload holds. Entries are shared modulo [`WORKLOADS`].
+    fn number(&self, given: Given) -> Option<u32> {
+        let containers = self.state.containers.values();
+        let taken: HashSet<u32> = containers.map(|c| c.number % WORKLOADS).collect();
+        let is_free = |number: &u32| {
+            let entry = number % WORKLOADS;
+            ![HOST, SELF_TEST].contains(&entry) && !taken.contains(&entry)
+        };
+        let new = || (1..=WORKLOADS).map(|step| given.last.wrapping_add(step));
+        given.own.filter(is_free).or_else(|| new().find(is_free))
     }
 
-    /// Forgets a container; its number stays used.
-    ///
-    /// # Errors
-    /// When that cannot be remembered; the container is forgotten until the next start.
-    pub fn release(&mut self, key: &str) -> Result<(), NumberError> {
-        if self.state.containers.remove(key).is_some() {
-            self.save()
-        } else {
-            Ok(())
-        }
+    /// Forgets a container; its number stays used. To be saved.
+    pub fn release(&mut self, key: &str) {
+        self.unsaved |= self.state.containers.remove(key).is_some();
     }
 
     /// Containers with numbers, of this or an earlier run.
@@ -233,8 +216,19 @@ impl Numbers {
         containers.map(|(key, numbered)| (key.as_str(), numbered))
     }
 
-    fn save(&self) -> Result<(), NumberError> {
-        let Some(path) = &self.path else {
+    /// Whether there is something to be saved.
+    #[must_use]
+    pub const fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// Writes the file, if there is anything new. Until that is done, a start finds the numbers of
+    /// containers by their cgroups, and looks at their links anew.
+    ///
+    /// # Errors
+    /// When it cannot be written; to be tried again.
+    pub fn save(&mut self) -> Result<(), NumberError> {
+        let Some(path) = self.path.as_ref().filter(|_| self.unsaved) else {
             return Ok(());
         };
         let write = |source| NumberError::Write {
@@ -242,7 +236,9 @@ impl Numbers {
             source,
         };
         let bytes = serde_json::to_vec(&self.state).map_err(|e| write(e.into()))?;
-        write_atomic(path, &bytes).map_err(write)
+        write_atomic(path, &bytes).map_err(write)?;
+        self.unsaved = false;
+        Ok(())
     }
 }
 
@@ -259,8 +255,12 @@ mod tests {
         container
     }
 
-    fn assign(numbers: &mut Numbers, id: &str, cgroup: u64) -> u32 {
-        numbers.assign(&container(id, cgroup)).unwrap().number
+    fn after(last: u32) -> Given {
+        Given { own: None, last }
+    }
+
+    fn assign(numbers: &mut Numbers, id: &str, given: Given) -> u32 {
+        numbers.assign(&container(id, 10), given).unwrap().number
     }
 
     #[test]
@@ -268,13 +268,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workloads.json");
         let mut numbers = Numbers::open(path.clone()).unwrap();
-        assert_eq!(assign(&mut numbers, "a", 10), 1);
-        assert_eq!(assign(&mut numbers, "b", 11), 2);
-        numbers.release("default/b").unwrap();
+        assert_eq!(assign(&mut numbers, "a", after(0)), 1);
+        assert_eq!(assign(&mut numbers, "b", after(1)), 2);
+        numbers.release("default/b");
+        numbers.save().unwrap();
         let mut numbers = Numbers::open(path).unwrap();
-        assert_eq!(assign(&mut numbers, "a", 10), 1);
-        assert_eq!(assign(&mut numbers, "c", 12), 3);
-        assert_eq!(assign(&mut numbers, "b", 11), 4);
+        assert_eq!(assign(&mut numbers, "a", after(2)), 1);
+        assert_eq!(assign(&mut numbers, "c", after(2)), 3);
+        assert_eq!(assign(&mut numbers, "b", after(3)), 4);
+        // One that the kernel was never told of is given to nobody else.
+        assert_eq!(assign(&mut numbers, "d", after(3)), 5);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_known_to_the_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone/workloads.json");
+        let mut numbers = Numbers::open(path.clone()).unwrap();
+        assert_eq!(assign(&mut numbers, "a", after(6)), 7);
+        numbers.save().unwrap_err();
+        let mut numbers = Numbers::open(path.clone()).unwrap();
+        let own = |own| Given {
+            own: Some(own),
+            last: 9,
+        };
+        assert_eq!(assign(&mut numbers, "a", own(7)), 7);
+        // It was started in the cgroup of another.
+        assert_eq!(assign(&mut numbers, "b", own(7)), 10);
+        std::fs::create_dir(dir.path().join("gone")).unwrap();
+        numbers.save().unwrap();
+        assert_eq!(Numbers::open(path).unwrap().known().count(), 2);
     }
 
     #[test]
@@ -284,16 +307,17 @@ mod tests {
         let mut numbers = Numbers::open(path.clone()).unwrap();
         let mut a = container("a", 10);
         a.aliases = Aliases::observed([("/sbin", "usr/sbin")]);
-        let first = numbers.assign(&a).unwrap();
+        let first = numbers.assign(&a, after(0)).unwrap();
         assert_eq!(first.aliases, a.aliases);
         a.aliases = Aliases::observed([("/sbin", "usr/bin")]);
         a.cgroup.path = "/host/sys/fs/cgroup/default/10".into();
-        numbers.assign(&a).unwrap();
+        numbers.assign(&a, after(0)).unwrap();
         // The same process, elsewhere.
-        numbers.assign(&container("a", 30)).unwrap();
+        numbers.assign(&container("a", 30), after(1)).unwrap();
         let mut anew = container("a", 20);
         anew.pid = 7;
-        numbers.assign(&anew).unwrap();
+        numbers.assign(&anew, after(1)).unwrap();
+        numbers.save().unwrap();
         let expected = Numbered {
             pid: 7,
             cgroups: vec![a.cgroup, anew.cgroup],
@@ -309,7 +333,7 @@ mod tests {
         let mut numbers = Numbers::in_memory();
         let mut a = container("a", 10);
         a.pid = 7;
-        let known = numbers.assign(&a).unwrap();
+        let known = numbers.assign(&a, after(0)).unwrap();
         for (pid, cgroup, later) in [
             (7, 10, false),
             (7, 20, false),
@@ -325,13 +349,14 @@ mod tests {
     #[test]
     fn an_entry_is_never_shared_nor_the_hosts() {
         let mut numbers = Numbers::in_memory();
-        assign(&mut numbers, "a", 1);
-        numbers.state.last = SELF_TEST - 1;
+        assign(&mut numbers, "a", after(0));
         // SELF_TEST is taken, WORKLOADS itself shares the host's entry, and the one after it that
         // of the first.
-        assert_eq!(assign(&mut numbers, "b", 2), WORKLOADS + 2);
-        numbers.state.last = u32::MAX;
-        assert_eq!(assign(&mut numbers, "c", 3) % WORKLOADS, 3);
+        assert_eq!(
+            assign(&mut numbers, "b", after(SELF_TEST - 1)),
+            WORKLOADS + 2
+        );
+        assert_eq!(assign(&mut numbers, "c", after(u32::MAX)) % WORKLOADS, 3);
     }
 
     #[test]
@@ -340,9 +365,9 @@ mod tests {
         let path = dir.path().join("workloads.json");
         for (text, told) in [
             ("", "json:1:1: "),
-            ("{\"last\":", "it ends too early; to start anew"),
+            ("{\"containers\":", "it ends too early; to start anew"),
             ("nonsense", "it is not JSON"),
-            ("{\"last\": \"1\"}", "a value is missing"),
+            ("{\"containers\": 1}", "a value is missing"),
             ("{\"last\": 1}", "a value is missing"),
         ] {
             std::fs::write(&path, text).unwrap();

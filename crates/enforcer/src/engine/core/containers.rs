@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::Core;
 use crate::{
     index::error_text,
-    workload::{Container, Identity, RuntimeEvent},
+    workload::{Container, Identity, RuntimeEvent, numbers::Numbered},
 };
 
 impl Core {
@@ -33,12 +33,15 @@ impl Core {
         if known.is_some_and(|known| known.is_before(&container)) {
             self.ended(&key);
         }
-        let numbered = match self.numbers.assign(&container) {
+        let numbered = match self.numbered(&container) {
             Ok(numbered) => numbered,
-            Err(error) => {
-                warn!(container = container.name, %error, "container is not protected");
-                let unnumbered = (Arc::new(container), error.to_string());
-                self.unnumbered.insert(key, unnumbered);
+            Err(why) => {
+                warn!(
+                    container = container.name,
+                    error = why,
+                    "container is not protected"
+                );
+                self.unnumbered.insert(key, (Arc::new(container), why));
                 return;
             }
         };
@@ -77,6 +80,22 @@ impl Core {
         self.running.insert(key, container);
     }
 
+    fn numbered(&mut self, container: &Container) -> Result<Numbered, String> {
+        let given = self.backend.given(container.cgroup.id);
+        let given = given.map_err(|error| error_text(&error))?;
+        let numbered = self.numbers.assign(container, given);
+        let numbered = numbered.map_err(|error| error.to_string())?;
+        self.remember();
+        Ok(numbered)
+    }
+
+    /// Nobody depends on the file before the next start: what cannot be written now is tried again.
+    fn remember(&mut self) {
+        if let Err(error) = self.numbers.save() {
+            warn!(error = error_text(&error), "to be tried again");
+        }
+    }
+
     /// Forgets a container, of this run or an earlier one, unless a process of it is left: that one
     /// has its number in its label, and under no other would a policy reach it.
     fn ended(&mut self, key: &str) {
@@ -92,9 +111,8 @@ impl Core {
         if let Err(error) = self.index.remove(&mut *self.backend, number, &cgroups) {
             warn!(container = name, %error, "the kernel could not forget a container");
         }
-        if let Err(error) = self.numbers.release(key) {
-            warn!(%error, "the end of a container is not remembered");
-        }
+        self.numbers.release(key);
+        self.remember();
         info!(container = name, workload = number, "container is gone");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Core, POLICIES, set};
 use crate::{
@@ -116,6 +116,9 @@ impl Core {
     /// those have changed since.
     pub fn retry(&mut self) {
         self.index.heal(&mut *self.backend);
+        if self.numbers.is_unsaved() && self.numbers.save().is_ok() {
+            info!("the numbers of containers are written");
+        }
         let version = self.index.version();
         let due = |(_, in_the_way): &(FileChange<Sound>, Option<u64>)| *in_the_way != Some(version);
         let unfinished = self.unfinished.extract_if(.., |_, entry| due(entry));
