@@ -7,11 +7,14 @@ use aya::programs::{loaded_links, loaded_programs};
 use serde_json::Value;
 
 use super::{Case, case};
-use crate::support::{Alerts, Container, Enforcer, Guest, Hammer, Image, probe, run, until};
+use crate::support::{
+    Alerts, Container, Enforcer, Guest, Hammer, Image, PINS, STATE, pins, probe, run, until,
+};
 
 pub(super) const CASES: &[Case] = &[
     case("crash_of_the_daemon_frees_no_hard_link", hard_link),
     case("crash_of_the_daemon_opens_no_gap", crash),
+    case("crash_without_room_on_the_disk_opens_no_gap", full_disk),
 ];
 
 const POLICY: &str = "\
@@ -44,8 +47,6 @@ const HAMMER: [&str; 6] = [
     "--until=stop",
 ];
 const ATTEMPTS: u64 = 100_000;
-
-const PINS: &str = "/sys/fs/bpf/karmor";
 
 /// The kernel frees links and programs some time after their last user is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -168,6 +169,51 @@ fn hard_link(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// Nothing can be written about a container that starts, nor is there when the next daemon does.
+fn full_disk(guest: &Guest) -> Result<()> {
+    let enforcer = guest.take_enforcer()?;
+    let policy = enforcer.add_manifest("survives-a-crash", POLICY)?;
+    let disk = Unwritable::new()?;
+    let container = guest.container(Image::Debian)?.start("unwritten")?;
+    let protected = |enforcer: &Enforcer| -> Result<()> {
+        enforcer.knows(container.name())?;
+        let output = container.exec(&["cat", FORBIDDEN])?;
+        ensure!(output.denied(), "without a policy: {output}");
+        Ok(())
+    };
+    protected(&enforcer)?;
+    let told = "cannot remember the numbers of containers";
+    ensure!(enforcer.log().contains(told), "{}", enforcer.log());
+    enforcer.crash()?;
+    let next = guest.start()?;
+    protected(&next)?;
+    drop(disk);
+    // Its processes have the number that the first daemon gave: what changes now reaches them.
+    next.delete_policy(&policy)?;
+    container.exec(&["cat", FORBIDDEN])?.success()?;
+    guest.keep(next);
+    Ok(())
+}
+
+/// The daemon's directory, which cannot be written while this lives.
+struct Unwritable;
+
+impl Unwritable {
+    fn new() -> Result<Self> {
+        run("mount", ["--bind", STATE, STATE])?.success()?;
+        let made = Self;
+        run("mount", ["-o", "remount,bind,ro", STATE])?.success()?;
+        Ok(made)
+    }
+}
+
+impl Drop for Unwritable {
+    fn drop(&mut self) {
+        // Nobody could do anything about it; the case after would say.
+        let _ = run("umount", [STATE]);
+    }
+}
+
 /// Every policy, without when it came into force.
 fn policies() -> Result<Vec<Value>> {
     let output = run("karmor", ["vm", "policy", "list", "-o", "json"])?.success()?;
@@ -237,18 +283,18 @@ fn one_link_each(before: &[String]) -> Result<()> {
         Ok((links()? == expected).then_some(()))
     })
     .with_context(|| format!("links: {:?}", links()))?;
-    let mut pins = Vec::new();
-    for entry in std::fs::read_dir(Path::new(PINS).join("v6")).context("nothing is pinned")? {
+    let mut pinned = Vec::new();
+    for entry in std::fs::read_dir(pins()?)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let pinned = name.strip_prefix("link_").or(name.strip_prefix("packets_"));
-        pins.extend(pinned.map(str::to_owned));
+        let program = name.strip_prefix("link_").or(name.strip_prefix("packets_"));
+        pinned.extend(program.map(str::to_owned));
     }
-    pins.sort();
+    pinned.sort();
     let mut hooks = before.to_vec();
     hooks.sort();
     ensure!(
-        pins == hooks,
-        "links are pinned for {pins:?}, not {hooks:?}"
+        pinned == hooks,
+        "links are pinned for {pinned:?}, not {hooks:?}"
     );
     Ok(())
 }

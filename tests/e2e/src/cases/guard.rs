@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, case, escapes::with_tools};
-use crate::support::{Alerts, Container, DELIVERY, DefaultPostures, Enforcer, Guest, Output, run};
+use crate::support::{
+    Alerts, Container, DELIVERY, DefaultPostures, Enforcer, Guest, Output, pins, run,
+};
 
 pub(super) const CASES: &[Case] = &[case("enforcer_is_out_of_reach_of_containers", containers)];
 
@@ -44,15 +46,12 @@ const HARM: &[(&str, &str)] = &[
     (": >> $security/lockdown", "/sys/kernel/security/lockdown"),
     ("mv $var/lib $var/l && mv $var/l $var/lib", FILES),
     (
-        "$tries open-pin $bpf/karmor/v7/WORKLOADS",
+        "$tries open-pin $pins/WORKLOADS",
         "a map of karmor-enforcer",
     ),
     ("$tries open-maps", "a map of karmor-enforcer"),
     ("$tries open-programs", "a program of karmor-enforcer"),
-    (
-        "mv $bpf/karmor/v7/MARKS $bpf/karmor/v7/M && mv $bpf/karmor/v7/M $bpf/karmor/v7/MARKS",
-        FILES,
-    ),
+    ("mv $pins/MARKS $pins/M && mv $pins/M $pins/MARKS", FILES),
     ("mv $bpf/karmor $bpf/k && mv $bpf/k $bpf/karmor", FILES),
     ("touch $state/policies/new && rm $state/policies/new", FILES),
     ("mkdir $state/new && rmdir $state/new", FILES),
@@ -269,7 +268,7 @@ fn is_about_protection(alert: &Value, kind: &str) -> Result<()> {
 fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Output> {
     let places = "tries=/opt/tools/karmor-tries; box=/opt/tools/busybox; bpf=/host/bpf; state=/host/state; run=/host/run; \
                   bin=/host/bin; var=/host/var; security=/host/security";
-    let line = format!("pid={pid}; {places}; {line}");
+    let line = format!("pid={pid}; {places}; {}; {line}", pinned()?);
     let [output] = <[Output; 1]>::try_from(container.lines(&[&line])?)
         .map_err(|outputs| anyhow::anyhow!("not one answer: {outputs:?}"))?;
     Ok(output)
@@ -278,5 +277,13 @@ fn in_container(container: &Container<'_>, pid: u32, line: &str) -> Result<Outpu
 fn on_host(pid: u32, line: &str) -> Result<Output> {
     let places = "tries=karmor-tries; box=busybox; bpf=/sys/fs/bpf; state=/var/lib/karmor; run=/run/karmor; \
                   bin=/usr/local/bin; var=/var; security=/sys/kernel/security";
-    run("sh", ["-c", &format!("pid={pid}; {places}; {line}")])
+    let line = format!("pid={pid}; {places}; {}; {line}", pinned()?);
+    run("sh", ["-c", &line])
+}
+
+/// Where the pins are, for a shell that knows where the file system is.
+fn pinned() -> Result<String> {
+    let pins = pins()?;
+    let form = pins.file_name().unwrap_or_default();
+    Ok(format!("pins=$bpf/karmor/{}", form.display()))
 }

@@ -1,12 +1,12 @@
 //! System calls that policies are told of.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Case, case, escapes::with_tools};
-use crate::support::{Applied, Container, DefaultPostures, Guest, probe, run, until};
+use crate::support::{Applied, Container, DefaultPostures, Guest, pins, probe, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("syscalls_are_told_of_by_name", by_name),
@@ -253,7 +253,6 @@ fn of_the_host(guest: &Guest) -> Result<()> {
 }
 
 fn attachment(guest: &Guest) -> Result<()> {
-    const PIN: &str = "/sys/fs/bpf/karmor/v7/link_sys_enter";
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = container(guest)?;
         watched.enforcer.knows(container.name())?;
@@ -265,7 +264,7 @@ fn attachment(guest: &Guest) -> Result<()> {
                 .context("no hooks")?;
             let hook = hooks.iter().find(|hook| hook["hook"] == "sys_enter");
             let attached = hook.context("no sys_enter")?["attached"] == true;
-            let pinned = Path::new(PIN).exists();
+            let pinned = pins()?.join("link_sys_enter").exists();
             ensure!(attached == pinned, "attached: {attached}, pinned: {pinned}");
             Ok(attached)
         };

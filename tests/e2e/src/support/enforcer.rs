@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -16,6 +16,12 @@ use super::{Containerd, Output, note, program, until};
 
 /// Where the daemon takes policies.
 pub const SOCKET: &str = "/run/karmor/karmor.sock";
+
+/// Below which the daemon pins what outlives it.
+pub const PINS: &str = "/sys/fs/bpf/karmor";
+
+/// Where the daemon keeps what must survive a restart.
+pub const STATE: &str = "/var/lib/karmor";
 
 const PROGRAM: &str = "karmor-enforcer";
 
@@ -201,6 +207,17 @@ impl Enforcer {
         let file = file.to_str().context("a policy's path is UTF-8")?;
         program::run("karmor", ["vm", "policy", "delete", file])?.success()
     }
+}
+
+/// The directory of what the daemon has pinned: one for each form of its maps, and there is one.
+///
+/// # Errors
+/// When nothing is pinned.
+pub fn pins() -> Result<PathBuf> {
+    let mut forms = fs::read_dir(PINS).context("nothing is pinned")?;
+    let form = forms.next().context("nothing is pinned")?;
+    ensure!(forms.next().is_none(), "pins of several forms in {PINS}");
+    Ok(form?.path())
 }
 
 /// What the daemon finds, as `karmor probe -o json` tells it.

@@ -24,7 +24,7 @@ pub use self::{
     alerts::{Alerts, DELIVERY, Follower},
     container::{Container, ContainerBuilder, Image},
     containerd::{Containerd, Place},
-    enforcer::{Enforcer, SOCKET, probe, refusals},
+    enforcer::{Enforcer, PINS, SOCKET, STATE, pins, probe, refusals},
     hammer::{Hammer, HammerCounts, HammerReport, Hammering},
     kernel::{KernelVersion, security_modules},
     postures::DefaultPostures,
