@@ -48,7 +48,7 @@ pub struct Own {
     pub space: u32,
     /// Zero; keeps the next field aligned.
     pub reserved: u32,
-    /// `inode.i_ino`, or the id of the map or program.
+    /// `inode.i_ino`, 0 for the device itself; or the id of the map or program.
     pub number: u64,
 }
 
@@ -64,6 +64,13 @@ impl Own {
     #[inline(always)]
     pub const fn inode(device: u32, inode: u64) -> Self {
         Self::new(device, inode)
+    }
+
+    /// A device that some inode of the daemon's is on: no inode has the number 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn device(device: u32) -> Self {
+        Self::new(device, 0)
     }
 
     /// A map, by its id.

@@ -19,14 +19,14 @@ use crate::{
         memory::{Ptr, load, load_u32, load_u64, read, read_or_zero},
         offsets::{
             DENTRY_D_ALIAS, DENTRY_D_INODE, DENTRY_D_NAME, DENTRY_D_PARENT, FILE_F_INODE,
-            INODE_I_DENTRY, INODE_I_SB, MOUNT_MNT, MOUNT_MNT_NS, PATH_DENTRY, SUPER_BLOCK_S_MAGIC,
-            UNIX_SOCK_PATH, VFSMOUNT_MNT_FLAGS,
+            INODE_I_DENTRY, INODE_I_MODE, INODE_I_SB, MOUNT_MNT, MOUNT_MNT_NS, PATH_DENTRY,
+            SUPER_BLOCK_S_MAGIC, UNIX_SOCK_PATH, VFSMOUNT_MNT_FLAGS,
         },
         path::{self, BtfPlace},
         task::Task,
     },
     maps::{Answer, GUARD, OWN},
-    object::file::{inode_of, number_of, place_of},
+    object::file::{inode_of, is_directory, number_of, place_of},
     subject::{Identity, Subject},
 };
 
@@ -82,10 +82,27 @@ fn owns_dentry(mut dentry: u64, change: Change) -> bool {
         {
             return true;
         }
-        dentry = read_or_zero(dentry + u64::from(DENTRY_D_PARENT.load()));
+        let parent = read_or_zero(dentry + u64::from(DENTRY_D_PARENT.load()));
+        if parent == dentry {
+            return level == 0 && is_lost_on_own(inode);
+        }
+        dentry = parent;
         level += 1;
     }
     false
+}
+
+/// Whether an inode without a directory is none itself, and on a device where something is the daemon's.
+/// Opened by handle, a file lies nowhere as long as nobody else has looked for it: it may be the daemon's.
+#[inline(always)]
+fn is_lost_on_own(inode: u64) -> bool {
+    let mode = read::<u16>(inode + u64::from(INODE_I_MODE.load()));
+    let Ok((device, _)) = number_of(inode) else {
+        return false;
+    };
+    // SAFETY: what it holds does not matter.
+    !matches!(mode, Ok(mode) if is_directory(mode))
+        && unsafe { OWN.get(Own::device(device)) }.is_some()
 }
 
 /// Whether what is written to an open file is written to what the daemon owns: where the file lies, or

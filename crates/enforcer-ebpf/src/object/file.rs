@@ -19,9 +19,10 @@ const FMODE_READ: u32 = 1;
 /// `FMODE_PATH`: `O_PATH`.
 const FMODE_PATH: u32 = 1 << 14;
 
-/// Type bits of `i_mode`, and a character device's.
+/// Type bits of `i_mode`, a character device's, and a directory's.
 const S_IFMT: u16 = 0o170_000;
 const S_IFCHR: u16 = 0o020_000;
+const S_IFDIR: u16 = 0o040_000;
 
 /// What a file of this `f_mode` is open for; nothing for one that is only a place. The access mode 3 is
 /// neither reading nor writing, for who wants to control a device: that takes both.
@@ -44,6 +45,12 @@ pub(crate) const fn open_for(mode: u32) -> u32 {
 #[inline(always)]
 pub(crate) const fn is_character_device(mode: u16) -> bool {
     mode & S_IFMT == S_IFCHR
+}
+
+/// Whether an inode of this `i_mode` is a directory.
+#[inline(always)]
+pub(crate) const fn is_directory(mode: u16) -> bool {
+    mode & S_IFMT == S_IFDIR
 }
 
 /// Where a file lies. `file` must be a BTF pointer.

@@ -96,7 +96,9 @@ impl Owned {
         for (path, depth) in files.chain([(root, 0), (pinned, DEPTH)]) {
             let own = present(inode(path))
                 .with_context(|| format!("look at {}, to protect it", path.display()))?;
-            now.extend(own.map(|own| (own, depth)));
+            if let Some(own) = own {
+                now.extend([(own, depth), (Own::device(own.space), 0)]);
+            }
             for above in above(path) {
                 let place = present(fs::symlink_metadata(&above).map(|found| own_of(&found)))
                     .with_context(|| format!("look at {}, to protect it", above.display()))?;

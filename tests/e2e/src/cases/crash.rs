@@ -187,11 +187,12 @@ fn full_disk(guest: &Guest) -> Result<()> {
     enforcer.crash()?;
     let next = guest.start()?;
     protected(&next)?;
-    drop(disk);
+    run("mount", ["-o", "remount,bind,rw", STATE])?.success()?;
     // Its processes have the number that the first daemon gave: what changes now reaches them.
     next.delete_policy(&policy)?;
     container.exec(&["cat", FORBIDDEN])?.success()?;
     guest.keep(next);
+    drop(disk);
     Ok(())
 }
 
@@ -209,8 +210,8 @@ impl Unwritable {
 
 impl Drop for Unwritable {
     fn drop(&mut self) {
-        // Nobody could do anything about it; the case after would say.
-        let _ = run("umount", [STATE]);
+        // Nobody could do anything about it; the case after would say. The daemon has files open there.
+        let _ = run("umount", ["-l", STATE]);
     }
 }
 
