@@ -118,11 +118,13 @@ pub enum Guarded {
     Lockdown = 8,
     /// Which file is the image of a process, by which rules tell it from others.
     Image = 9,
+    /// A process that is not the workload's own, and does what the workload may not.
+    Outside = 10,
 }
 
 impl Guarded {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Process,
         Self::Map,
         Self::Program,
@@ -132,6 +134,7 @@ impl Guarded {
         Self::Helper,
         Self::Lockdown,
         Self::Image,
+        Self::Outside,
     ];
 }
 

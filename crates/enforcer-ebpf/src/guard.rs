@@ -27,7 +27,7 @@ use crate::{
     },
     maps::{Answer, GUARD, OWN},
     object::file::{inode_of, is_directory, number_of, place_of},
-    subject::{Identity, Subject},
+    subject::{Identity, Subject, workload_of_task},
 };
 
 /// `MNT_SHARED`: what is mounted on it shows elsewhere, too.
@@ -219,6 +219,24 @@ pub(crate) fn refuse_on(process: Task, hook: Hook) -> i32 {
         refuse(Guarded::Process, hook)
     } else {
         ALLOWED
+    }
+}
+
+/// Refuses to trace the daemon; to a container under a policy also what is not its own, which would do
+/// for it what it may not.
+#[inline(always)]
+pub(crate) fn refuse_tracing(process: Task, hook: Hook) -> i32 {
+    if is_daemon(process) {
+        return refuse(Guarded::Process, hook);
+    }
+    let identity = Identity::current(false);
+    let is_outside =
+        || identity.workload != HOST && workload_of_task(process.0) != identity.workload;
+    match Stranger::known_as(|| identity) {
+        Some(stranger) if is_ruled(&identity) && is_outside() => {
+            stranger.refuse(Guarded::Outside, hook)
+        }
+        _ => ALLOWED,
     }
 }
 

@@ -123,6 +123,11 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_taking_the_image_of_another"],
     },
     Row {
+        technique: "Tracing a process of the host's or of another container, which does what the container may not",
+        protects: "a container under a policy traces its own processes only",
+        cases: &["escape_by_tracing_a_process_outside"],
+    },
+    Row {
         technique: "Double fork, orphans, another parent",
         protects: "labels are inherited at fork, and sources are worked out at exec",
         cases: &["escape_by_double_fork"],

@@ -12,7 +12,7 @@ use crate::{
     decide::DENIED,
     guard::{
         refuse_change, refuse_connection, refuse_image, refuse_mount, refuse_name, refuse_names,
-        refuse_object, refuse_on, refuse_root, refuse_signal,
+        refuse_object, refuse_on, refuse_root, refuse_signal, refuse_tracing,
     },
     kernel::{
         memory::{Ptr, load, load_u32, read_or_zero},
@@ -86,7 +86,7 @@ pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
     if mode as u32 & PTRACE_MODE_ATTACH == 0 {
         return 0;
     }
-    refuse_on(Task(task as u64), Hook::PtraceAccess)
+    refuse_tracing(Task(task as u64), Hook::PtraceAccess)
 }
 
 /// `task_prctl(option, what, ..)`: `PR_SET_MM` with `PR_SET_MM_EXE_FILE`, or with `PR_SET_MM_MAP`, which

@@ -68,6 +68,7 @@ pub(super) fn say(word: &Word<'_>) -> Said {
                 Guarded::Lockdown => ("File", "/sys/kernel/security/lockdown"),
                 Guarded::Helper => ("File", "a program for the kernel to execute"),
                 Guarded::Image => ("Process", "the image of a process"),
+                Guarded::Outside => ("Process", "a process outside of the container"),
             };
             (operation, name.to_owned(), String::new())
         }

@@ -8,7 +8,7 @@ use super::{
     Case, PREPARE, Plan, SHUT, case, in_both, manifest, ordinary, privileged, reading, running,
     toolbox,
 };
-use crate::support::{Container, DefaultPostures, Guest, run, until};
+use crate::support::{Container, DefaultPostures, Guest, Output, run, until};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_unshare_mounts", mounts),
@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_leaving_the_first_mount_namespace", abandoned),
     case("escape_by_what_the_kernel_executes", helpers),
     case("escape_by_taking_the_image_of_another", image),
+    case("escape_by_tracing_a_process_outside", trace),
     case("escape_by_the_name_of_an_essential_program", pose),
 ];
 
@@ -168,6 +169,39 @@ fn image(guest: &Guest) -> Result<()> {
             twin.success().map(drop)
         })
     })
+}
+
+/// Whoever traces a process of the host has it do what the container may not.
+fn trace(guest: &Guest) -> Result<()> {
+    const OPTIONS: &[&str] = &["--privileged", "--with-ns=pid:/proc/1/ns/pid"];
+    let outside = std::process::id();
+    let write = format!(": < /proc/{outside}/mem");
+    let look = format!("cat /proc/{outside}/environ > /dev/null");
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let container = toolbox(guest, OPTIONS)?.start("escape-tracing")?;
+        let [before, _] = outputs(&container, [&write, &look])?;
+        before.success().context("without a policy")?;
+        let policy = watched.policy(&manifest("escape-trace", SHUT))?;
+        let own = "sleep 100 & : < /proc/$!/mem; said=$?; kill $!; [ $said = 0 ]";
+        let [refused, look, own] = outputs(&container, [&write, &look, own])?;
+        ensure!(refused.denied(), "not refused: {refused}");
+        let alert = policy.expect("an alert about tracing", |alert| {
+            alert["Resource"] == "a process outside of the container"
+        })?;
+        ensure!(
+            alert["PolicyName"] == "SelfProtection" && alert["ContainerName"] == container.name(),
+            "{alert:#}"
+        );
+        look.success()?;
+        own.success().map(drop)
+    })
+}
+
+fn outputs<const N: usize>(container: &Container<'_>, lines: [&str; N]) -> Result<[Output; N]> {
+    let outputs = container.lines(&lines)?;
+    outputs
+        .try_into()
+        .map_err(|outputs| anyhow::anyhow!("not {N} answers: {outputs:?}"))
 }
 
 /// What names a program that the kernel executes, by each of its names.
