@@ -173,11 +173,12 @@ impl Args {
             jobs,
             |series| format!("VM tests on {series}"),
             |series| {
-                let log = self.in_vm(cache, *series, &built)?;
+                let (log, code) = self.in_vm(cache, *series, &built)?;
+                // Also of what failed: what is not stopped must be told.
                 runs.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(*series, bypasses::results(&log));
-                Ok(Outcome::Done(log))
+                judged(log, code)
             },
         );
         let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +187,8 @@ impl Args {
         }
     }
 
-    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<String> {
+    /// What the tests printed on a kernel, and the code that they ended with.
+    fn in_vm(&self, cache: &Cache, series: Series, built: &Programs) -> Result<(String, i32)> {
         let kernel = Kernel::get(cache, series)?;
         let machine = Machine {
             accel: Accel::fastest(cache, &kernel)?,
@@ -208,13 +210,7 @@ impl Args {
         let ended = machine.run(cache, tee(&log, series), tee(&notes, series))?;
         let log = log.lock().unwrap_or_else(PoisonError::into_inner);
         let log = String::from_utf8_lossy(&log);
-        if ended.code == 0 {
-            return Ok(log.into_owned());
-        }
-        // What was before has been passed on already; why a test failed is what a summary is for.
-        let failures = log.find("\nfailures:\n").unwrap_or(0);
-        let failures = log.get(failures..).unwrap_or(&log);
-        bail!("exit code {}\n{failures}", ended.code)
+        Ok((log.into_owned(), ended.code))
     }
 
     fn cargo(&self, cache: &Cache) -> Command {
@@ -232,6 +228,16 @@ fn finish(steps: Steps) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What was before has been passed on already; why a test failed is what a summary is for.
+fn judged(log: String, code: i32) -> Result<Outcome> {
+    if code == 0 {
+        return Ok(Outcome::Done(log));
+    }
+    let failures = log.find("\nfailures:\n").unwrap_or(0);
+    let failures = log.get(failures..).unwrap_or(&log);
+    bail!("exit code {code}\n{failures}")
 }
 
 fn done(command: &mut Command) -> Result<Outcome> {
