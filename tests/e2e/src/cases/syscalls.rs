@@ -53,13 +53,17 @@ fn told(policy: &Applied<'_>) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Waits for as many, and says that they are these.
+/// Long enough for another alert to arrive.
+const SURPLUS: Duration = Duration::from_secs(2);
+
+/// Waits for as many, and says that they are these and no more.
 fn expect(policy: &Applied<'_>, expected: &[&str]) -> Result<()> {
     let enough = || {
         let told = told(policy)?;
         Ok((told.len() >= expected.len()).then_some(()))
     };
     let waited = until("alerts", Duration::from_secs(30), enough);
+    std::thread::sleep(SURPLUS);
     let told = told(policy)?;
     ensure!(
         waited.is_ok() && told == expected,

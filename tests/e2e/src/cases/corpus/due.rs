@@ -14,6 +14,8 @@ use serde_json::Value;
 /// A case that has been tried.
 pub(super) struct Past {
     name: String,
+    /// The name of its policy.
+    policy: String,
     /// When its attempts began.
     pub(super) began: Timestamp,
     kind: Kind,
@@ -24,9 +26,10 @@ pub(super) struct Past {
 }
 
 impl Past {
-    pub(super) fn new(case: &Tried, began: Timestamp, due: Vec<Access>) -> Self {
+    pub(super) fn new(case: &Tried, policy: &str, began: Timestamp, due: Vec<Access>) -> Self {
         Self {
             name: case.name.clone(),
+            policy: policy.to_owned(),
             began,
             kind: case.kind,
             due,
@@ -71,7 +74,12 @@ impl Past {
             .enumerate()
             .filter(|(index, _)| !taken.contains(&Some(*index)));
         beside
-            .filter(|(_, alert)| !self.due.iter().any(|a| !leaves_one(a) && is_due(alert, a)))
+            .filter(|(_, alert)| {
+                !self
+                    .due
+                    .iter()
+                    .any(|a| !leaves_one(a) && self.is_due(alert, a))
+            })
             .map(|(_, alert)| format!("{}: an alert too many: {alert}", self.name))
             .collect()
     }
@@ -89,7 +97,7 @@ impl Past {
     /// Gives an access an alert; who has that may take another one.
     fn give(&self, access: usize, holders: &mut [Option<usize>], tried: &mut [bool]) -> bool {
         for index in 0..self.alerts.len() {
-            if tried[index] || !is_due(&self.alerts[index], &self.due[access]) {
+            if tried[index] || !self.is_due(&self.alerts[index], &self.due[access]) {
                 continue;
             }
             tried[index] = true;
@@ -103,6 +111,27 @@ impl Past {
             }
         }
         false
+    }
+
+    /// Whether an alert says what must have come of an access.
+    fn is_due(&self, alert: &Value, access: &Access) -> bool {
+        let action = match access.expect {
+            Verdict::Allow => return false,
+            Verdict::Audit => "Audit",
+            Verdict::Block => "Block",
+        };
+        let name = text(alert, "PolicyName");
+        let is_of_rule = name == self.policy;
+        let carries = match &access.alert {
+            Some(carried) => {
+                is_of_rule
+                    && alert["Severity"].as_str() == Some(&carried.severity.to_string())
+                    && text(alert, "Tags") == carried.tags.join(",")
+                    && alert["Message"] == carried.message
+            }
+            None => is_of_rule || name == "DefaultPosture",
+        };
+        alert["Action"] == action && carries && is_by(alert, access) && is_about(alert, access)
     }
 }
 
@@ -132,21 +161,6 @@ fn is_ours(alert: &Value, kind: Kind) -> bool {
             alert["Type"] == "MatchedHostPolicy" && text(alert, "Source").starts_with(ACTORS)
         }
     }
-}
-
-/// Whether an alert says what must have come of an access.
-fn is_due(alert: &Value, access: &Access) -> bool {
-    let action = match access.expect {
-        Verdict::Allow => return false,
-        Verdict::Audit => "Audit",
-        Verdict::Block => "Block",
-    };
-    let carries = access.alert.as_ref().is_none_or(|carried| {
-        alert["Severity"].as_str() == Some(&carried.severity.to_string())
-            && text(alert, "Tags") == carried.tags.join(",")
-            && alert["Message"] == carried.message
-    });
-    alert["Action"] == action && carries && is_by(alert, access) && is_about(alert, access)
 }
 
 /// Whether an alert names who acted. Of an exec, the process is what is executed.
@@ -235,7 +249,7 @@ fn is_about_file(alert: &Value, operation: Operation) -> bool {
 fn is_object(told: &str, object: Object) -> bool {
     match object {
         Object::Anonymous => told.starts_with("/memfd:"),
-        Object::Unreachable => UNREACHABLE.ends_with(told),
+        Object::Unreachable => !told.is_empty() && UNREACHABLE.ends_with(told),
         Object::TooLong => told.starts_with("/d/d/"),
     }
 }
@@ -314,13 +328,14 @@ mod tests {
             posture: Posture::Audit,
             accesses: due.to_vec(),
         };
-        Past::new(&case, Timestamp::UNIX_EPOCH, due.to_vec())
+        Past::new(&case, "policy", Timestamp::UNIX_EPOCH, due.to_vec())
     }
 
     fn alert(operation: &str, path: &str, action: &str) -> Value {
         json!({
             "Type": "MatchedPolicy", "Operation": operation, "Resource": path, "Action": action,
             "ProcessName": if operation == "Process" { path } else { ONE }, "Source": ONE,
+            "PolicyName": "policy",
         })
     }
 
@@ -363,6 +378,18 @@ mod tests {
             past.take(wrong);
         }
         assert_eq!(past.surplus().len(), 3);
+    }
+
+    #[test]
+    fn the_policy_counts() {
+        let mut past = past(&[access(Operation::Read, "/a", Verdict::Block)]);
+        let mut other = alert("File", "/a", "Block");
+        other["PolicyName"] = json!("another");
+        past.take(other.clone());
+        assert!(!past.is_told());
+        other["PolicyName"] = json!("DefaultPosture");
+        past.take(other);
+        assert!(past.is_told());
     }
 
     #[test]

@@ -307,7 +307,8 @@ impl<'a> Stage<'a> {
                 _ => problems.push(format!("{access:?}: {output}")),
             }
         }
-        self.tried.push(Past::new(case, began, due));
+        let policy = self.policy.as_ref().map_or("", |policy| &policy.name);
+        self.tried.push(Past::new(case, policy, began, due));
         let clock = Instant::now();
         problems.extend(self.told()?);
         self.took[2] += clock.elapsed();
