@@ -24,13 +24,13 @@ use crate::{
     kernel::{
         memory::{read, read_or_zero},
         offsets::{
-            DENTRY_D_INODE, DENTRY_D_SB, INODE_I_MODE, MOUNT_LINK, MOUNT_MNT, MOUNT_MNT_NS,
-            MOUNT_NEXT, SUPER_BLOCK_S_MAGIC, SUPER_BLOCK_S_MOUNTS, VFSMOUNT_MNT_ROOT,
+            DENTRY_D_INODE, DENTRY_D_SB, INODE_I_MODE, INODE_I_RDEV, MOUNT_LINK, MOUNT_MNT,
+            MOUNT_MNT_NS, MOUNT_NEXT, SUPER_BLOCK_S_MAGIC, SUPER_BLOCK_S_MOUNTS, VFSMOUNT_MNT_ROOT,
         },
         path,
     },
     maps::{HOMES, NO_STATE, Scratch},
-    object::{Table, Visitor, file::is_character_device, with_table},
+    object::{Table, Visitor, file::is_standard_device, with_table},
 };
 
 /// Mounts of one file system that are looked at.
@@ -360,8 +360,9 @@ fn begin(scratch: *mut Scratch, dentry: u64) -> u64 {
     seek.link = link;
     // Zero for a name that is still free; what is not there has no mode.
     let inode = read_or_zero(dentry + u64::from(DENTRY_D_INODE.load()));
-    let mode = read::<u16>(inode + u64::from(INODE_I_MODE.load()));
-    seek.device = u64::from(matches!(mode, Ok(mode) if is_character_device(mode)));
+    let mode = read::<u16>(inode + u64::from(INODE_I_MODE.load())).unwrap_or(0);
+    let device = read::<u32>(inode + u64::from(INODE_I_RDEV.load())).unwrap_or(0);
+    seek.device = u64::from(is_standard_device(mode, device));
     // SAFETY: claimed by this task.
     let (instead, walked) = unsafe { ((*scratch).climb.instead, (*scratch).climb.inum) };
     let (namespace, inum) = match instead {

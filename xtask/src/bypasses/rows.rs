@@ -83,6 +83,7 @@ pub(super) const STOPPED: &[Row] = &[
         protects: "an object is decided under every name that mounts give it",
         cases: &[
             "escape_by_bind_mount",
+            "escape_by_bind_mount_of_a_device",
             "escape_by_bind_mount_written",
             "escape_by_propagated_mount",
             "escape_by_second_mount_or_handle",

@@ -28,7 +28,7 @@ use crate::{
         task::Task,
     },
     maps::{SEARCH, SUSPECTS},
-    object::file::{FMODE_WRITE, inode_of, is_character_device, open_for, place_of},
+    object::file::{FMODE_WRITE, inode_of, is_standard_device, open_for, place_of},
     subject::{Identity, Subject, workload_of_task},
 };
 
@@ -36,9 +36,6 @@ use crate::{
 const MAY_WRITE: u32 = 2;
 const MAY_READ: u32 = 4;
 const MAY_APPEND: u32 = 8;
-
-/// Bits of a device number below the major number.
-const MINOR_BITS: u32 = 20;
 
 /// `file_permission(file, mask)`: read, write and whatever else moves a file's data, once a
 /// descriptor is suspect.
@@ -261,19 +258,7 @@ fn is_decided(file: Ptr) -> bool {
             load_u32(inode, INODE_I_RDEV.load()),
         )
     };
-    mount & MNT_INTERNAL == 0 && !(is_character_device(mode) && is_standard(device))
-}
-
-/// Terminals by their major numbers, serial and virtual ones and consoles too; `null`, `zero`, `full`,
-/// `random` and `urandom`.
-#[inline(always)]
-const fn is_standard(device: u32) -> bool {
-    let minor = device & ((1 << MINOR_BITS) - 1);
-    match device >> MINOR_BITS {
-        1 => matches!(minor, 3 | 5 | 7 | 8 | 9),
-        4 | 5 | 128..=143 | 204 | 229 => true,
-        _ => false,
-    }
+    mount & MNT_INTERNAL == 0 && !is_standard_device(mode, device)
 }
 
 /// Whether every open file is decided at each use.

@@ -19,6 +19,8 @@ const FMODE_READ: u32 = 1;
 /// `FMODE_PATH`: `O_PATH`.
 const FMODE_PATH: u32 = 1 << 14;
 
+/// `MINORBITS` of the kernel's own device numbers.
+const MINOR_BITS: u32 = 20;
 /// Type bits of `i_mode`, a character device's, and a directory's.
 const S_IFMT: u16 = 0o170_000;
 const S_IFCHR: u16 = 0o020_000;
@@ -45,6 +47,20 @@ pub(crate) const fn open_for(mode: u32) -> u32 {
 #[inline(always)]
 pub(crate) const fn is_character_device(mode: u16) -> bool {
     mode & S_IFMT == S_IFCHR
+}
+
+/// Whether an inode of this `i_mode` and `i_rdev` is a device that programs are started with or that
+/// runtimes hide files behind: terminals by their major numbers, serial and virtual ones and consoles too;
+/// `null`, `zero`, `full`, `random` and `urandom`.
+#[inline(always)]
+pub(crate) const fn is_standard_device(mode: u16, device: u32) -> bool {
+    let minor = device & ((1 << MINOR_BITS) - 1);
+    is_character_device(mode)
+        && match device >> MINOR_BITS {
+            1 => matches!(minor, 3 | 5 | 7 | 8 | 9),
+            4 | 5 | 128..=143 | 204 | 229 => true,
+            _ => false,
+        }
 }
 
 /// Whether an inode of this `i_mode` is a directory.

@@ -12,6 +12,7 @@ use crate::support::{DefaultPostures, Guest};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_bind_mount", bind),
+    case("escape_by_bind_mount_of_a_device", device),
     case("escape_by_propagated_mount", propagated),
     case("escape_by_bind_mount_written", written),
     case("escape_by_mount_over_a_name", cover),
@@ -252,6 +253,27 @@ fn cover(guest: &Guest) -> Result<()> {
 }
 
 /// The mount that gives something its name goes away, and a copy of it stays.
+/// A device that is a file to the container, since the runtime mounted it as one.
+fn device(guest: &Guest) -> Result<()> {
+    const OPTIONS: &[&str] = &[
+        "--privileged",
+        "--mount=type=bind,src=/dev/kmsg,dst=/opt/device,options=bind:rw",
+    ];
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        Plan {
+            name: "escape-device",
+            spec: "\n  file:\n    matchPaths:\n    - path: /opt/device\n  action: Block\n",
+            prepare: PREPARE,
+            escapes: &[reading(
+                "mount --bind /opt/device /srv/open/f && : < /srv/open/f",
+                "/opt/device",
+            )],
+            twins: &["mount --bind /dev/zero /srv/open/f && : < /srv/open/f"],
+        }
+        .play_in(watched, &[&with_tools(guest, OPTIONS, "escape-device")?])
+    })
+}
+
 fn moved(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
