@@ -252,7 +252,6 @@ fn cover(guest: &Guest) -> Result<()> {
     })
 }
 
-/// The mount that gives something its name goes away, and a copy of it stays.
 /// A device that is a file to the container, since the runtime mounted it as one.
 fn device(guest: &Guest) -> Result<()> {
     const OPTIONS: &[&str] = &[
@@ -274,6 +273,7 @@ fn device(guest: &Guest) -> Result<()> {
     })
 }
 
+/// The mount that gives something its name goes away, and a copy of it stays.
 fn moved(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         Plan {
