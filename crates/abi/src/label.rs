@@ -153,6 +153,19 @@ pub struct MarkKey {
     pub inode: u64,
 }
 
+impl MarkKey {
+    /// A device on which some file is marked: no inode has the number 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn device(workload: u32, device: u32) -> Self {
+        Self {
+            workload,
+            device,
+            inode: 0,
+        }
+    }
+}
+
 /// What a marked file is to a table. 12 bytes; user space writes, hooks read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -14,7 +14,7 @@ use crate::{
     arguments, elsewhere, emit,
     kernel::{
         memory::{Ptr, read},
-        offsets::INODE_I_UID,
+        offsets::{DENTRY_D_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
         path::{self, BtfPlace, Place},
         task::Task,
     },
@@ -127,9 +127,10 @@ pub(crate) fn decide_mount(
     question.answer(object.place.place(), examine).0
 }
 
-/// Decides an access to what is known by its dentry alone, under all names it has.
+/// Decides what gives a directory, known by its dentry alone, other names, under all that it has. Where a
+/// file of its device is known by a mark, what lies below cannot be told: the mark would not be seen.
 #[inline(always)]
-pub(crate) fn decide_dentry(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
+pub(crate) fn decide_layer(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook) -> i32 {
     let question = Question::new(subject, 0, ops, hook);
     let nowhere = Place {
         mnt: 0,
@@ -145,9 +146,26 @@ pub(crate) fn decide_dentry(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook
                 object: Class::Unreachable as u64,
             };
         }
+        if subject.marks != 0 && has_marks(subject, dentry)? {
+            // SAFETY: as above.
+            unsafe { (*scratch).access.unknown = Unknown::Always as u32 };
+            judge(scratch, subject.ops);
+            return Ok(());
+        }
         elsewhere::decide(scratch, false)
     };
     question.answer(nowhere, examine).0
+}
+
+/// Whether some file on the device of a dentry is marked.
+#[inline(always)]
+fn has_marks(subject: &Subject, dentry: Ptr) -> Result<bool, Fault> {
+    let super_block = read::<u64>(dentry as u64 + u64::from(DENTRY_D_SB.load()));
+    let device = super_block.and_then(|at| read::<u32>(at + u64::from(SUPER_BLOCK_S_DEV.load())));
+    let key = MarkKey::device(subject.workload, device.map_err(|_error| Fault::Read)?);
+    // SAFETY: entries are replaced whole.
+    let mark = unsafe { MARKS.get(key) };
+    Ok(mark.is_some_and(|mark| mark.table == subject.handle.uid()))
 }
 
 /// What a hook asks.

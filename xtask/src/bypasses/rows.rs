@@ -97,7 +97,10 @@ pub(super) const STOPPED: &[Row] = &[
     Row {
         technique: "An overlay of protected directories",
         protects: "what is protected may be no layer",
-        cases: &["escape_by_overlay_mount"],
+        cases: &[
+            "escape_by_overlay_mount",
+            "escape_by_layer_with_a_hard_link",
+        ],
     },
     Row {
         technique: "Mounts and `pivot_root` in another mount namespace, `nsenter`, `/proc/PID/root`",

@@ -10,7 +10,7 @@ use karmor_abi::{event::Hook, label::HOST, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{DENIED, Object, Unknown, decide_dentry, decide_mount},
+    decide::{DENIED, Object, Unknown, decide_layer, decide_mount},
     elsewhere,
     guard::refuse_mount,
     kernel::{
@@ -223,7 +223,7 @@ pub(crate) fn sb_statfs(ctx: LsmContext) -> i32 {
     }
     match Mounter::current(false).and_then(Mounter::asks) {
         Some(mounter) if mounter.subject.workload != HOST || !mounter.at_home => {
-            decide_dentry(&mounter.subject, ctx.arg(0), mounter.ops, Hook::Layer)
+            decide_layer(&mounter.subject, ctx.arg(0), mounter.ops, Hook::Layer)
         }
         _ => 0,
     }

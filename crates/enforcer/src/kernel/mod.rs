@@ -255,18 +255,27 @@ impl Kernel {
     fn mark_files(&mut self, workload: u32, handle: Handle, files: &[MarkedFile]) -> Result<()> {
         let mut wanted = HashSet::new();
         let mut result = Ok(());
-        for marked in files {
+        let devices = files.iter().map(|marked| marked.file.device);
+        let devices: HashSet<u32> = devices.collect();
+        // What is mounted anew of a device is asked about by it.
+        let of_devices = devices.into_iter().map(|device| {
+            let key = MarkKey::device(workload, device);
+            (key, 0, 0)
+        });
+        let of_files = files.iter().map(|marked| {
             let key = MarkKey {
                 workload,
                 device: marked.file.device,
                 inode: marked.file.inode,
             };
-            let mark = Mark {
-                table: handle.uid(),
-                set: marked.set,
-                ops: marked.ops,
-            };
-            result = self.marks.insert(key, mark, 0).context("mark a file");
+            (key, marked.set, marked.ops)
+        });
+        for (key, set, ops) in of_devices.chain(of_files) {
+            let table = handle.uid();
+            result = self
+                .marks
+                .insert(key, Mark { table, set, ops }, 0)
+                .context("mark a file");
             if result.is_err() {
                 // Those that found room count all the same.
                 break;

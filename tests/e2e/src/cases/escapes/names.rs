@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result};
 use super::{
     Case, PREPARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running, toolbox,
 };
-use crate::support::{DefaultPostures, Guest, until};
+use crate::support::{Container, DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_chroot", chroot),
     case("escape_by_symlink", symlink),
     case("escape_by_earlier_hard_link", earlier_link),
     case("escape_by_hard_link_of_the_image", link_of_the_image),
+    case("escape_by_layer_with_a_hard_link", layer_with_a_link),
     case("escape_by_copying_up", copying_up),
     case("escape_by_new_hard_link", new_link),
     case("escape_by_rename", rename),
@@ -162,18 +163,48 @@ fn link_of_the_image(guest: &Guest) -> Result<()> {
     )
 }
 
+/// An overlay shows the link on a device of its own, where no mark is for it.
+fn layer_with_a_link(guest: &Guest) -> Result<()> {
+    let plan = Plan {
+        name: "escape-layer-with-a-link",
+        spec: SHUT,
+        prepare: &format!(
+            "{PREPARE} && cd /srv/open && ln ../vault/secret s && mkdir -p /tmp/layer /tmp/over \
+             && {{ ! /opt/tools/busybox mountpoint -q /tmp/over || /opt/tools/busybox umount -l /tmp/over; }} \
+             && {{ /opt/tools/busybox mountpoint -q /tmp/layer \
+             || /opt/tools/busybox mount -t tmpfs tmpfs /tmp/layer; }} && mkdir -p /tmp/layer/{{1,2}}"
+        ),
+        escapes: &[
+            reading("cat /srv/open/s", "/srv/open/s"),
+            reading(
+                "/opt/tools/karmor-tries mount overlay lowerdir=/srv/open:/tmp/layer/1 /tmp/over \
+                 && cat /tmp/over/s",
+                "@unreachable",
+            )
+            .unnamed(),
+        ],
+        twins: &[
+            "/opt/tools/karmor-tries mount overlay lowerdir=/tmp/layer/1:/tmp/layer/2 /tmp/over",
+        ],
+    };
+    linked_in(guest, &plan, &[privileged(guest)?])
+}
+
 /// Plays a plan whose first escape fails when the daemon has found the other names.
 fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
+    linked_in(guest, plan, &[ordinary(guest)?, privileged(guest)?])
+}
+
+fn linked_in(guest: &Guest, plan: &Plan<'_>, containers: &[Container<'_>]) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let containers = [ordinary(guest)?, privileged(guest)?];
-        for container in &containers {
+        for container in containers {
             plan.before(container)?;
         }
         let policy = watched.policy(&manifest(plan.name, plan.spec))?;
         // Beside the engine: it may take a moment.
         let first = plan.escapes.first().context("there is an escape")?.line;
         until("the link to be known", Duration::from_secs(10), || {
-            for container in &containers {
+            for container in containers {
                 if !container.shell(first)?.denied() {
                     return Ok(None);
                 }
@@ -182,7 +213,7 @@ fn linked(guest: &Guest, plan: &Plan<'_>) -> Result<()> {
         })?;
         // What is known of a file outlives the kernel's memory of it.
         fs::write("/proc/sys/vm/drop_caches", "2").context("cannot drop the caches")?;
-        for container in &containers {
+        for container in containers {
             plan.after(&policy, container)?;
         }
         Ok(())
