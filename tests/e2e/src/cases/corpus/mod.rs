@@ -119,6 +119,7 @@ fn last(posture: Posture) -> Tried {
         args: Vec::new(),
         terminal: false,
         expect,
+        by_posture: false,
         alert: None,
     };
     let spec = format!(
