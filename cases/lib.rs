@@ -137,6 +137,8 @@ pub struct Access {
     pub terminal: bool,
     /// What must come of it.
     pub expect: Verdict,
+    /// Whether it is the default posture that says so, and no rule.
+    pub by_posture: bool,
     /// What the alert must carry.
     pub alert: Option<Carried>,
 }
@@ -371,6 +373,7 @@ impl Written {
             args: self.args.unwrap_or_else(|| vec!["--version".to_owned()]),
             terminal: self.terminal,
             expect: word.under(posture),
+            by_posture: word == Word::Posture,
             alert: self.alert,
         })
     }

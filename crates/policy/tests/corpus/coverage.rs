@@ -1,13 +1,14 @@
-//! Whether the corpus has a case for everything that can be written: every field of the language,
-//! with every action, under every posture, in both kinds of policies.
+//! Whether the corpus has a case for everything that can be written: every field of the language, every
+//! preset and every protocol of sockets, with every action, under every posture, in both kinds of
+//! policies. What takes a capability can be tried of a few; the others are asked about here.
 //!
-//! The fields are those of the custom resources' schemas, so that one that is added to the language
-//! is missed here until there are cases for it.
+//! Fields and names are those of the custom resources' schemas, so that one that is added to the
+//! language is missed here until there are cases for it.
 
 use std::collections::BTreeSet;
 
-use karmor_abi::op::Op;
-use karmor_cases::{Case, Kind, Posture};
+use karmor_abi::{op::Op, word::Protocol};
+use karmor_cases::{Access, Case, Kind, Operation, Posture, Target, Verdict};
 use karmor_policy::names;
 use serde_json::{Value, json};
 
@@ -184,6 +185,112 @@ fn every_combination_has_a_case() {
     assert!(missing.is_empty(), "no case for {missing:#?}");
 }
 
+/// A protocol counts as covered where something is done with a socket that it names.
+#[test]
+fn every_protocol_has_a_case() {
+    let cases = karmor_cases::all().unwrap();
+    let covered: BTreeSet<Combination> = cases.iter().flat_map(protocols).collect();
+    let mut wanted = BTreeSet::new();
+    for (kind, schema) in SCHEMAS {
+        let names = words(schema, "network", "matchProtocols", "protocol");
+        assert!(names.len() > 10, "{names:?}");
+        wanted.extend(names.iter().flat_map(|name| everywhere(name, kind)));
+    }
+    let missing: Vec<&Combination> = wanted.difference(&covered).collect();
+    assert!(missing.is_empty(), "no case for {missing:#?}");
+}
+
+/// Under the other posture, what that is said to decide comes out the other way, and nothing else does:
+/// alerts name the posture there, and the policy elsewhere.
+#[test]
+fn the_posture_decides_where_that_is_written() {
+    let cases = karmor_cases::all().unwrap();
+    let others = cases.iter().map(under_the_other_posture);
+    let wrong: Vec<String> = others.flat_map(|case| super::check(&case)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn under_the_other_posture(case: &Case) -> Case {
+    let (posture, verdict) = match case.posture {
+        Posture::Audit => (Posture::Block, Verdict::Block),
+        Posture::Block => (Posture::Audit, Verdict::Audit),
+    };
+    let accesses = case.accesses.iter().cloned().map(|access| Access {
+        expect: if access.by_posture {
+            verdict
+        } else {
+            access.expect
+        },
+        ..access
+    });
+    Case {
+        name: format!("{} under posture {}", case.name, posture.name()),
+        posture,
+        accesses: accesses.collect(),
+        ..case.clone()
+    }
+}
+
+/// Some is tried in containers alone, such as what would refuse a host's own programs their sockets.
+#[test]
+fn host_policies_mean_the_same() {
+    let cases = karmor_cases::all().unwrap();
+    let containers = cases
+        .into_iter()
+        .filter(|case| case.kind == Kind::Container);
+    let wrong: Vec<String> = containers
+        .filter_map(|case| of_the_host(&case))
+        .flat_map(|case| super::check(&case))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A case of containers as one of the host; nothing where that would not be enforced.
+fn of_the_host(case: &Case) -> Option<Case> {
+    let mut policy: Value = serde_saphyr::from_str(&case.policy).expect("a policy");
+    policy["kind"] = "KubeArmorHostPolicy".into();
+    let spec = policy["spec"].as_object_mut()?;
+    spec.remove("selector")?;
+    spec.insert(
+        "nodeSelector".to_owned(),
+        json!({"matchLabels": {"kubearmor.io/hostname": "*"}}),
+    );
+    let mut presets = spec
+        .get("presets")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let is_enforced = presets.all(|preset| {
+        let mut not = NOT_ON_HOSTS.into_iter().filter_map(names::preset);
+        not.all(|name| preset["name"] != name)
+    });
+    is_enforced.then(|| Case {
+        policy: policy.to_string(),
+        kind: Kind::Host,
+        ..case.clone()
+    })
+}
+
+/// Each capability by itself, with one that is not named.
+#[test]
+fn every_capability_is_decided() {
+    let mut wrong = Vec::new();
+    for (kind, schema) in SCHEMAS {
+        let names = words(schema, "capabilities", "matchCapabilities", "capability");
+        assert!(names.len() > 40, "{names:?}");
+        for (index, name) in names.iter().enumerate() {
+            let number = names::capability_named(name).map(names::capability);
+            assert_eq!(number, Some(Some(name.as_str())));
+            let other = &names[(index + 1) % names.len()];
+            for (name_of, action, posture, kind) in everywhere(name, kind) {
+                let case = capability_case(&name_of, other, action, posture, kind);
+                wrong.extend(super::check(&case));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn presets_without_a_case_are_not_enforced() {
     for op in NOT_ON_HOSTS {
@@ -229,24 +336,23 @@ fn what_has_no_case_is_not_in_the_language() {
 fn wanted() -> BTreeSet<Combination> {
     let mut all = BTreeSet::new();
     for (kind, schema) in SCHEMAS {
-        for field in fields(schema) {
-            for action in ACTIONS {
-                for posture in [Posture::Audit, Posture::Block] {
-                    all.insert((field.clone(), action, posture, kind));
-                }
-            }
-        }
-        for preset in presets(kind) {
-            for action in ACTIONS {
-                for posture in [Posture::Audit, Posture::Block] {
-                    all.insert((preset.clone(), action, posture, kind));
-                }
-            }
-        }
+        let names = fields(schema).into_iter().chain(presets(kind));
+        all.extend(names.flat_map(|name| everywhere(&name, kind)));
         for field in reported(schema) {
             for posture in [Posture::Audit, Posture::Block] {
                 all.insert((field.clone(), "Audit", posture, kind));
             }
+        }
+    }
+    all
+}
+
+/// Something with each action and under each posture.
+fn everywhere(name: &str, kind: Kind) -> Vec<Combination> {
+    let mut all = Vec::new();
+    for action in ACTIONS {
+        for posture in [Posture::Audit, Posture::Block] {
+            all.push((name.to_owned(), action, posture, kind));
         }
     }
     all
@@ -283,6 +389,103 @@ fn fields(schema: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The words that a field of a rule takes, of which the schema has a pattern: `(tcp|TCP|udp|UDP)$`.
+fn words(schema: &str, section: &str, list: &str, field: &str) -> Vec<String> {
+    let spec = spec(schema);
+    let rule = &spec["properties"][section]["properties"][list]["items"]["properties"];
+    let pattern = rule[field]["pattern"].as_str().expect("a pattern");
+    let words = pattern.trim_start_matches('(').trim_end_matches(")$");
+    let words: BTreeSet<String> = words.split('|').map(str::to_lowercase).collect();
+    words.into_iter().collect()
+}
+
+/// The protocols that a case covers, each with the action that is in force for it.
+fn protocols(case: &Case) -> Vec<Combination> {
+    let policy: Value = serde_saphyr::from_str(&case.policy).expect("a policy");
+    let section = &policy["spec"]["network"];
+    let of_section = action(section)
+        .or(action(&policy["spec"]))
+        .unwrap_or("Block");
+    let mut found = Vec::new();
+    for rule in section["matchProtocols"].as_array().into_iter().flatten() {
+        let of_rule = action(rule).unwrap_or(of_section);
+        let names = rule["protocol"].as_str().expect("a protocol").split(',');
+        let names = names.map(|name| name.trim().to_lowercase());
+        found.extend(
+            names
+                .filter(|name| case.accesses.iter().any(|access| uses(access, name)))
+                .map(|name| (name, of_rule, case.posture, case.kind)),
+        );
+    }
+    found
+}
+
+/// Whether an access is about a socket that the protocol of this name includes.
+fn uses(access: &Access, name: &str) -> bool {
+    let Target::Socket(socket) = &access.target else {
+        return false;
+    };
+    let (family, kind, protocol) = socket.numbers();
+    let named = names::socket_kind_named(name).expect("a protocol");
+    named.includes(kind, Protocol::of(family, kind, protocol))
+}
+
+/// A case about a capability, and another one that is not named.
+fn capability_case(
+    name: &str,
+    other: &str,
+    action: &'static str,
+    posture: Posture,
+    kind: Kind,
+) -> Case {
+    let (resource, selector, label) = match kind {
+        Kind::Container => ("KubeArmorPolicy", "selector", "app"),
+        Kind::Host => (
+            "KubeArmorHostPolicy",
+            "nodeSelector",
+            "kubearmor.io/hostname",
+        ),
+    };
+    let policy = json!({
+        "apiVersion": "security.kubearmor.com/v1",
+        "kind": resource,
+        "metadata": {"name": "capability"},
+        "spec": {
+            (selector): {"matchLabels": {(label): "*"}},
+            "capabilities": {"matchCapabilities": [{"capability": name}]},
+            "action": action,
+        },
+    });
+    let (of_it, of_others) = match (action, posture) {
+        ("Allow", Posture::Audit) => (Verdict::Allow, Verdict::Audit),
+        ("Allow", Posture::Block) => (Verdict::Allow, Verdict::Block),
+        ("Audit", _) => (Verdict::Audit, Verdict::Allow),
+        _ => (Verdict::Block, Verdict::Allow),
+    };
+    Case {
+        name: format!("{name}/{action}"),
+        policy: policy.to_string(),
+        kind,
+        posture,
+        accesses: vec![capable(name, of_it), capable(other, of_others)],
+    }
+}
+
+/// Using a capability.
+fn capable(name: &str, expect: Verdict) -> Access {
+    Access {
+        operation: Operation::Use,
+        target: Target::Capability(name.to_owned()),
+        by: "/one".to_owned(),
+        from: "/one".to_owned(),
+        args: Vec::new(),
+        terminal: false,
+        expect,
+        by_posture: false,
+        alert: None,
+    }
 }
 
 /// The fields of what is reported.

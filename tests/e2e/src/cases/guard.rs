@@ -95,6 +95,7 @@ const HARMLESS: &[&str] = &[
     "mkdir $bpf/other && mv $bpf/other $bpf/another && rmdir $bpf/another",
     "touch $bin/new && mv $bin/new $bin/newer && rm $bin/newer",
     "ls $state/policies > /dev/null",
+    "sleep 60 & $tries harm sigio $! && kill $!",
     "sleep 60 & $tries harm limit $! && $tries harm schedule $! && $tries harm nice $! && $tries harm io-priority $! && kill $!",
     "cat /proc/sys/kernel/ftrace_enabled > /dev/null",
     ": >> /proc/$$/oom_score_adj",
@@ -110,8 +111,11 @@ const FATAL: &[(&str, &str)] = &[
     ("rm -r $bpf/karmor", FILES),
 ];
 
-/// The kernel does not say that it did not send the signal.
+/// The kernel does not say that it did not send the signal; who is not stopped has not got it.
 const SILENT: (&str, &str) = ("$tries harm sigio $pid", "karmor-enforcer");
+
+/// What is said then, and by the alert.
+const NO_SIGNAL: [&str; 2] = ["the signal did not come", "lsm=FILE_SEND_SIGIOTASK"];
 
 /// What hides the enforcer's own from it, from within its mount namespace, and shows it again.
 const HIDING: &[&str] = &[
@@ -147,7 +151,7 @@ fn unprotected(
     let harm = HARM.iter().chain(more).map(|(line, _)| *line);
     let hiding = HIDING.iter().copied();
     let fatal = FATAL.iter().map(|(line, _)| *line);
-    for line in harm.chain(hiding).chain(fatal) {
+    for line in harm.chain(hiding).chain([SILENT.0]).chain(fatal) {
         attempt(enforcer.pid(), line)?
             .success()
             .context("without protection")?;
@@ -182,11 +186,16 @@ fn out_of_reach(
     let mut seen = alerts.count();
     for (line, resource) in told.chain(hiding) {
         let output = attempt(line)?;
-        ensure!(
-            line == SILENT.0 || output.code != 0 && output.denied(),
-            "not refused: {output}"
-        );
-        let about = |alert: &Value| alert["Resource"] == resource;
+        let is_silent = line == SILENT.0;
+        let is_refused = if is_silent {
+            output.stdout.contains(NO_SIGNAL[0]) || output.stderr.contains(NO_SIGNAL[0])
+        } else {
+            output.denied()
+        };
+        ensure!(output.code != 0 && is_refused, "not refused: {output}");
+        let about = |alert: &Value| {
+            alert["Resource"] == resource && (!is_silent || alert["Data"] == NO_SIGNAL[1])
+        };
         let (past, alert) = alerts.expect_after(seen, DELIVERY, line, about)?;
         is_right(&alert)?;
         seen = past;

@@ -33,6 +33,13 @@ fn container(guest: &Guest) -> Result<Container<'_>> {
     with_tools(guest, &[], "syscalls")
 }
 
+/// Makes a call in a container, with its arguments.
+fn make_call(container: &Container<'_>, call: &[&str]) -> Result<()> {
+    let words = [&[TRIES, "call"], call].concat();
+    container.exec(&words)?.success()?;
+    Ok(())
+}
+
 /// The data of every alert about a system call since the policy, with the path if there is one.
 fn told(policy: &Applied<'_>) -> Result<Vec<String>> {
     let alerts = policy.alerts()?;
@@ -53,17 +60,21 @@ fn told(policy: &Applied<'_>) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Long enough for another alert to arrive.
-const SURPLUS: Duration = Duration::from_secs(2);
-
-/// Waits for as many, and says that they are these and no more.
-fn expect(policy: &Applied<'_>, expected: &[&str]) -> Result<()> {
+/// Makes one more call that is told of, waits for its alert, and says that those before it are these and
+/// no more: alerts come in the order of what they are about.
+fn expect(
+    policy: &Applied<'_>,
+    expected: &[&str],
+    last: &str,
+    call_last: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    call_last()?;
+    let expected = [expected, &[last]].concat();
     let enough = || {
         let told = told(policy)?;
         Ok((told.len() >= expected.len()).then_some(()))
     };
     let waited = until("alerts", Duration::from_secs(30), enough);
-    std::thread::sleep(SURPLUS);
     let told = told(policy)?;
     ensure!(
         waited.is_ok() && told == expected,
@@ -110,7 +121,8 @@ fn by_name(guest: &Guest) -> Result<()> {
                 .success()?;
             expected.push("GETPRIORITY");
         }
-        expect(&policy, &expected)
+        let call_last = || make_call(&container, &["times"]);
+        expect(&policy, &expected, "TIMES", call_last)
     })
 }
 
@@ -140,6 +152,8 @@ fn by_source(guest: &Guest) -> Result<()> {
         expect(
             &policy,
             &["TIMES", "GETPRIORITY", "MKDIRAT /tmp/source/by-other"],
+            "TIMES",
+            || make_call(&container, &["times"]),
         )
     })
 }
@@ -190,6 +204,7 @@ fn by_path(guest: &Guest) -> Result<()> {
                 && alert["Result"] == "Passed",
             "{alert:#}"
         );
+        container.exec(&["/bin/rm", "-r", "/tmp/at"])?.success()?;
         expect(
             &policy,
             &[
@@ -207,9 +222,9 @@ fn by_path(guest: &Guest) -> Result<()> {
                 "UNLINKAT /tmp/at/file",
                 "EXECVE /opt/tools/other",
             ],
-        )?;
-        container.exec(&["/bin/rm", "-r", "/tmp/at"])?.success()?;
-        Ok(())
+            "MKDIRAT /tmp/at",
+            || make_call(&container, &["mkdirat", "/tmp/at"]),
+        )
     })
 }
 
@@ -252,6 +267,8 @@ fn of_the_host(guest: &Guest) -> Result<()> {
                 "MKDIRAT /run/karmor-e2e/told/a",
                 "RMDIR /run/karmor-e2e/told/a",
             ],
+            "GETPRIORITY",
+            || run(tries, ["call", "getpriority"])?.success().map(drop),
         )
     })
 }
@@ -292,6 +309,8 @@ fn attachment(guest: &Guest) -> Result<()> {
             .exec(&[TRIES, "call", "mkdirat", "/tmp/seen"])?
             .success()?;
         container.exec(&["/bin/rmdir", "/tmp/seen"])?.success()?;
-        expect(&at, &["MKDIRAT /tmp/seen"])
+        expect(&at, &["MKDIRAT /tmp/seen"], "MKDIRAT /tmp/seen", || {
+            make_call(&container, &["mkdirat", "/tmp/seen"])
+        })
     })
 }

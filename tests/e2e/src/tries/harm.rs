@@ -1,7 +1,14 @@
 //! What ends a process, or keeps it from its work, without a signal of one's own. What is set is what
-//! was there, and the signal is one that harms nobody.
+//! was there, and whom the signal stops goes on at once.
 
-use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
@@ -9,7 +16,7 @@ use clap::ValueEnum;
 /// What is done.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum How {
-    /// Have a pipe send it a signal
+    /// Have a pipe stop it, and see whether it stops
     Sigio,
     /// Set its limit of CPU time
     Limit,
@@ -23,6 +30,9 @@ pub(crate) enum How {
 
 /// `F_SETSIG`
 const SETSIG: libc::c_int = 10;
+
+/// How long a process may take to stop.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn try_it(how: How, process: i32) -> Result<()> {
     match how {
@@ -41,19 +51,34 @@ fn done(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// The signal comes when something can be read. Nobody is told whether it came.
+/// The signal comes when something can be read. Nobody is told whether it came, but who got it stops.
 fn sigio(process: i32) -> Result<()> {
     let mut ends = [0; 2];
     // SAFETY: numbers and memory for two descriptors.
     unsafe {
         done(libc::pipe(ends.as_mut_ptr())).context("cannot make a pipe")?;
         done(libc::fcntl(ends[0], libc::F_SETOWN, process)).context("cannot give it away")?;
-        done(libc::fcntl(ends[0], SETSIG, libc::SIGCONT)).context("cannot choose the signal")?;
+        done(libc::fcntl(ends[0], SETSIG, libc::SIGSTOP)).context("cannot choose the signal")?;
         done(libc::fcntl(ends[0], libc::F_SETFL, libc::O_ASYNC)).context("cannot ask for it")?;
         let written = libc::write(ends[1], b"x".as_ptr().cast(), 1);
         done(libc::c_int::try_from(written)?).context("cannot write")?;
     }
-    Ok(())
+    let deadline = Instant::now() + PATIENCE;
+    while !is_stopped(process)? {
+        ensure!(Instant::now() < deadline, "the signal did not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // SAFETY: numbers only.
+    done(unsafe { libc::kill(process, libc::SIGCONT) }).context("cannot have it go on")
+}
+
+/// Whether a process is stopped by a signal.
+fn is_stopped(process: i32) -> Result<bool> {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // Behind the name, which may be anything.
+    let state = text.rsplit(')').next().map(str::trim_start);
+    Ok(state.is_some_and(|state| state.starts_with('T')))
 }
 
 fn limit(process: i32) -> io::Result<()> {
@@ -133,4 +158,25 @@ pub(crate) fn take_image(file: &Path) -> Result<()> {
         "cannot take another image: {error}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_that_comes_is_seen() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = i32::try_from(child.id()).unwrap();
+        let outcome = sigio(process);
+        let is_stopped = is_stopped(process).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        outcome.unwrap();
+        assert!(!is_stopped, "it goes on");
+        // Nobody is there to get another one.
+        sigio(process).unwrap_err();
+    }
 }

@@ -1,38 +1,53 @@
 //! Which alerts must come of a case, and which came.
 //!
 //! Each access that is refused or audited has an alert of its own: nothing merges alerts, so no two
-//! accesses share one. An alert beside these is due as well where an access may leave several
-//! ([`leaves_one`]); any other is one too many.
+//! accesses share one. What comes before an access may leave alerts as well, each once ([`beside`]); any
+//! other is one too many. How many there are of a few is not known ([`is_told_of_at_will`]).
 
 use jiff::Timestamp;
 use karmor_cases::{
-    ACTORS, Access, Case as Tried, Kind, MOVED, Object, Operation, Preset, Target, UNREACHABLE,
-    Verdict,
+    ACTORS, Access, Case as Tried, Kind, MOVED, Object, Operation, PLACE, Posture, Preset, Target,
+    UNREACHABLE, Verdict,
 };
 use serde_json::Value;
+
+/// `PolicyName` where no rule decides.
+const DEFAULT_POSTURE: &str = "DefaultPosture";
+
+/// `SOCK_STREAM`
+const STREAM: u32 = 1;
 
 /// A case that has been tried.
 pub(super) struct Past {
     name: String,
-    /// The name of its policy.
-    policy: String,
     /// When its attempts began.
     pub(super) began: Timestamp,
     kind: Kind,
-    /// What has to be told of.
-    due: Vec<Access>,
+    due: Vec<Due>,
     /// What was told of who acts in it.
     alerts: Vec<Value>,
 }
 
+/// What has to be told of.
+#[derive(Clone)]
+struct Due {
+    access: Access,
+    /// `PolicyName`, one of these.
+    policies: Vec<String>,
+}
+
 impl Past {
-    pub(super) fn new(case: &Tried, policy: &str, began: Timestamp, due: Vec<Access>) -> Self {
+    pub(super) fn new(case: &Tried, began: Timestamp, due: Vec<Access>) -> Self {
+        let policy = name_of(case);
+        let due = due.into_iter().map(|access| Due {
+            policies: policies(case, &policy, &access),
+            access,
+        });
         Self {
             name: case.name.clone(),
-            policy: policy.to_owned(),
             began,
             kind: case.kind,
-            due,
+            due: due.collect(),
             alerts: Vec::new(),
         }
     }
@@ -46,17 +61,17 @@ impl Past {
 
     /// Whether each access that is due has an alert of its own.
     pub(super) fn is_told(&self) -> bool {
-        self.pairs().iter().all(Option::is_some)
+        self.pairs(&self.due).iter().all(Option::is_some)
     }
 
     /// Says which accesses have none.
     pub(super) fn missing(&self) -> String {
-        let pairs = self.pairs();
+        let pairs = self.pairs(&self.due);
         let missing: Vec<String> = pairs
             .iter()
             .zip(&self.due)
             .filter(|(alert, _)| alert.is_none())
-            .map(|(_, access)| format!("{access:?}"))
+            .map(|(_, due)| format!("{:?} by {:?}", due.access, due.policies))
             .collect();
         format!(
             "no alerts about\n{}\namong\n{:?}",
@@ -67,87 +82,135 @@ impl Past {
 
     /// Says which alerts are too many.
     pub(super) fn surplus(&self) -> Vec<String> {
-        let taken = self.pairs();
-        let beside = self
-            .alerts
+        let taken = self.pairs(&self.allowed());
+        let at_will = |alert: &Value| {
+            let mut due = self.due.iter();
+            due.any(|due| is_told_of_at_will(&due.access) && is_due(alert, due))
+        };
+        self.alerts
             .iter()
             .enumerate()
-            .filter(|(index, _)| !taken.contains(&Some(*index)));
-        beside
-            .filter(|(_, alert)| {
-                !self
-                    .due
-                    .iter()
-                    .any(|a| !leaves_one(a) && self.is_due(alert, a))
-            })
+            .filter(|(index, alert)| !taken.contains(&Some(*index)) && !at_will(alert))
             .map(|(_, alert)| format!("{}: an alert too many: {alert}", self.name))
             .collect()
     }
 
-    /// The alert of each access, by its index: as many have one as possible.
-    fn pairs(&self) -> Vec<Option<usize>> {
-        let mut holders = vec![None; self.alerts.len()];
-        for access in 0..self.due.len() {
-            self.give(access, &mut holders, &mut vec![false; self.alerts.len()]);
-        }
-        let alert_of = |access| holders.iter().position(|holder| *holder == Some(access));
-        (0..self.due.len()).map(alert_of).collect()
+    /// What may be told of: what has to be, and what comes before that.
+    fn allowed(&self) -> Vec<Due> {
+        let before = self.due.iter().flat_map(|due| {
+            beside(&due.access).iter().map(|&operation| Due {
+                access: Access {
+                    operation,
+                    ..due.access.clone()
+                },
+                policies: due.policies.clone(),
+            })
+        });
+        self.due.iter().cloned().chain(before).collect()
     }
 
-    /// Gives an access an alert; who has that may take another one.
-    fn give(&self, access: usize, holders: &mut [Option<usize>], tried: &mut [bool]) -> bool {
+    /// The alert of each of these, by its index: as many have one as possible.
+    fn pairs(&self, due: &[Due]) -> Vec<Option<usize>> {
+        let mut holders = vec![None; self.alerts.len()];
+        for index in 0..due.len() {
+            self.give(
+                due,
+                index,
+                &mut holders,
+                &mut vec![false; self.alerts.len()],
+            );
+        }
+        let alert_of = |index| holders.iter().position(|holder| *holder == Some(index));
+        (0..due.len()).map(alert_of).collect()
+    }
+
+    /// Gives one of them an alert; who has that may take another one.
+    fn give(
+        &self,
+        due: &[Due],
+        wanting: usize,
+        holders: &mut [Option<usize>],
+        tried: &mut [bool],
+    ) -> bool {
         for index in 0..self.alerts.len() {
-            if tried[index] || !self.is_due(&self.alerts[index], &self.due[access]) {
+            if tried[index] || !is_due(&self.alerts[index], &due[wanting]) {
                 continue;
             }
             tried[index] = true;
             let is_free = match holders[index] {
                 None => true,
-                Some(holder) => self.give(holder, holders, tried),
+                Some(holder) => self.give(due, holder, holders, tried),
             };
             if is_free {
-                holders[index] = Some(access);
+                holders[index] = Some(wanting);
                 return true;
             }
         }
         false
     }
+}
 
-    /// Whether an alert says what must have come of an access.
-    fn is_due(&self, alert: &Value, access: &Access) -> bool {
-        let action = match access.expect {
-            Verdict::Allow => return false,
-            Verdict::Audit => "Audit",
-            Verdict::Block => "Block",
-        };
-        let name = text(alert, "PolicyName");
-        let is_of_rule = name == self.policy;
-        let carries = match &access.alert {
-            Some(carried) => {
-                is_of_rule
-                    && alert["Severity"].as_str() == Some(&carried.severity.to_string())
-                    && text(alert, "Tags") == carried.tags.join(",")
-                    && alert["Message"] == carried.message
-            }
-            None => is_of_rule || name == "DefaultPosture",
-        };
-        alert["Action"] == action && carries && is_by(alert, access) && is_about(alert, access)
+/// The name of a case's policy.
+fn name_of(case: &Tried) -> String {
+    let policies = karmor_policy::read(&case.name, &case.policy).policies;
+    let names = policies.into_iter().map(|policy| policy.name);
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// Who an alert about an access may say has decided: the policy, unless no rule did. What moves is
+/// written to as well, and where a rule and the posture both refuse that, one of them is named.
+fn policies(case: &Tried, policy: &str, access: &Access) -> Vec<String> {
+    let is_named = match &access.target {
+        Target::Object(object) => case.policy.contains(object.name()),
+        _ => true,
+    };
+    let is_moved = access.operation == Operation::Move && access.expect == Verdict::Block;
+    let names: &[&str] = if access.by_posture || !is_named {
+        &[DEFAULT_POSTURE]
+    } else if is_moved && case.posture == Posture::Block {
+        &[policy, DEFAULT_POSTURE]
+    } else {
+        &[policy]
+    };
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// What an access is told of besides, each once, as operations on the same: what is done to a socket
+/// before it can be used, and that there are two, or two names.
+fn beside(access: &Access) -> &'static [Operation] {
+    use Operation as O;
+    // The first thing that is refused is the last that is done.
+    if access.expect == Verdict::Block {
+        return &[];
+    }
+    match (&access.target, access.operation) {
+        // Both names, there and back.
+        (Target::Path(_), O::Move) => &[O::Move; 3],
+        (Target::Socket(_), O::Pair) => &[O::Pair],
+        (Target::Socket(_), O::Bind | O::Connect) => &[O::Create],
+        (Target::Socket(_), O::Listen) => &[O::Create, O::Bind],
+        (Target::Socket(socket), O::Send) if socket.numbers().1 != STREAM => &[O::Create],
+        // Somebody has to connect first.
+        (Target::Socket(_), O::Accept | O::Send) => {
+            &[O::Create, O::Bind, O::Listen, O::Create, O::Connect]
+        }
+        _ => &[],
     }
 }
 
-/// Whether an access leaves one alert and never more. The others ask several hooks, one of them
-/// several times, or of both names that something has.
-fn leaves_one(access: &Access) -> bool {
+/// Whether it is not known how many alerts an access leaves: how often the kernel asks about it is up to
+/// its version.
+fn is_told_of_at_will(access: &Access) -> bool {
     use Operation as O;
+    let is_refused = access.expect == Verdict::Block;
     match (&access.target, access.operation) {
-        (Target::Path(_), O::Read | O::Write) => true,
         // A shell that is refused looks into the file, and what goes ahead is mapped.
-        (Target::Path(_), O::Exec) => {
-            access.expect == Verdict::Block && access.by.starts_with(ACTORS)
+        (Target::Path(_) | Target::Object(_), O::Exec) => {
+            !(is_refused && access.by.starts_with(ACTORS))
         }
         // Who is not let in knocks again.
-        (Target::Endpoint(..), operation) => operation != O::Accept,
-        (Target::Domain(_), _) | (Target::Syscall(_, None), _) => true,
+        (Target::Endpoint(..), O::Accept) => is_refused,
+        (Target::Capability(_) | Target::Preset(_), _) => true,
         _ => false,
     }
 }
@@ -161,6 +224,27 @@ fn is_ours(alert: &Value, kind: Kind) -> bool {
             alert["Type"] == "MatchedHostPolicy" && text(alert, "Source").starts_with(ACTORS)
         }
     }
+}
+
+/// Whether an alert says what must have come of an access.
+fn is_due(alert: &Value, due: &Due) -> bool {
+    let access = &due.access;
+    let action = match access.expect {
+        Verdict::Allow => return false,
+        Verdict::Audit => "Audit",
+        Verdict::Block => "Block",
+    };
+    let carries = access.alert.as_ref().is_none_or(|carried| {
+        alert["Severity"].as_str() == Some(&carried.severity.to_string())
+            && text(alert, "Tags") == carried.tags.join(",")
+            && alert["Message"] == carried.message
+    });
+    let decides = due
+        .policies
+        .iter()
+        .any(|name| alert["PolicyName"] == **name);
+    let is_so = alert["Action"] == action && decides && carries;
+    is_so && is_by(alert, access) && is_about(alert, access)
 }
 
 /// Whether an alert names who acted. Of an exec, the process is what is executed.
@@ -245,11 +329,11 @@ fn is_about_file(alert: &Value, operation: Operation) -> bool {
     }
 }
 
-/// As much as is known of its name; of what has one at home, that or the other.
+/// As much as is known of its name; of what has one at home, that or the one in its own mount.
 fn is_object(told: &str, object: Object) -> bool {
     match object {
         Object::Anonymous => told.starts_with("/memfd:"),
-        Object::Unreachable => !told.is_empty() && UNREACHABLE.ends_with(told),
+        Object::Unreachable => told == UNREACHABLE || UNREACHABLE.strip_prefix(PLACE) == Some(told),
         Object::TooLong => told.starts_with("/d/d/"),
     }
 }
@@ -260,7 +344,9 @@ fn is_path(told: &str, path: &str, access: &Access) -> bool {
         Operation::Move => told.strip_suffix(MOVED).unwrap_or(told),
         _ => told,
     };
-    told.ends_with(path) || first.ends_with(path)
+    [told, first]
+        .into_iter()
+        .any(|told| told == path || told.strip_prefix("/usr") == Some(path))
 }
 
 /// Whether an alert comes from the hook that sees an operation on a socket.
@@ -300,43 +386,63 @@ const fn said_of(preset: Preset) -> [&'static str; 2] {
 
 #[cfg(test)]
 mod tests {
-    use karmor_cases::Posture;
+    use karmor_cases::Socket;
     use serde_json::json;
 
     use super::*;
 
     const ONE: &str = "/run/corpus/by/one";
 
+    /// What deciding takes to have a name.
+    const POLICY: &str = "\n  file:\n    matchPaths:\n    - path: /a\n";
+
     fn access(operation: Operation, path: &str, expect: Verdict) -> Access {
+        access_to(operation, Target::Path(path.to_owned()), expect)
+    }
+
+    fn access_to(operation: Operation, target: Target, expect: Verdict) -> Access {
         Access {
             operation,
-            target: Target::Path(path.to_owned()),
+            target,
             by: ONE.to_owned(),
             from: ONE.to_owned(),
             args: Vec::new(),
             terminal: false,
             expect,
+            by_posture: false,
             alert: None,
         }
     }
 
     fn past(due: &[Access]) -> Past {
+        past_under(Posture::Audit, POLICY, due)
+    }
+
+    fn past_under(posture: Posture, spec: &str, due: &[Access]) -> Past {
         let case = Tried {
             name: "case".to_owned(),
-            policy: String::new(),
+            policy: crate::cases::escapes::manifest("corpus", spec),
             kind: Kind::Container,
-            posture: Posture::Audit,
+            posture,
             accesses: due.to_vec(),
         };
-        Past::new(&case, "policy", Timestamp::UNIX_EPOCH, due.to_vec())
+        Past::new(&case, Timestamp::UNIX_EPOCH, due.to_vec())
     }
 
     fn alert(operation: &str, path: &str, action: &str) -> Value {
         json!({
             "Type": "MatchedPolicy", "Operation": operation, "Resource": path, "Action": action,
             "ProcessName": if operation == "Process" { path } else { ONE }, "Source": ONE,
-            "PolicyName": "policy",
+            "PolicyName": "corpus",
         })
+    }
+
+    /// An alert about a TCP socket that is audited.
+    fn socket_alert(hook: &str) -> Value {
+        let resource = "protocol=TCP type=SOCK_STREAM";
+        let mut alert = alert("Network", resource, "Audit");
+        alert["Data"] = json!(format!("lsm={hook} {resource}"));
+        alert
     }
 
     #[test]
@@ -381,23 +487,118 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_counts() {
-        let mut past = past(&[access(Operation::Read, "/a", Verdict::Block)]);
-        let mut other = alert("File", "/a", "Block");
-        other["PolicyName"] = json!("another");
-        past.take(other.clone());
-        assert!(!past.is_told());
-        other["PolicyName"] = json!("DefaultPosture");
-        past.take(other);
-        assert!(past.is_told());
-    }
-
-    #[test]
     fn who_acted_counts() {
         let mut past = past(&[access(Operation::Read, "/a", Verdict::Block)]);
         let mut other = alert("File", "/a", "Block");
         other["ProcessName"] = json!("/run/corpus/by/two");
         past.take(other);
         assert!(!past.is_told());
+    }
+
+    #[test]
+    fn who_decided_counts() {
+        let mut by_posture = access(Operation::Read, "/b", Verdict::Audit);
+        by_posture.by_posture = true;
+        let mut past = past(&[access(Operation::Read, "/a", Verdict::Audit), by_posture]);
+        let told = |path: &str, policy: &str| {
+            let mut alert = alert("File", path, "Audit");
+            alert["PolicyName"] = json!(policy);
+            alert
+        };
+        for (path, policy) in [("/a", DEFAULT_POSTURE), ("/a", "another"), ("/b", "corpus")] {
+            past.take(told(path, policy));
+        }
+        past.take(told("/b", ""));
+        assert!(past.pairs(&past.due).iter().all(Option::is_none));
+        assert_eq!(past.surplus().len(), 4);
+        past.take(told("/a", "corpus"));
+        past.take(told("/b", DEFAULT_POSTURE));
+        assert!(past.is_told(), "{}", past.missing());
+    }
+
+    #[test]
+    fn of_what_no_rule_names_no_policy_is_told() {
+        let target = Target::Object(Object::TooLong);
+        let due = [access_to(Operation::Read, target, Verdict::Block)];
+        let named = "\n  file:\n    matchPatterns:\n    - pattern: '@too-long'\n";
+        for (spec, policy) in [(POLICY, DEFAULT_POSTURE), (named, "corpus")] {
+            let past = past_under(Posture::Audit, spec, &due);
+            assert_eq!(past.due[0].policies, [policy]);
+        }
+    }
+
+    #[test]
+    fn what_moves_may_be_refused_by_both() {
+        let due = [access(Operation::Move, "/a", Verdict::Block)];
+        let policies = |posture| past_under(posture, POLICY, &due).due[0].policies.clone();
+        assert_eq!(policies(Posture::Audit), ["corpus"]);
+        assert_eq!(policies(Posture::Block), ["corpus", DEFAULT_POSTURE]);
+    }
+
+    #[test]
+    fn an_object_is_told_by_a_name() {
+        for told in ["/b", UNREACHABLE] {
+            assert!(is_object(told, Object::Unreachable), "{told}");
+        }
+        for told in ["", "b", "/corpus/b", "/c"] {
+            assert!(!is_object(told, Object::Unreachable), "{told}");
+        }
+        let read = access(Operation::Read, "/bin/a", Verdict::Block);
+        assert!(is_path("/bin/a", "/bin/a", &read) && is_path("/usr/bin/a", "/bin/a", &read));
+        assert!(!is_path("", "/bin/a", &read) && !is_path("/x/bin/a", "/bin/a", &read));
+    }
+
+    #[test]
+    fn what_comes_before_is_told_of_once() {
+        let tcp = || Target::Socket(Socket::Tcp);
+        let bind = access_to(Operation::Bind, tcp(), Verdict::Audit);
+        let mut past = past(&[bind]);
+        past.take(socket_alert("SOCKET_CREATE"));
+        assert!(!past.is_told());
+        past.take(socket_alert("SOCKET_BIND"));
+        assert!(past.is_told() && past.surplus().is_empty());
+        for again in ["SOCKET_CREATE", "SOCKET_BIND", "SOCKET_LISTEN"] {
+            past.take(socket_alert(again));
+        }
+        assert_eq!(past.surplus().len(), 3);
+    }
+
+    #[test]
+    fn a_pair_is_two() {
+        let pair = access_to(
+            Operation::Pair,
+            Target::Socket(Socket::UnixStream),
+            Verdict::Audit,
+        );
+        let mut past = past(&[pair]);
+        past.take(socket_alert("SOCKET_CREATE"));
+        past.take(socket_alert("SOCKET_CREATE"));
+        assert!(past.is_told() && past.surplus().is_empty());
+        past.take(socket_alert("SOCKET_CREATE"));
+        assert_eq!(past.surplus().len(), 1);
+    }
+
+    #[test]
+    fn how_often_a_capability_is_asked_for_is_not_known() {
+        let target = Target::Capability("chown".to_owned());
+        let mut past = past(&[access_to(Operation::Use, target, Verdict::Audit)]);
+        for _ in 0..3 {
+            let mut alert = alert("Capabilities", "CAP_CHOWN", "Audit");
+            alert["Data"] = json!("lsm=CAPABLE CAP_CHOWN");
+            past.take(alert);
+        }
+        assert!(past.is_told() && past.surplus().is_empty());
+    }
+
+    #[test]
+    fn every_policy_of_the_corpus_has_a_name() {
+        for case in karmor_cases::all().expect("the corpus can be read") {
+            let name = name_of(&case);
+            assert!(
+                !name.is_empty() && !name.contains(','),
+                "{}: {name}",
+                case.name
+            );
+        }
     }
 }

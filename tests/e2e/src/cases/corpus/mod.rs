@@ -119,6 +119,7 @@ fn last(posture: Posture) -> Tried {
         args: Vec::new(),
         terminal: false,
         expect,
+        by_posture: false,
         alert: None,
     };
     let spec = format!(
@@ -307,8 +308,7 @@ impl<'a> Stage<'a> {
                 _ => problems.push(format!("{access:?}: {output}")),
             }
         }
-        let policy = self.policy.as_ref().map_or("", |policy| &policy.name);
-        self.tried.push(Past::new(case, policy, began, due));
+        self.tried.push(Past::new(case, began, due));
         let clock = Instant::now();
         problems.extend(self.told()?);
         self.took[2] += clock.elapsed();
