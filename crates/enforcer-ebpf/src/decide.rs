@@ -16,7 +16,7 @@ use crate::{
         memory::{Ptr, read},
         offsets::{DENTRY_D_SB, INODE_I_UID, SUPER_BLOCK_S_DEV},
         path::{self, BtfPlace, Place},
-        task::Task,
+        task::{Task, root_mount},
     },
     maps::{Access, Answer, LABELS, MARKS, NO_STATE, Scratch, Walk},
     object::{
@@ -150,11 +150,24 @@ pub(crate) fn decide_layer(subject: &Subject, dentry: Ptr, ops: u32, hook: Hook)
             // SAFETY: as above.
             unsafe { (*scratch).access.unknown = Unknown::Always as u32 };
             judge(scratch, subject.ops);
+            name_as_at_home(scratch, dentry);
             return Ok(());
         }
         elsewhere::decide(scratch, false)
     };
     question.answer(nowhere, examine).0
+}
+
+/// Has the event tell where a dentry lies beneath the root, as far as that can be told.
+#[inline(always)]
+fn name_as_at_home(scratch: *mut Scratch, dentry: Ptr) {
+    // SAFETY: claimed by this task.
+    unsafe {
+        let object = (*scratch).walk.object;
+        if path::walk(scratch, root_mount() as u64, dentry as u64) {
+            (*scratch).walk.object = object;
+        }
+    }
 }
 
 /// Whether some file on the device of a dentry is marked.

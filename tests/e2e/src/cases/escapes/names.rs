@@ -179,7 +179,7 @@ fn layer_with_a_link(guest: &Guest) -> Result<()> {
             reading(
                 "/opt/tools/karmor-tries mount overlay lowerdir=/srv/open:/tmp/layer/1 /tmp/over \
                  && cat /tmp/over/s",
-                "@unreachable",
+                "/srv/open",
             )
             .unnamed(),
         ],
