@@ -63,13 +63,25 @@ fn sigio(process: i32) -> Result<()> {
         let written = libc::write(ends[1], b"x".as_ptr().cast(), 1);
         done(libc::c_int::try_from(written)?).context("cannot write")?;
     }
-    let deadline = Instant::now() + PATIENCE;
-    while !is_stopped(process)? {
-        ensure!(Instant::now() < deadline, "the signal did not come");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let stopped = stops(process);
+    // The pipe's end would be another signal.
+    // SAFETY: numbers only.
+    done(unsafe { libc::fcntl(ends[0], libc::F_SETFL, 0) }).context("cannot ask for no more")?;
+    ensure!(stopped?, "the signal did not come");
     // SAFETY: numbers only.
     done(unsafe { libc::kill(process, libc::SIGCONT) }).context("cannot have it go on")
+}
+
+/// Whether a process stops in time.
+fn stops(process: i32) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_stopped(process)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(true)
 }
 
 /// Whether a process is stopped by a signal.
