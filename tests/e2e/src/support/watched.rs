@@ -80,8 +80,8 @@ impl Applied<'_> {
     /// # Errors
     /// When a line is not JSON.
     pub fn alerts(&self) -> Result<Vec<Value>> {
-        let lines = self.watched.alerts.lines();
-        lines.iter().skip(self.seen).map(|l| parse(l)).collect()
+        let lines = self.watched.alerts.lines_after(self.seen);
+        lines.iter().map(|line| parse(line)).collect()
     }
 
     /// Waits for an alert that came since the policy was added and that the function accepts. It is

@@ -94,6 +94,29 @@ impl fmt::Display for Call {
     }
 }
 
+impl Call {
+    /// What is opened, changed or executed.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether who acts owns it.
+    pub(super) fn is_owned(&self) -> bool {
+        is_owned(&self.path)
+    }
+
+    /// What it is once, and once alone.
+    pub(super) const fn asks(&self) -> &'static [Op] {
+        match self.kind {
+            Kind::Read => &[Op::Read],
+            Kind::Both => &[Op::Read, Op::Write],
+            Kind::Exec => &[Op::Read, Op::Exec],
+            Kind::Rename | Kind::Link => &[],
+            _ => &[Op::Write],
+        }
+    }
+}
+
 /// Says what calls of one image must come to.
 pub(super) struct Judge<'a> {
     effective: &'a Effective,
@@ -168,11 +191,20 @@ impl<'a> Judge<'a> {
 
     /// Whether an operation is refused to who owns the file, or does not.
     fn blocks_to(&self, op: Op, path: &str, owner: bool) -> bool {
-        self.blocks_object(op, AccessObject::Path(path.as_bytes()), owner)
+        self.action_to(op, path, owner) == Action::Block
     }
 
     /// The same of anything.
     pub(super) fn blocks_object(&self, op: Op, object: AccessObject<'_>, owner: bool) -> bool {
+        self.action(op, object, owner) == Action::Block
+    }
+
+    /// What is done about an operation of who owns the file, or does not.
+    pub(super) fn action_to(&self, op: Op, path: &str, owner: bool) -> Action {
+        self.action(op, AccessObject::Path(path.as_bytes()), owner)
+    }
+
+    fn action(&self, op: Op, object: AccessObject<'_>, owner: bool) -> Action {
         let access = Access {
             op,
             object,
@@ -185,7 +217,7 @@ impl<'a> Judge<'a> {
             trusted: true,
             arguments: None,
         };
-        reference::decide(self.effective, &access).action() == Action::Block
+        reference::decide(self.effective, &access).action()
     }
 
     /// Where the automaton is after a path: two names after which it is in the same place are alike

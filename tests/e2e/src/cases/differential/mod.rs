@@ -1,10 +1,11 @@
 //! The kernel against the reference: random policies, random system calls.
 //!
 //! ```text
-//! random policy ──YAML──▶ daemon ──▶ kernel ──▶ errno of each call ──┐
-//!        └──▶ karmor_policy::reference ──▶ what each call must do ───┴─ the same
+//! random policy ──YAML──▶ daemon ──▶ kernel ──▶ errno of each call, alerts ──┐
+//!        └──▶ karmor_policy::reference ──▶ what each call must do ───────────┴─ the same
 //! ```
 
+mod audits;
 mod calls;
 mod others;
 mod policies;
@@ -24,9 +25,12 @@ use karmor_policy::{
     select::Effective,
 };
 
-use self::{calls::Judge, others::Other};
+use self::{
+    calls::{Call, Judge},
+    others::Other,
+};
 use super::{Case, case};
-use crate::support::{Container, DefaultPostures, Enforcer, Guest, Image, Work, note};
+use crate::support::{Container, DefaultPostures, Guest, Image, Watched, Work, note};
 
 pub(super) const CASES: &[Case] = &[case(
     "differential_kernel_does_what_the_reference_says",
@@ -69,28 +73,32 @@ fn differential(guest: &Guest) -> Result<()> {
         .bind(HOST_SHARE, SHARE)
         .start("differential")?;
     container.shell(&prepare())?.success()?;
-    guest.unwatched(&DefaultPostures::BLOCK, |enforcer| {
-        differ(enforcer, &container, seed)
+    guest.watched(&DefaultPostures::BLOCK, |watched| {
+        differ(watched, &container, seed)
     })
 }
 
 /// As many policies as there is time for, each with its calls.
-fn differ(enforcer: &Enforcer, container: &Container<'_>, seed: u64) -> Result<()> {
+fn differ(watched: &Watched, container: &Container<'_>, seed: u64) -> Result<()> {
     let mut rng = Rng::with_seed(seed);
-    enforcer.knows(container.name())?;
+    watched.enforcer.knows(container.name())?;
     let began = Instant::now();
     let work = Work::begin(POLICIES[0], POLICIES[1], TIME);
-    let (mut policies, mut refused) = (0, 0);
+    let (mut policies, mut refused, mut audited) = (0, 0, 0);
     while work.goes_on(policies) {
-        refused += play(policies, &mut rng, enforcer, container)
+        let round = play(policies, &mut rng, watched, container)
             .with_context(|| format!("round {policies}, KARMOR_SEED={seed}"))?;
+        refused += round.refused;
+        audited += round.audited;
         policies += 1;
     }
     let calls = policies * CALLS;
     note(&format!(
-        "differential: {calls} calls under {policies} policies, {refused} of them refused, {} s",
+        "differential: {calls} calls under {policies} policies, {refused} of them refused, \
+         {audited} files audited, {} s",
         began.elapsed().as_secs()
     ));
+    ensure!(audited > policies, "{audited} files were audited");
     // Neither all nor nothing, or the test would say little.
     ensure!(
         refused > calls / 10 && refused < calls * 9 / 10,
@@ -124,6 +132,15 @@ fn prepare() -> String {
 struct Tried {
     call: String,
     errors: &'static [&'static str],
+    /// The same, when it is about files.
+    of_files: Option<Call>,
+}
+
+/// Of the calls under one policy.
+struct Round {
+    refused: usize,
+    /// Files that were told of, by what was done to them.
+    audited: usize,
 }
 
 impl Tried {
@@ -131,28 +148,33 @@ impl Tried {
     fn random(judge: &Judge<'_>, rng: &mut Rng) -> Result<Self> {
         const EPERM: &str = "1";
         const EACCES: &str = "13";
-        let (call, refused, errors): (_, _, &[&str]) = if rng.u8(0..4) == 0 {
+        let due = |refused, errors: &'static [_]| if refused { errors } else { &[] };
+        if rng.u8(0..4) == 0 {
             let call = Other::random(rng);
-            // Capabilities and packets are refused the way that is usual there.
-            (call.to_string(), call.refuses(judge)?, &[EPERM, EACCES])
-        } else {
-            let call = judge.random_call(rng);
-            (call.to_string(), judge.refuses(&call), &[EACCES])
-        };
-        let errors = if refused { errors } else { &[] };
-        Ok(Self { call, errors })
+            return Ok(Self {
+                call: call.to_string(),
+                // Capabilities and packets are refused the way that is usual there.
+                errors: due(call.refuses(judge)?, &[EPERM, EACCES]),
+                of_files: None,
+            });
+        }
+        let call = judge.random_call(rng);
+        Ok(Self {
+            call: call.to_string(),
+            errors: due(judge.refuses(&call), &[EACCES]),
+            of_files: Some(call),
+        })
     }
 }
 
-/// One policy and the calls under it; how many had to be refused.
+/// One policy and the calls under it.
 fn play(
     round: usize,
     rng: &mut Rng,
-    enforcer: &Enforcer,
+    watched: &Watched,
     container: &Container<'_>,
-) -> Result<usize> {
-    let name = "differential";
-    let text = policies::random(name, rng);
+) -> Result<Round> {
+    let text = policies::random(&format!("differential-{round}"), rng);
     let report = karmor_policy::read("differential.yaml", &text);
     ensure!(!report.has_errors(), "{:?}\n{text}", report.diagnostics);
     let policies = report.policies.into_iter().map(std::sync::Arc::new);
@@ -165,47 +187,51 @@ fn play(
         .map(|_| Tried::random(&judge, rng))
         .collect::<Result<_>>()?;
 
+    let applied = watched.policy(&text)?;
+    let of_files = calls.iter().filter_map(|tried| tried.of_files.as_ref());
+    let audited = act(&calls, image, container)
+        .and_then(|errors| compare(&calls, &errors))
+        .and_then(|()| audits::check(&judge, of_files, &applied))
+        .with_context(|| format!("{image} under\n{text}"))?;
+    let refused = calls.iter().filter(|tried| !tried.errors.is_empty());
+    Ok(Round {
+        refused: refused.count(),
+        audited,
+    })
+}
+
+/// Has a program make the calls; the error of each, 0 for none.
+fn act(calls: &[Tried], image: &str, container: &Container<'_>) -> Result<Vec<String>> {
     let mut input = String::new();
-    for tried in &calls {
+    for tried in calls {
         let _ = writeln!(input, "{}", tried.call);
     }
     fs::write(format!("{HOST_SHARE}/input"), input).context("cannot write the calls")?;
-    enforcer.add_manifest(name, &text)?;
-    container
-        .exec(&[
-            image,
-            "batch",
-            &format!("{SHARE}/input"),
-            &format!("{SHARE}/output"),
-        ])?
-        .success()
-        .with_context(|| text.clone())?;
+    let [from, to] = ["input", "output"].map(|file| format!("{SHARE}/{file}"));
+    container.exec(&[image, "batch", &from, &to])?.success()?;
     let output =
         fs::read_to_string(format!("{HOST_SHARE}/output")).context("cannot read the results")?;
-    let results: Vec<&str> = output.lines().collect();
+    Ok(output.lines().map(str::to_owned).collect())
+}
+
+/// Holds errors to what they must be.
+fn compare(calls: &[Tried], results: &[String]) -> Result<()> {
     ensure!(results.len() == calls.len(), "{} results", results.len());
-    let mut wrong = Vec::new();
-    for (Tried { call, errors }, errno) in calls.iter().zip(results) {
-        let is_right = match errors {
-            [] => errno == "0",
-            errors => errors.contains(&errno),
-        };
-        if !is_right {
-            wrong.push(format!("{call}: errno {errno}, must be {errors:?}"));
-        }
-    }
-    let refused = calls
-        .iter()
-        .filter(|tried| !tried.errors.is_empty())
-        .count();
+    let is_right = |errors: &[&str], errno: &str| match errors {
+        [] => errno == "0",
+        errors => errors.contains(&errno),
+    };
+    let wrong: Vec<String> = (calls.iter().zip(results))
+        .filter(|(tried, errno)| !is_right(tried.errors, errno))
+        .map(|(Tried { call, errors, .. }, errno)| {
+            format!("{call}: errno {errno}, must be {errors:?}")
+        })
+        .collect();
     ensure!(
         wrong.is_empty(),
-        "{} calls by {image} went wrong:\n{}\nunder\n{text}",
+        "{} calls went wrong:\n{}",
         wrong.len(),
-        wrong
-            .get(..wrong.len().min(10))
-            .unwrap_or(&wrong)
-            .join("\n")
+        wrong[..wrong.len().min(10)].join("\n")
     );
-    Ok(refused)
+    Ok(())
 }
