@@ -169,13 +169,15 @@ impl Alerts {
         what: &str,
         accept: impl Fn(usize, &Value) -> bool,
     ) -> Result<(usize, Value)> {
+        let mut next = seen;
         until(what, patience, || {
-            for (index, line) in self.lines().iter().enumerate().skip(seen) {
-                let alert = serde_json::from_str(line)
+            for line in self.lines_after(next) {
+                let alert = serde_json::from_str(&line)
                     .with_context(|| format!("karmor logs printed no JSON: {line}"))?;
-                if accept(index, &alert) {
-                    return Ok(Some((index, alert)));
+                if accept(next, &alert) {
+                    return Ok(Some((next, alert)));
                 }
+                next += 1;
             }
             Ok(None)
         })
