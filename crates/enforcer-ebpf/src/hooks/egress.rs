@@ -56,16 +56,21 @@ pub(crate) fn cgroup_skb_egress(ctx: SkBuffContext) -> i32 {
     };
     let stream = transport.protocol == IPPROTO_TCP;
     let payload = packet::payload(skb, &transport).filter(|_| transport.protocol != TOO_MANY);
+    let is_found = payload.is_some();
+    // Before 6.2, what has no value may not even be put aside.
+    let payload = payload.unwrap_or(Payload { at: 0, len: 0 });
     // Of a stream, what acknowledges says nothing. A datagram without data may be the first fragment
     // of one that has some.
-    if stream && payload.as_ref().is_some_and(|payload| payload.len == 0) {
+    if stream && is_found && payload.len == 0 {
         return PASS;
     }
     let Some(scratch) = path::claim() else {
         count_untold(Fault::NoScratch, Verdict::FAULT);
         return DROP;
     };
-    if !payload.is_some_and(|payload| copy(skb, &payload, stream, scratch)) {
+    // Who reads the stream does not count an urgent byte, and sees other messages behind it.
+    let is_whole = !(stream && packet::is_urgent(skb, &transport));
+    if !(is_found && is_whole && copy(skb, &payload, stream, scratch)) {
         dns::nothing_readable(scratch);
     }
     let outcome = decide(&hearer, sender, scratch);

@@ -9,6 +9,9 @@ use karmor_abi::word::{IPPROTO_TCP, IPPROTO_UDP};
 /// Most headers between that of IPv6 and that of the transport.
 const EXTENSIONS: u32 = 8;
 
+/// `URG` among the flags of a TCP header.
+const URG: u8 = 0x20;
+
 /// No protocol of a transport: there are more headers than that.
 pub(crate) const TOO_MANY: u32 = 256;
 
@@ -155,4 +158,14 @@ pub(crate) fn payload(skb: *mut __sk_buff, transport: &Transport) -> Option<Payl
         at,
         len: len.saturating_sub(at),
     })
+}
+
+/// Whether TCP tells that a byte is urgent, which is then left out for who reads the stream. Also when that
+/// cannot be told.
+#[inline(always)]
+pub(crate) fn is_urgent(skb: *mut __sk_buff, transport: &Transport) -> bool {
+    match load(skb, transport.at + 13) {
+        Some([flags]) => flags & URG != 0,
+        None => true,
+    }
 }

@@ -55,6 +55,8 @@ pub(crate) enum How {
     TcpSplit,
     /// Each over TCP, from a file that could still change
     TcpFile,
+    /// Each over TCP and then once more, behind an urgent byte that its reader does not count
+    TcpUrgent,
 }
 
 /// Answers everybody who asks, until told to end.
@@ -247,7 +249,24 @@ pub(crate) fn ask(how: How, resolver: SocketAddr, names: &[String]) -> Result<()
                 .context("cannot send")?;
             replied(&mut stream)
         }),
+        How::TcpUrgent => messages.iter().try_for_each(|message| {
+            let mut stream = stream(resolver)?;
+            rustix::net::send(&stream, &framed(message)?, SendFlags::OOB).context("cannot send")?;
+            stream.write_all(&hidden(message)?).context("cannot send")?;
+            replied(&mut stream)?;
+            replied(&mut stream)
+        }),
     }
+}
+
+/// The last byte of a message, and the same message again. Who reads no byte before it sees one message
+/// without a question.
+fn hidden(message: &[u8]) -> Result<Vec<u8>> {
+    let mut padded = message.to_vec();
+    padded.resize(256, 0);
+    let last = message.last().copied().context("an empty message")?;
+    ensure!(last == 1, "a message without a class");
+    Ok([vec![last], framed(&padded)?].concat())
 }
 
 /// A message that asks for the addresses of names.
