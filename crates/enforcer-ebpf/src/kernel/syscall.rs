@@ -185,7 +185,7 @@ pub(crate) fn is_statfs() -> bool {
     // fanotify_mark.
     matches!(
         read::<u32>(registers() + ORIG_AX),
-        Ok(137 | 138 | 300 | 99 | 100 | 268 | 269 | 339)
+        Ok(137 | 138 | 301 | 99 | 100 | 268 | 269 | 339)
     )
 }
 
