@@ -48,6 +48,8 @@ const UNREADABLE: u64 = 3;
 
 /// `PROC_SUPER_MAGIC`: of a file system that is made anew for each mount, and shows the same.
 pub(crate) const PROC: u64 = 0x9fa0;
+/// `SYSFS_MAGIC`: likewise, for each network namespace.
+const SYSFS: u64 = 0x6265_6572;
 
 /// The workload's entry, when it has one.
 #[inline(always)]
@@ -334,7 +336,7 @@ extern "C" fn search(scratch: *mut Scratch, away: u64) -> u64 {
     // SAFETY: claimed by this task.
     match unsafe { (*scratch).seek.end } {
         REFUSED => 0,
-        COMPLETE => match judge_as_proc(scratch) {
+        COMPLETE => match judge_as_usual(scratch) {
             REFUSED => 0,
             UNREADABLE => 1,
             _ => finish(scratch, object, away, place.mnt),
@@ -384,16 +386,19 @@ fn begin(scratch: *mut Scratch, dentry: u64) -> u64 {
     0
 }
 
-/// Decides what is in a file system of processes under the name it has in /proc.
+/// Decides what is in a file system that is made anew, and shows the same, under the name it has in /proc
+/// or /sys.
 #[inline(never)]
-fn judge_as_proc(scratch: *mut Scratch) -> u64 {
+fn judge_as_usual(scratch: *mut Scratch) -> u64 {
     // SAFETY: claimed by this task.
     let (dentry, head) = unsafe { ((*scratch).seek.dentry, (*scratch).seek.head) };
     let super_block = head - u64::from(SUPER_BLOCK_S_MOUNTS.load());
-    if read_or_zero(super_block + u64::from(SUPER_BLOCK_S_MAGIC.load())) != PROC {
-        return 0;
-    }
-    if !path::walk_proc(scratch, dentry, super_block) {
+    let place = match read_or_zero(super_block + u64::from(SUPER_BLOCK_S_MAGIC.load())) {
+        PROC => "proc",
+        SYSFS => "sys",
+        _ => return 0,
+    };
+    if !path::walk_as_usual(scratch, dentry, super_block, place.len() as u64) {
         return 0;
     }
     judge_name(scratch, 0)

@@ -217,5 +217,5 @@ fn walk(scratch: *mut Scratch, place: Place) -> bool {
         return false;
     }
     let super_block = read_or_zero(place.dentry + u64::from(DENTRY_D_SB.load()));
-    path::walk_proc(scratch, place.dentry, super_block)
+    path::walk_as_usual(scratch, place.dentry, super_block, "proc".len() as u64)
 }

@@ -185,16 +185,21 @@ fn begin(scratch: *mut Scratch, mnt: u64, dentry: u64) {
     (climb.count, climb.bytes) = (0, 0);
 }
 
-/// [`walk`] within `/proc`, up to its root, as if that were mounted where it usually is: on a directory
-/// at the top that has the name of its type. `super_block` is the address of its `struct super_block`.
+/// [`walk`] within `/proc` or `/sys`, up to its root, as if that were mounted where it usually is: on a
+/// directory at the top whose name, of `len` bytes, that of its type begins with. `super_block` is the
+/// address of its `struct super_block`.
 #[inline(always)]
-pub(crate) fn walk_proc(scratch: *mut Scratch, dentry: u64, super_block: u64) -> bool {
+pub(crate) fn walk_as_usual(
+    scratch: *mut Scratch,
+    dentry: u64,
+    super_block: u64,
+    len: u64,
+) -> bool {
     /// Stands for a mount that is its own parent, as the one at the top is.
     const TOPMOST: u64 = 1;
     let root = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_ROOT.load()));
     let kind = read_or_zero(super_block + u64::from(SUPER_BLOCK_S_TYPE.load()));
     let text = read_or_zero(kind + u64::from(FILE_SYSTEM_TYPE_NAME.load()));
-    let len = "proc".len() as u64;
     // SAFETY: claimed by this task.
     let climb = unsafe { &mut (*scratch).climb };
     (climb.count, climb.bytes, climb.end) = (0, 0, TOO_LONG);

@@ -374,6 +374,11 @@ const AGAIN_ESCAPES: &[Escape<'_>] = &[
         "mount -t sysfs sysfs /tmp/m1 && cat /tmp/m1/kernel/uevent_seqnum",
         "/sys/kernel/uevent_seqnum",
     ),
+    // Each network namespace has one of its own.
+    reading(
+        "/opt/tools/busybox unshare -n mount -t sysfs s /tmp/m14 && cat /tmp/m14/kernel/uevent_seqnum",
+        "/sys/kernel/uevent_seqnum",
+    ),
     reading(
         "mount -t proc proc /tmp/m2 && cat /tmp/m2/version",
         "/proc/version",
@@ -410,6 +415,7 @@ fn again(guest: &Guest) -> Result<()> {
             twins: &[
                 "mount -t proc proc /tmp/m11 && cat /tmp/m11/uptime && : < /dev/null",
                 "mount -t sysfs sysfs /tmp/m12 && cat /tmp/m12/kernel/profiling || ls /tmp/m12/kernel",
+                "/opt/tools/busybox unshare -n mount -t sysfs s /tmp/m15 && ls /tmp/m15/kernel",
                 tries!("handle /srv/vault/deep/free /srv/vault"),
                 "mount --bind /srv/vault/deep /tmp/m13 && /opt/tools/karmor-tries handle \
                  /srv/vault/deep/free /tmp/m13",
