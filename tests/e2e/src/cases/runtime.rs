@@ -7,9 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Case, case};
-use crate::support::{DefaultPostures, Guest, Hammer, Image, probe};
+use crate::support::{DefaultPostures, Guest, Hammer, Image, probe, run};
 
-pub(super) const CASES: &[Case] = &[case("runtime_that_stalls_takes_no_policy_away", stall)];
+pub(super) const CASES: &[Case] = &[
+    case("runtime_that_stalls_takes_no_policy_away", stall),
+    case(
+        "runtime_joins_the_cgroup_before_it_enters_the_container",
+        joins_first,
+    ),
+];
 
 const POLICY: &str = "\
 apiVersion: security.kubearmor.com/v1
@@ -65,6 +71,47 @@ fn stall(guest: &Guest) -> Result<()> {
         })?;
         let after = number(container.name())?;
         ensure!(before == after, "the number was {before} and is {after}");
+        Ok(())
+    })
+}
+
+const TOOLS: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: of-the-container-alone
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  process:
+    matchPaths:
+    - path: /usr/bin/apt
+  action: Block
+";
+
+/// What a runtime executes of its own, here from memory, is none of the container's business, though it
+/// is in its cgroup. What it executes in there is.
+fn joins_first(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let container = guest.container(Image::Debian)?.start("joined")?;
+        watched.enforcer.knows(container.name())?;
+        let policy = watched.policy(TOOLS)?;
+        let cgroup = format!("/sys/fs/cgroup/default/{}/cgroup.procs", container.name());
+        let processes = fs::read_to_string(&cgroup).context("cannot read its processes")?;
+        let first = processes.lines().next().context("no process runs in it")?;
+        let enter = |program| {
+            let line = format!(
+                "echo $$ > {cgroup} && exec karmor-tries memfd /usr/local/bin/karmor-tries enter \
+                 {first} {program}"
+            );
+            run("/bin/sh", ["-c", &line])
+        };
+        enter("/usr/bin/true")?.success()?;
+        let refused = enter("/usr/bin/apt")?;
+        ensure!(refused.code != 0, "{refused}");
+        let alert = policy.expect("the program", |alert| alert["Resource"] == "/usr/bin/apt")?;
+        ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
         Ok(())
     })
 }

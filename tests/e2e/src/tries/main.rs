@@ -23,7 +23,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::AsRawFd as _,
+        fd::{AsFd as _, AsRawFd as _},
         unix::{ffi::OsStrExt as _, net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
@@ -35,7 +35,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, XattrFlags},
+    fs::{CWD, MemfdFlags, Mode, OFlags, RenameFlags, XattrFlags},
     mm::MapFlags,
 };
 
@@ -230,6 +230,10 @@ enum Attempt {
     Connect { socket: PathBuf },
     /// Have another file count as the image of this process
     Image { file: PathBuf },
+    /// Have two files or directories change names
+    Exchange { one: PathBuf, other: PathBuf },
+    /// Execute a program in the mount namespace of a process
+    Enter { process: i32, program: PathBuf },
     /// Do something to a process
     Harm {
         #[arg(value_enum)]
@@ -283,6 +287,11 @@ fn main() -> Result<()> {
 
 fn attempt(attempt: Attempt) -> Result<()> {
     match attempt {
+        Attempt::Exchange { one, other } => {
+            rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+                .context("cannot exchange them")
+        }
+        Attempt::Enter { process, program } => enter(process, &program),
         Attempt::Memfd { program, arguments } => memfd(&program, &arguments),
         Attempt::Truncate { file } => truncate(&file),
         Attempt::OpenToControl { file } => open_to_control(&file),
@@ -369,6 +378,14 @@ fn attempt(attempt: Attempt) -> Result<()> {
         } => obey::act_on(object, how, &tree, &file),
         Attempt::Terminal { program, arguments } => terminal::run(&program, &arguments),
     }
+}
+
+fn enter(process: i32, program: &Path) -> Result<()> {
+    let namespace = File::open(format!("/proc/{process}/ns/mnt")).context("cannot open it")?;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
+        .context("cannot enter it")?;
+    Err(Command::new(program).exec())
+        .with_context(|| format!("cannot execute {}", program.display()))
 }
 
 fn memfd(program: &Path, arguments: &[OsString]) -> Result<()> {
