@@ -108,6 +108,63 @@ pub(crate) fn decide_beside(
     })
 }
 
+/// Decides that a directory gets another name, after which the automaton is in state `other`, by what may
+/// lie below it: who may not read or write there under the old names may not under new ones.
+#[inline(always)]
+pub(crate) fn decide_below(subject: &Subject, object: &Object, hook: Hook, other: u32) -> i32 {
+    let question = Question {
+        other,
+        // Nobody owns all that lies below.
+        ..Question::new(subject, 0, subject.ops, hook)
+    };
+    let examine = |scratch| {
+        identify(subject, scratch)?;
+        if !path::walk_btf(scratch, object.place.mnt, object.place.dentry) {
+            return Err(Fault::Read);
+        }
+        with_table(subject.handle, Below { scratch }).unwrap_or(Err(Fault::NoTable))
+    };
+    question.answer(object.place.place(), examine).0
+}
+
+/// Decides, below a directory that has been walked, what no rule names. What rules do name there keeps
+/// the directory in its place, if it is protected.
+struct Below {
+    scratch: *mut Scratch,
+}
+
+impl Visitor for Below {
+    type Output = Result<(), Fault>;
+
+    #[inline(always)]
+    fn visit<T: Table>(self, table: T) -> Result<(), Fault> {
+        let scratch = self.scratch;
+        // SAFETY: claimed by this task.
+        let other = unsafe {
+            (*scratch).answer = Answer::ALLOW;
+            if (*scratch).walk.object != OBJECT_PATH as u64 {
+                // It has no name, and has been decided as what has none.
+                return Ok(());
+            }
+            (*scratch).access.other
+        };
+        let mut state = table.state_of(scratch);
+        if state == NO_STATE {
+            return Err(Fault::Read);
+        }
+        if state == other {
+            return Ok(());
+        }
+        let mut depth = 0;
+        while depth < elsewhere::UNNAMED_DEPTH {
+            state = elsewhere::step_unnamed(&table, state);
+            table.consider(scratch, table::accept(&table, state));
+            depth += 1;
+        }
+        Ok(())
+    }
+}
+
 /// Decides a change of mounts at a place.
 #[inline(always)]
 pub(crate) fn decide_mount(

@@ -266,6 +266,20 @@ impl Visitor for Judge {
     }
 }
 
+/// Components of a path that stands for all that no rule names.
+pub(crate) const UNNAMED_DEPTH: u32 = 4;
+
+/// The automaton's state after one more component, which no rule names.
+#[inline(always)]
+pub(crate) fn step_unnamed<T: Table>(table: &T, mut state: u32) -> u32 {
+    for byte in [b'/', 1] {
+        if state & ABSORBING == 0 {
+            state = table::step(table, state, byte);
+        }
+    }
+    state
+}
+
 /// Decides an object without a name in the workload's own mount namespace as one that no rule names,
 /// whatever it is called where it is: a whitelist does not mean what the workload puts in the place
 /// of what it means. One without any name is unreachable.
@@ -285,12 +299,8 @@ impl Visitor for Unnamed {
         }
         let mut state = table::start(&table);
         let mut depth = 0;
-        while depth < 4 {
-            for byte in [b'/', 1] {
-                if state & ABSORBING == 0 {
-                    state = table::step(&table, state, byte);
-                }
-            }
+        while depth < UNNAMED_DEPTH {
+            state = step_unnamed(&table, state);
             depth += 1;
         }
         table.consider(self.scratch, table::accept(&table, state));

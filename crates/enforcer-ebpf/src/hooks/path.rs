@@ -5,13 +5,14 @@ use karmor_abi::{event::Hook, op::Op};
 
 use crate::{
     call::{self, tell_at},
-    decide::{DENIED, Object, decide, decide_beside, is_marked, state_after},
+    decide::{DENIED, Object, decide, decide_below, decide_beside, is_marked, state_after},
     kernel::{
-        memory::{Ptr, load, load_u32},
-        offsets::{DENTRY_D_FLAGS, DENTRY_D_INODE, PATH_DENTRY, PATH_MNT},
+        memory::{Ptr, load, load_u32, read},
+        offsets::{DENTRY_D_FLAGS, DENTRY_D_INODE, INODE_I_MODE, PATH_DENTRY, PATH_MNT},
         path::BtfPlace,
         task::{self, Task},
     },
+    object::file::is_directory,
     subject::Subject,
 };
 
@@ -152,7 +153,10 @@ pub(crate) fn path_link(ctx: LsmContext) -> i32 {
     rename(place(ctx.arg(0)), place(ctx.arg(2)), Hook::Link)
 }
 
-/// `path_rename(old_dir, old_dentry, new_dir, new_dentry, ..)`: what moves, and what it replaces
+/// `RENAME_EXCHANGE`
+const RENAME_EXCHANGE: u32 = 2;
+
+/// `path_rename(old_dir, old_dentry, new_dir, new_dentry, flags)`: what moves, and what it replaces
 /// or is exchanged with.
 #[lsm(hook = "path_rename")]
 pub(crate) fn path_rename(ctx: LsmContext) -> i32 {
@@ -162,7 +166,35 @@ pub(crate) fn path_rename(ctx: LsmContext) -> i32 {
     };
     let old = place(ctx.arg(0), ctx.arg(1));
     let new = place(ctx.arg(2), ctx.arg(3));
-    rename(old, new, Hook::Rename)
+    let flags: u32 = ctx.arg(4);
+    match rename(old, new, Hook::Rename) {
+        0 if flags & RENAME_EXCHANGE != 0 => match move_tree(new, old) {
+            0 => move_tree(old, new),
+            denied => denied,
+        },
+        0 => move_tree(old, new),
+        denied => denied,
+    }
+}
+
+/// Decides that what lies below `old`, if that is a directory, gets names below `new`.
+///
+/// Not inlined: it is decided twice when two directories change places.
+#[inline(never)]
+fn move_tree(old: BtfPlace, new: BtfPlace) -> i32 {
+    let object = object(old.mnt, old.dentry);
+    if object.inode == 0 {
+        return 0;
+    }
+    let mode = read::<u16>(object.inode + u64::from(INODE_I_MODE.load()));
+    if !matches!(mode, Ok(mode) if is_directory(mode)) {
+        return 0;
+    }
+    let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
+        return 0;
+    };
+    let after_new = state_after(&subject, new);
+    decide_below(&subject, &object, Hook::Rename, after_new)
 }
 
 /// `path_chmod(path, mode)`.

@@ -20,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
     case("escape_by_rename", rename),
     case("escape_by_rename_out_of_a_ruled_directory", rename_out),
     case("escape_by_rename_of_a_parent", rename_of_parent),
+    case(
+        "escape_by_rename_to_where_all_is_allowed",
+        to_what_is_listed,
+    ),
 ];
 
 /// chroot into a directory makes paths short.
@@ -336,6 +340,49 @@ fn rename_out(guest: &Guest) -> Result<()> {
                 "ln /srv/pit/tool /srv/pit/deep/tool",
                 "mv /srv/pit/deep /srv/pit/deeper && mv /srv/pit/deeper /srv/pit/deep",
                 "echo new > /srv/open/new && mv /srv/open/new /srv/pit/new",
+            ],
+        }
+        .play(watched, guest)
+    })
+}
+
+/// A list that means the entries of a directory, and all that lies below others.
+const LISTED: &str = "
+  file:
+    matchDirectories:
+    - {dir: /srv/}
+    - {dir: /bin/, recursive: true}
+    - {dir: /dev/, recursive: true}
+    - {dir: /etc/, recursive: true}
+    - {dir: /lib/, recursive: true}
+    - {dir: /lib64/, recursive: true}
+    - {dir: /opt/, recursive: true}
+    - {dir: /proc/, recursive: true}
+    - {dir: /tmp/, recursive: true}
+    - {dir: /usr/, recursive: true}
+    - {dir: /var/tmp/, recursive: true}
+  action: Allow
+";
+
+fn to_what_is_listed(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
+        let exchange = |one, other| format!("/opt/tools/karmor-tries exchange {one} {other}");
+        let place = exchange("/tmp/place", "/srv/vault");
+        Plan {
+            name: "escape-listed",
+            spec: LISTED,
+            prepare: &format!("rm -rf /tmp/*; {PREPARE} && mkdir -p /tmp/place /tmp/a/b"),
+            escapes: &[
+                reading("cat /srv/vault/secret", "/srv/vault/secret").unnamed(),
+                reading("mv /srv/vault /tmp/v && cat /tmp/v/secret", "/srv/vault").unnamed(),
+                reading(&format!("{place} && cat /tmp/place/secret"), "/srv/vault").unnamed(),
+            ],
+            twins: &[
+                "mv /tmp/a /tmp/c && ls /tmp/c/b",
+                "mv /tmp/c /var/tmp/d && mv /var/tmp/d /tmp/d",
+                "mv /srv/vault /srv/v && mv /srv/v /srv/vault",
+                "echo free > /srv/file && mv /srv/file /tmp/file",
+                &exchange("/tmp/place", "/tmp/d"),
             ],
         }
         .play(watched, guest)
