@@ -113,7 +113,7 @@ pub struct Workload {
 /// bytes.
 ///
 /// User space writes the entry when it learns of the workload; from then on hooks set
-/// [`Home::mounted`], and nobody takes that back.
+/// [`Home::mounted`] and [`Home::event`], and nobody takes that back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Home {
@@ -122,14 +122,17 @@ pub struct Home {
     /// Inode number of the mount namespace the workload was started in; 0 when that is not known,
     /// and the namespace that asks stands for it; [`Home::LOST`].
     pub namespace: u32,
-    /// Not zero once the workload has mounted something there: its objects may have other names
-    /// since.
+    /// Not zero once the workload, or somebody else there, has mounted something: its objects may have
+    /// other names since.
     pub mounted: u32,
     /// Its first process, in the initial pid namespace; 0 when that is not known.
     pub init: u32,
     /// `super_block.s_dev` of the root it was started with ([`MarkKey::device`]); 0 when that is not
     /// known.
     pub root: u32,
+    /// When something was last mounted or unmounted there before the workload's first access under a
+    /// policy: `mnt_namespace.event`, doubled, and one more; 0 until that access.
+    pub event: u32,
 }
 
 impl Home {
@@ -181,6 +184,6 @@ pub struct Mark {
 const _: () = {
     assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
-    assert!(size_of::<Home>() == 20 && align_of::<Home>() == 4);
+    assert!(size_of::<Home>() == 24 && align_of::<Home>() == 4);
     assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);
 };

@@ -41,6 +41,7 @@ macro_rules! for_each_member {
             MOUNT_MNT_MOUNTPOINT = "mount"."mnt_mountpoint";
             MOUNT_MNT_NS = "mount"."mnt_ns";
             MOUNT_NEXT = "mount"."mnt_instance|mnt_next_for_sb";
+            MNT_NS_EVENT = "mnt_namespace"."event";
             MNT_NS_NS = "mnt_namespace"."ns";
             MNT_NS_ROOT = "mnt_namespace"."root";
             MNT_NS_USER_NS = "mnt_namespace"."user_ns";

@@ -121,7 +121,28 @@ pub(crate) fn is_needed(scratch: *mut Scratch) -> (bool, bool) {
         };
         let own = u64::from((*home).namespace);
         let away = own != 0 && ((*climb).mount != (*climb).top[0] || (*climb).inum != own);
+        if !away && own != 0 && (*climb).instead == 0 {
+            note_events(home);
+        }
         (away || (*home).mounted != 0, away)
+    }
+}
+
+/// Remembers that objects of the workload, whose home the running task is in, may have other names, if
+/// anything has been mounted there since it was first asked: by the host, by a process of another container
+/// that has come there, or by propagation.
+#[inline(always)]
+fn note_events(home: *mut Home) {
+    let now = path::event(path::namespace()) as u32;
+    // Zero stands for none.
+    let now = now.wrapping_mul(2) | 1;
+    // SAFETY: a live map value; user space does not write the entries of known workloads.
+    unsafe {
+        match (&raw const (*home).event).read_volatile() {
+            0 => (&raw mut (*home).event).write_volatile(now),
+            known if known == now => {}
+            _ => (&raw mut (*home).mounted).write_volatile(1),
+        }
     }
 }
 

@@ -15,11 +15,12 @@ use karmor_abi::{
 };
 
 use super::{
-    memory::{Ptr, load, load_u32, read, read_or_zero},
+    memory::{Ptr, load, load_u32, load_u64, read, read_or_zero},
     offsets::{
-        DENTRY_D_NAME, DENTRY_D_PARENT, FILE_SYSTEM_TYPE_NAME, MNT_NS_NS, MNT_NS_ROOT, MOUNT_MNT,
-        MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM, NSPROXY_MNT_NS, SUPER_BLOCK_S_ROOT,
-        SUPER_BLOCK_S_TYPE, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS, VFSMOUNT_MNT_ROOT,
+        DENTRY_D_NAME, DENTRY_D_PARENT, FILE_SYSTEM_TYPE_NAME, MNT_NS_EVENT, MNT_NS_NS,
+        MNT_NS_ROOT, MOUNT_MNT, MOUNT_MNT_NS, MOUNT_MNT_PARENT, NS_COMMON_INUM, NSPROXY_MNT_NS,
+        SUPER_BLOCK_S_ROOT, SUPER_BLOCK_S_TYPE, TASK_NSPROXY, VFSMOUNT_MNT_FLAGS,
+        VFSMOUNT_MNT_ROOT,
     },
 };
 use crate::maps::{Climb, Name, SCRATCH, SCRATCH_SLOTS, Scratch, Walk};
@@ -332,6 +333,14 @@ pub(crate) fn namespace() -> Ptr {
 pub(crate) fn inum(namespace: Ptr) -> u32 {
     // SAFETY: a member of a BTF pointer.
     unsafe { load_u32(namespace, MNT_NS_NS.load() + NS_COMMON_INUM.load()) }
+}
+
+/// When something was last mounted or unmounted in a mount namespace, given by a BTF pointer: a number that
+/// is another one each time.
+#[inline(always)]
+pub(crate) fn event(namespace: Ptr) -> u64 {
+    // SAFETY: a member of a BTF pointer.
+    unsafe { load_u64(namespace, MNT_NS_EVENT.load()) }
 }
 
 /// The mount at the top of a mount namespace, given by a BTF pointer, and the root of what it shows.

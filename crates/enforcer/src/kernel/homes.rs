@@ -51,6 +51,7 @@ impl Homes {
                 mounted: known.map_or(0, |known| known.mounted),
                 init: origin.init,
                 root: origin.root,
+                event: 0,
             },
         };
         // The host's lives as long as the host, and what is kept needs nobody in it.

@@ -8,12 +8,13 @@ use super::{
     Case, Escape, HOST_SHARE, Plan, SHUT, case, manifest, ordinary, privileged, reading, running,
     toolbox, with_tools,
 };
-use crate::support::{DefaultPostures, Guest};
+use crate::support::{DefaultPostures, Guest, run};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_bind_mount", bind),
     case("escape_by_bind_mount_of_a_device", device),
     case("escape_by_propagated_mount", propagated),
+    case("escape_by_mount_from_outside", from_outside),
     case("escape_by_bind_mount_written", written),
     case("escape_by_mount_over_a_name", cover),
     case("escape_by_moved_mount", moved),
@@ -143,6 +144,29 @@ fn propagated(guest: &Guest) -> Result<()> {
             watched,
             &[&with_tools(guest, &["--privileged"], "escape-propagated")?],
         )
+    })
+}
+
+/// One that the host makes in the container's mount namespace, as those come there that propagate.
+fn from_outside(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        // One in which nothing was ever mounted.
+        let container = with_tools(guest, &[], "escape-outside")?;
+        let prepare = format!("mkdir -p /tmp/m && {}", super::PREPARE);
+        container.shell(&prepare)?.success()?;
+        watched.enforcer.knows(container.name())?;
+        let policy = watched.policy(&manifest("escape-outside", SHUT))?;
+        container.shell("cat /srv/vault/free")?.success()?;
+        let processes = format!("/sys/fs/cgroup/default/{}/cgroup.procs", container.name());
+        let processes = fs::read_to_string(processes).context("cannot read its processes")?;
+        let first = processes.lines().next().context("no process runs in it")?;
+        let mount = "/opt/tools/busybox mount --bind /srv/vault /tmp/m";
+        let line = format!("busybox nsenter -t {first} -m {mount}");
+        run("/bin/sh", ["-c", &line])?.success()?;
+        let output = container.shell("cat /tmp/m/secret")?;
+        reading("cat /tmp/m/secret", SECRET).failed(&policy, &container, &output)?;
+        container.shell("cat /tmp/m/free")?.success()?;
+        Ok(())
     })
 }
 
