@@ -33,6 +33,11 @@ pub struct Label {
     /// (`kubectl exec`), or 0 for the container's own processes: its first, and what descends from
     /// that.
     pub exec_id: u64,
+    /// The process that forked the task, in the initial pid namespace; 0 when that is not known. Who is an
+    /// orphan now has another parent.
+    pub forker: u32,
+    /// How often that process had executed something by then.
+    pub forker_execs: u32,
 }
 
 impl Label {
@@ -45,6 +50,8 @@ impl Label {
         parent: 0,
         heir: 0,
         exec_id: 0,
+        forker: 0,
+        forker_execs: 0,
     };
 }
 
@@ -182,7 +189,7 @@ pub struct Mark {
 }
 
 const _: () = {
-    assert!(size_of::<Label>() == 32 && align_of::<Label>() == 8);
+    assert!(size_of::<Label>() == 40 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
     assert!(size_of::<Home>() == 24 && align_of::<Home>() == 4);
     assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);

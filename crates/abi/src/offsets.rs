@@ -64,6 +64,7 @@ macro_rules! for_each_member {
             TASK_MM = "task_struct"."mm";
             TASK_FS = "task_struct"."fs";
             TASK_REAL_PARENT = "task_struct"."real_parent";
+            TASK_SELF_EXEC_ID = "task_struct"."self_exec_id";
             TASK_TGID = "task_struct"."tgid";
             TASK_GROUP_LEADER = "task_struct"."group_leader";
             TASK_START_BOOTTIME = "task_struct"."start_boottime";

@@ -673,7 +673,14 @@ pub(crate) fn refresh_sources(subject: &Subject, scratch: *mut Scratch) {
         }
         let task = Task::current();
         (*label).source = source_of(subject.handle.0, scratch, task.0);
-        (*label).parent = source_of(subject.handle.0, scratch, task.real_parent().0);
+        let parent = task.real_parent();
+        let forked = (*label).forker == parent.tgid() && (*label).forker_execs == parent.execs();
+        (*label).parent = if forked || (*label).forker == 0 {
+            source_of(subject.handle.0, scratch, parent.0)
+        } else {
+            // What forked it is gone, and with it which image that was.
+            0
+        };
         (*label).table = subject.handle.uid();
     }
 }

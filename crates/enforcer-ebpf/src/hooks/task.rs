@@ -38,7 +38,9 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
     // SAFETY: not null; only the running task writes its own label.
     let mut label = unsafe { *identity.label };
     if flags & CLONE_THREAD == 0 {
+        let task = Task::current();
         label.parent = label.source;
+        (label.forker, label.forker_execs) = (task.tgid(), task.execs());
     }
     match LABELS.insert(child as u64, label, 0) {
         Ok(()) => 0,

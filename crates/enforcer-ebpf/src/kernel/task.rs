@@ -13,8 +13,8 @@ use super::{
         CRED_EUID, FILE_F_PATH, FS_PWD, FS_ROOT, MM_EXE_FILE, MNT_NS_USER_NS, NSPROXY_MNT_NS,
         PATH_DENTRY, PATH_MNT, PID_LEVEL, PID_NUMBERS, PID_TASKS, PROC_INODE_PID, PROC_INODE_VFS,
         SIGNAL_PIDS, SIGNAL_TTY, TASK_CRED, TASK_FLAGS, TASK_FS, TASK_GROUP_LEADER, TASK_IO_URING,
-        TASK_MM, TASK_NSPROXY, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SIGNAL,
-        TASK_START_BOOTTIME, TASK_TGID, TTY_NAME, USER_NS_LEVEL,
+        TASK_MM, TASK_NSPROXY, TASK_PID_LINKS, TASK_REAL_CRED, TASK_REAL_PARENT, TASK_SELF_EXEC_ID,
+        TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID, TTY_NAME, USER_NS_LEVEL,
     },
     path::Place,
 };
@@ -56,6 +56,15 @@ impl Task {
     pub(crate) fn tgid(self) -> u32 {
         match read(self.0 + u64::from(TASK_TGID.load())) {
             Ok(tgid) => tgid,
+            Err(_) => 0,
+        }
+    }
+
+    /// How often its process has executed something, for comparing.
+    #[inline(always)]
+    pub(crate) fn execs(self) -> u32 {
+        match read(self.0 + u64::from(TASK_SELF_EXEC_ID.load())) {
+            Ok(execs) => execs,
             Err(_) => 0,
         }
     }

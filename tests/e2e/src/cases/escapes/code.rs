@@ -1,14 +1,20 @@
 //! Running a program without executing it by its name.
 
-use anyhow::Result;
+use std::fs;
 
-use super::{Case, Escape, PREPARE, Plan, SHUT, case, reading, running};
-use crate::support::{DefaultPostures, Guest};
+use anyhow::{Context as _, Result};
+
+use super::{
+    Case, DENIED, Escape, HOST_SHARE, PREPARE, Plan, SHARE, SHUT, case, manifest, ordinary,
+    reading, running,
+};
+use crate::support::{DELIVERY, DefaultPostures, Guest, until};
 
 pub(super) const CASES: &[Case] = &[
     case("escape_by_loader", loader),
     case("escape_by_script", script),
     case("escape_by_double_fork", double_fork),
+    case("escape_by_orphan_when_policies_change", orphan_of_another),
     case("escape_by_memfd", memfd),
     case("escape_by_shared_memory", shared_memory),
 ];
@@ -94,6 +100,42 @@ fn double_fork(guest: &Guest) -> Result<()> {
             twins: &[&other_program, &other_launcher, "env /srv/vault/tool"],
         }
         .play(watched, guest)
+    })
+}
+
+/// The container's first process, which orphans are given to.
+const FIRST: &str = "
+  process:
+    matchDirectories:
+    - {dir: /usr/, recursive: true}
+    matchPaths:
+    - path: /srv/vault/tool
+      fromSource:
+      - path: /usr/bin/sleep
+  action: Allow
+";
+
+/// Whose child an orphan is says nothing about who started it, also when that has to be found out again.
+fn orphan_of_another(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::BLOCK_FILES, |watched| {
+        let container = ordinary(guest)?;
+        let line = format!(
+            "{PREPARE} && rm -f {SHARE}/go && ( ( until [ -e {SHARE}/go ]; do sleep 0.1; done; \
+             exec /srv/vault/tool ) < /dev/null > {SHARE}/said 2>&1 & )"
+        );
+        let policy = watched.policy(&manifest("escape-orphan-of-another", FIRST))?;
+        container.shell(&line)?.success()?;
+        let of_capabilities =
+            "  capabilities:\n    matchCapabilities:\n    - capability: sys_time\n";
+        let _change = watched.policy(&manifest("escape-change", of_capabilities))?;
+        fs::write(format!("{HOST_SHARE}/go"), "").context("cannot let it go on")?;
+        policy.expect("the orphan's exec", |alert| {
+            alert["Resource"] == "/srv/vault/tool" && alert["Action"] == "Block"
+        })?;
+        until("what it says", DELIVERY, || {
+            let said = fs::read_to_string(format!("{HOST_SHARE}/said"))?;
+            Ok(said.contains(DENIED).then_some(()))
+        })
     })
 }
 
