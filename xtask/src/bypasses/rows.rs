@@ -69,6 +69,11 @@ pub(super) const STOPPED: &[Row] = &[
         cases: &["escape_by_rename_of_a_parent"],
     },
     Row {
+        technique: "Renaming a directory to where a whitelist allows what is in it, or exchanging it with one there",
+        protects: "what may lie below is decided under the old names, too",
+        cases: &["escape_by_rename_to_where_all_is_allowed"],
+    },
+    Row {
         technique: "`unshare -m`, `unshare -p`, `unshare -Urm`",
         protects: "a task's label sticks; namespaces do not identify anybody",
         cases: &[
@@ -85,6 +90,7 @@ pub(super) const STOPPED: &[Row] = &[
             "escape_by_bind_mount",
             "escape_by_bind_mount_of_a_device",
             "escape_by_bind_mount_written",
+            "escape_by_mount_from_outside",
             "escape_by_propagated_mount",
             "escape_by_second_mount_or_handle",
         ],
@@ -134,7 +140,10 @@ pub(super) const STOPPED: &[Row] = &[
     Row {
         technique: "Double fork, orphans, another parent",
         protects: "labels are inherited at fork, and sources are worked out at exec",
-        cases: &["escape_by_double_fork"],
+        cases: &[
+            "escape_by_double_fork",
+            "escape_by_orphan_when_policies_change",
+        ],
     },
     Row {
         technique: "`ld.so PROGRAM`",
@@ -241,7 +250,7 @@ pub(super) const STOPPED: &[Row] = &[
     },
     Row {
         technique: "Names in upper case, over TCP, IPv6, other resolvers, unconnected sockets, in parts, by reference, \
-             by `sendfile`, behind extension headers, in fragments, several at once",
+             by `sendfile`, behind an urgent byte, behind extension headers, in fragments, several at once",
         protects: "the packet that leaves is what is decided; one that cannot be read is refused",
         cases: &["dns_queries_are_refused_however_they_are_sent"],
     },
