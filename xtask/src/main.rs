@@ -15,7 +15,6 @@ mod bypasses;
 mod cache;
 mod commands;
 mod debian;
-mod generated;
 mod guest;
 mod kernel;
 mod machine;

@@ -19,7 +19,7 @@ fn committed_definitions_are_up_to_date() {
         let committed = fs::read_to_string(directory.join(&name)).unwrap();
         assert!(
             committed == text,
-            "{name} is out of date: run `cargo run -p karmor-policy --features crd --bin crdgen deploy/crds`"
+            "{name} is out of date: run `cargo xtask generate`"
         );
     }
 }

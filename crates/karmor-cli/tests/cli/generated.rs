@@ -16,7 +16,7 @@ fn compare(fresh: &Path, committed: &Path, count: &mut usize) {
         let text = fs::read_to_string(&committed).unwrap_or_default();
         assert!(
             text == fs::read_to_string(&fresh).expect("readable"),
-            "{} is stale: run `cargo run -p karmor-cli -- generate .`",
+            "{} is stale: run `cargo xtask generate`",
             committed.display()
         );
     }
