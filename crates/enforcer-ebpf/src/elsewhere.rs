@@ -470,8 +470,10 @@ fn finish(scratch: *mut Scratch, object: u64, away: u64, place: u64) -> u64 {
                 (*scratch).seek.mount = 0;
             }
         }
-        // For the event, which tells the name that the answer is about.
-        if (*scratch).answer.verdict.action_bits() != Action::Allow as u8 {
+        // For the event, which tells the name that the answer is about; arguments are looked at later.
+        let is_told = (*scratch).answer.verdict.action_bits() != Action::Allow as u8
+            || (*scratch).access.arguments != 0;
+        if is_told {
             let winner = (*scratch).seek.mount;
             let at = if winner == 0 { place } else { winner };
             if at != 0 && !path::walk(scratch, at, (*scratch).seek.dentry) {

@@ -7,13 +7,17 @@ use karmor_proto::karmor::v1::Enforcement;
 
 use super::{
     Case, case,
-    escapes::{HOST_SHARE, SHARE, in_both, manifest, ordinary},
+    escapes::{HOST_SHARE, SHARE, in_both, manifest, ordinary, privileged},
 };
 use crate::support::{Applied, Container, DefaultPostures, Guest, Output, Wire, note};
 
 pub(super) const CASES: &[Case] = &[
     case("arguments_that_are_not_listed_are_refused", lists),
     case("arguments_of_scripts_and_interpreters", scripts),
+    case(
+        "arguments_of_what_has_been_looked_for_in_all_mounts",
+        on_mounts,
+    ),
     case("arguments_changed_meanwhile_gain_nothing", race),
     case("arguments_while_policies_change", storm),
 ];
@@ -171,6 +175,42 @@ fn lists(guest: &Guest) -> Result<()> {
     ];
     let tries = [OF_LISTS, sizes].concat();
     try_in_both(guest, "arguments", LISTS, &[PREPARE], &tries)
+}
+
+const ON_MOUNTS: &str = "
+  process:
+    matchPaths:
+    - path: /tmp/here/vault/tool
+      allowedArgs: [-l]
+  action: Block
+";
+
+/// A program on a file system that is mounted twice, once without it.
+fn on_mounts(guest: &Guest) -> Result<()> {
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let container = privileged(guest)?;
+        let prepare = "mkdir -p /tmp/here /tmp/there \
+                       && /opt/tools/busybox mount -t tmpfs t /tmp/here \
+                       && mkdir /tmp/here/vault /tmp/here/open \
+                       && cp /usr/bin/true /tmp/here/vault/tool";
+        container.shell(prepare)?.success()?;
+        let policy = watched.policy(&manifest("arguments-on-mounts", ON_MOUNTS))?;
+        container
+            .shell("/opt/tools/busybox mount --bind /tmp/here/open /tmp/there")?
+            .success()?;
+        let tool = "/tmp/here/vault/tool";
+        let line = |arguments| format!("{tool} {arguments}");
+        let (free, wrong) = (line("-l"), line("-r"));
+        play(
+            &container,
+            &policy,
+            &[(&free, Runs, "", ""), (&wrong, Refused, &wrong, FIRST)],
+        )?;
+        drop(policy);
+        let clear = "/opt/tools/busybox umount /tmp/there /tmp/here";
+        container.shell(clear)?.success()?;
+        Ok(())
+    })
 }
 
 const SCRIPT_LISTS: &str = "
