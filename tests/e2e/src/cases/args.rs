@@ -180,34 +180,30 @@ fn lists(guest: &Guest) -> Result<()> {
 const ON_MOUNTS: &str = "
   process:
     matchPaths:
-    - path: /tmp/here/vault/tool
+    - path: /tmp/here/tool
       allowedArgs: [-l]
   action: Block
 ";
 
-/// A program on a file system that is mounted twice, once without it.
+/// Mounts parts of a file system: one without the program, and what it lies in.
+const PARTS: &str = "mkdir -p /tmp/whole /tmp/here /tmp/before /tmp/after && PATH=$PATH:/opt/tools \
+    && busybox mount -t tmpfs t /tmp/whole && mkdir /tmp/whole/vault /tmp/whole/open \
+    && cp /usr/bin/true /tmp/whole/vault/tool && busybox mount --bind /tmp/whole/open /tmp/before \
+    && busybox mount --bind /tmp/whole/vault /tmp/here && busybox umount /tmp/whole";
+
+/// Where the program is not, it is looked for last, in whichever order the kernel has its mounts.
 fn on_mounts(guest: &Guest) -> Result<()> {
     guest.watched(&DefaultPostures::AUDIT, |watched| {
         let container = privileged(guest)?;
-        let prepare = "mkdir -p /tmp/here /tmp/there \
-                       && /opt/tools/busybox mount -t tmpfs t /tmp/here \
-                       && mkdir /tmp/here/vault /tmp/here/open \
-                       && cp /usr/bin/true /tmp/here/vault/tool";
-        container.shell(prepare)?.success()?;
+        container.shell(PARTS)?.success()?;
         let policy = watched.policy(&manifest("arguments-on-mounts", ON_MOUNTS))?;
-        container
-            .shell("/opt/tools/busybox mount --bind /tmp/here/open /tmp/there")?
-            .success()?;
-        let tool = "/tmp/here/vault/tool";
-        let line = |arguments| format!("{tool} {arguments}");
-        let (free, wrong) = (line("-l"), line("-r"));
-        play(
-            &container,
-            &policy,
-            &[(&free, Runs, "", ""), (&wrong, Refused, &wrong, FIRST)],
-        )?;
+        let after = "/opt/tools/busybox mount --bind /tmp/before /tmp/after";
+        container.shell(after)?.success()?;
+        let (free, wrong) = ("/tmp/here/tool -l", "/tmp/here/tool -r");
+        let tries: &[Try<'_>] = &[(free, Runs, "", ""), (wrong, Refused, wrong, FIRST)];
+        play(&container, &policy, tries)?;
         drop(policy);
-        let clear = "/opt/tools/busybox umount /tmp/there /tmp/here";
+        let clear = "/opt/tools/busybox umount /tmp/after /tmp/here /tmp/before";
         container.shell(clear)?.success()?;
         Ok(())
     })
