@@ -187,7 +187,7 @@ fn move_tree(old: BtfPlace, new: BtfPlace) -> i32 {
         return 0;
     }
     let mode = read::<u16>(object.inode + u64::from(INODE_I_MODE.load()));
-    if !matches!(mode, Ok(mode) if is_directory(mode)) {
+    if matches!(mode, Ok(mode) if !is_directory(mode)) {
         return 0;
     }
     let Some(subject) = Subject::current(Op::Read.bit() | Op::Write.bit()) else {
