@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use karmor_abi::{
     counters::Fault,
     event::{Hook, OBJECT_PATH},
-    label::{HOST, Home},
+    label::{HOST, Home, Label},
     limits::WORKLOADS,
     op::{Object, Op},
     table::{self, ABSORBING},
@@ -88,13 +88,18 @@ pub(crate) fn is_at_home(workload: u32) -> bool {
 
 /// Whether the running task, which is in the workload's cgroup, is still in the host's mount namespace and
 /// the workload is not: a runtime's process that joined the cgroup first, and whose own programs are the
-/// host's. It is the workload's when it executes something behind that.
+/// host's. It is the workload's when it executes something behind that. `label` is the task's; what nobody
+/// has seen start may be a process of the workload that went to the host's namespace.
 #[inline(always)]
-pub(crate) fn is_yet_to_enter(workload: u32) -> bool {
+pub(crate) fn is_yet_to_enter(label: &Label, workload: u32) -> bool {
     // SAFETY: a live map value.
     let namespace_of = |workload| home_of(workload).map_or(0, |home| unsafe { (*home).namespace });
     let (host, own) = (namespace_of(HOST), namespace_of(workload));
-    host != 0 && own != 0 && own != host && path::inum(path::namespace()) == host
+    label.forker != 0
+        && host != 0
+        && own != 0
+        && own != host
+        && path::inum(path::namespace()) == host
 }
 
 /// Remembers that objects of the workload may have other names from now on.

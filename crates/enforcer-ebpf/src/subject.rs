@@ -115,7 +115,7 @@ impl Identity {
             if (*label).workload == HOST && (at_exec || (*label).epoch != epoch) {
                 (*label).epoch = epoch;
                 let workload = workload_of_cgroup();
-                if workload != HOST && !elsewhere::is_yet_to_enter(workload) {
+                if workload != HOST && !elsewhere::is_yet_to_enter(&*label, workload) {
                     (*label).workload = workload;
                     (*label).table = 0;
                     (*label).exec_id = session_in(workload);

@@ -1,6 +1,6 @@
 //! A runtime that is slow or says too little: a container that it leaves out keeps its policy.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
         "runtime_joins_the_cgroup_before_it_enters_the_container",
         joins_first,
     ),
+    case("runtime_is_nobody_who_was_there_before", there_before),
 ];
 
 const POLICY: &str = "\
@@ -114,6 +115,51 @@ fn joins_first(guest: &Guest) -> Result<()> {
         ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
         Ok(())
     })
+}
+
+const JOINING: &str = "/tmp/joining";
+
+const OWN_TOOLS: &str = "\
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata:
+  name: of-who-joins
+spec:
+  selector:
+    matchLabels:
+      app: nginx
+  process:
+    matchPaths:
+    - path: /usr/local/bin/karmor-tries
+  action: Block
+";
+
+/// A process that the enforcer has not seen start may be one of the container that went to the host's
+/// mount namespace: in the container's cgroup, it is the container's.
+fn there_before(guest: &Guest) -> Result<()> {
+    guest.without_enforcer();
+    let _ = fs::remove_file(JOINING);
+    let line = format!(
+        "while ! [ -s {JOINING} ]; do sleep 0.2; done; echo $$ > $(cat {JOINING}) \
+         && exec /usr/local/bin/karmor-tries"
+    );
+    let mut joining = Command::new("/bin/sh").args(["-c", &line]).spawn()?;
+    let joined = guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let container = guest.container(Image::Debian)?.start("occupied")?;
+        watched.enforcer.knows(container.name())?;
+        let policy = watched.policy(OWN_TOOLS)?;
+        let cgroup = format!("/sys/fs/cgroup/default/{}/cgroup.procs", container.name());
+        fs::write(JOINING, cgroup)?;
+        let alert = policy.expect("the program", |alert| {
+            alert["Resource"] == "/usr/local/bin/karmor-tries"
+        })?;
+        ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
+        ensure!(alert["Result"] == "Permission denied", "{alert:#}");
+        Ok(())
+    });
+    joining.kill()?;
+    joining.wait()?;
+    joined
 }
 
 /// The number by which the kernel knows a container.
