@@ -38,6 +38,8 @@ pub struct Label {
     pub forker: u32,
     /// How often that process had executed something by then.
     pub forker_execs: u32,
+    /// Address of its memory descriptor then, which an exec changes before it is counted.
+    pub forker_mm: u64,
 }
 
 impl Label {
@@ -52,6 +54,7 @@ impl Label {
         exec_id: 0,
         forker: 0,
         forker_execs: 0,
+        forker_mm: 0,
     };
 }
 
@@ -112,11 +115,12 @@ pub struct Workload {
     pub workload: u32,
     /// Not zero when files of this workload are marked ([`Mark`]).
     pub marks: u32,
-    /// Zero; fills the entry up.
-    pub reserved: u32,
+    /// The epoch that began when the last of its cgroups became known. Who was the host's from then on,
+    /// and is in one, has joined it; who was only before may have been in it all the time.
+    pub since: u32,
 }
 
-/// Where a workload's files have the names that its policies mean, and what it was started with. 20
+/// Where a workload's files have the names that its policies mean, and what it was started with. 24
 /// bytes.
 ///
 /// User space writes the entry when it learns of the workload; from then on hooks set
@@ -137,8 +141,9 @@ pub struct Home {
     /// `super_block.s_dev` of the root it was started with ([`MarkKey::device`]); 0 when that is not
     /// known.
     pub root: u32,
-    /// When something was last mounted or unmounted there before the workload's first access under a
-    /// policy: `mnt_namespace.event`, doubled, and one more; 0 until that access.
+    /// When something was last mounted or unmounted there before the workload's first policy came into
+    /// force, which is seen at an access or by the search for descriptors: `mnt_namespace.event`, doubled,
+    /// and one more; 0 until then.
     pub event: u32,
 }
 
@@ -189,7 +194,7 @@ pub struct Mark {
 }
 
 const _: () = {
-    assert!(size_of::<Label>() == 40 && align_of::<Label>() == 8);
+    assert!(size_of::<Label>() == 48 && align_of::<Label>() == 8);
     assert!(size_of::<Workload>() == 24 && align_of::<Workload>() == 8);
     assert!(size_of::<Home>() == 24 && align_of::<Home>() == 4);
     assert!(size_of::<MarkKey>() == 16 && size_of::<Mark>() == 12);

@@ -674,9 +674,13 @@ pub(crate) fn refresh_sources(subject: &Subject, scratch: *mut Scratch) {
         let task = Task::current();
         (*label).source = source_of(subject.handle.0, scratch, task.0);
         let parent = task.real_parent();
-        let forked = (*label).forker == parent.tgid() && (*label).forker_execs == parent.execs();
-        (*label).parent = if forked || (*label).forker == 0 {
-            source_of(subject.handle.0, scratch, parent.0)
+        let image = source_of(subject.handle.0, scratch, parent.0);
+        // Compared only now: the parent may execute something meanwhile.
+        let is_forker = (*label).forker == parent.tgid()
+            && (*label).forker_execs == parent.execs()
+            && (*label).forker_mm == parent.mm();
+        (*label).parent = if is_forker || (*label).forker == 0 {
+            image
         } else {
             // What forked it is gone, and with it which image that was.
             0

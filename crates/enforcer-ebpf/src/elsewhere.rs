@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use karmor_abi::{
     counters::Fault,
     event::{Hook, OBJECT_PATH},
-    label::{HOST, Home, Label},
+    label::{HOST, Home},
     limits::WORKLOADS,
     op::{Object, Op},
     table::{self, ABSORBING},
@@ -22,7 +22,7 @@ use karmor_abi::{
 
 use crate::{
     kernel::{
-        memory::{read, read_or_zero},
+        memory::{Ptr, read, read_or_zero},
         offsets::{
             DENTRY_D_INODE, DENTRY_D_SB, INODE_I_MODE, INODE_I_RDEV, MOUNT_LINK, MOUNT_MNT,
             MOUNT_MNT_NS, MOUNT_NEXT, SUPER_BLOCK_S_MAGIC, SUPER_BLOCK_S_MOUNTS, VFSMOUNT_MNT_ROOT,
@@ -88,18 +88,13 @@ pub(crate) fn is_at_home(workload: u32) -> bool {
 
 /// Whether the running task, which is in the workload's cgroup, is still in the host's mount namespace and
 /// the workload is not: a runtime's process that joined the cgroup first, and whose own programs are the
-/// host's. It is the workload's when it executes something behind that. `label` is the task's; what nobody
-/// has seen start may be a process of the workload that went to the host's namespace.
+/// host's. It is the workload's when it executes something behind that.
 #[inline(always)]
-pub(crate) fn is_yet_to_enter(label: &Label, workload: u32) -> bool {
+pub(crate) fn is_yet_to_enter(workload: u32) -> bool {
     // SAFETY: a live map value.
     let namespace_of = |workload| home_of(workload).map_or(0, |home| unsafe { (*home).namespace });
     let (host, own) = (namespace_of(HOST), namespace_of(workload));
-    label.forker != 0
-        && host != 0
-        && own != 0
-        && own != host
-        && path::inum(path::namespace()) == host
+    host != 0 && own != 0 && own != host && path::inum(path::namespace()) == host
 }
 
 /// Remembers that objects of the workload may have other names from now on.
@@ -127,18 +122,18 @@ pub(crate) fn is_needed(scratch: *mut Scratch) -> (bool, bool) {
         let own = u64::from((*home).namespace);
         let away = own != 0 && ((*climb).mount != (*climb).top[0] || (*climb).inum != own);
         if !away && own != 0 && (*climb).instead == 0 {
-            note_events(home);
+            note_events(home, path::namespace());
         }
         (away || (*home).mounted != 0, away)
     }
 }
 
-/// Remembers that objects of the workload, whose home the running task is in, may have other names, if
-/// anything has been mounted there since it was first asked: by the host, by a process of another container
-/// that has come there, or by propagation.
+/// Remembers that objects of a workload may have other names, if anything has been mounted in its own mount
+/// namespace, a BTF pointer, since it was first asked or [`look_at_home`] saw it: by the host, by a process of
+/// another container that has come there, or by propagation.
 #[inline(always)]
-fn note_events(home: *mut Home) {
-    let now = path::event(path::namespace()) as u32;
+fn note_events(home: *mut Home, namespace: Ptr) {
+    let now = path::event(namespace) as u32;
     // Zero stands for none.
     let now = now.wrapping_mul(2) | 1;
     // SAFETY: a live map value; user space does not write the entries of known workloads.
@@ -148,6 +143,20 @@ fn note_events(home: *mut Home) {
             known if known == now => {}
             _ => (&raw mut (*home).mounted).write_volatile(1),
         }
+    }
+}
+
+/// Looks whether anything has been mounted in a workload's own mount namespace, if `namespace`, a BTF pointer
+/// to that of one of its tasks, is it: mounts count from then on, not from what the workload first does.
+#[inline(always)]
+pub(crate) fn look_at_home(workload: u32, namespace: Ptr) {
+    let Some(home) = home_of(workload) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    let own = unsafe { (*home).namespace };
+    if own != 0 && path::inum(namespace) == own {
+        note_events(home, namespace);
     }
 }
 

@@ -113,9 +113,11 @@ impl Identity {
         // SAFETY: a map value that only the task itself writes, and that lives as long as it.
         unsafe {
             if (*label).workload == HOST && (at_exec || (*label).epoch != epoch) {
-                (*label).epoch = epoch;
                 let workload = workload_of_cgroup();
-                if workload != HOST && !elsewhere::is_yet_to_enter(&*label, workload) {
+                let is_runtime =
+                    has_joined(&*label, workload) && elsewhere::is_yet_to_enter(workload);
+                (*label).epoch = epoch;
+                if workload != HOST && !is_runtime {
                     (*label).workload = workload;
                     (*label).table = 0;
                     (*label).exec_id = session_in(workload);
@@ -129,18 +131,33 @@ impl Identity {
     }
 }
 
+/// Whether a task with this label, of the host's, has come to the workload's cgroup since that is known,
+/// rather than having been in it before.
+#[inline(always)]
+fn has_joined(label: &Label, workload: u32) -> bool {
+    match WORKLOADS.get(workload & (WORKLOAD_ENTRIES - 1)) {
+        Some(entry) => entry.workload == workload && entry.since != 0 && label.epoch >= entry.since,
+        None => false,
+    }
+}
+
 /// The workload of a task that does not run here: by its label, or by its cgroup, as when it next
-/// asks itself.
+/// asks itself. A runtime's process that has joined that is the host's until it executes something.
 #[inline(always)]
 pub(crate) fn workload_of_task(task: u64) -> u32 {
     // SAFETY: of a task that may end meanwhile; it is then as good as any.
-    if let Some(label) = unsafe { LABELS.get(task) }
+    let label = unsafe { LABELS.get(task) };
+    if let Some(label) = label
         && label.workload != HOST
     {
         return label.workload;
     }
     let set = read_or_zero(task + u64::from(TASK_CGROUPS.load()));
-    workload_of(read_or_zero(set + u64::from(CSS_SET_DFL_CGRP.load())))
+    let workload = workload_of(read_or_zero(set + u64::from(CSS_SET_DFL_CGRP.load())));
+    match label {
+        Some(label) if has_joined(label, workload) => HOST,
+        _ => workload,
+    }
 }
 
 /// The workload that a cgroup is of, given by its address.

@@ -16,6 +16,7 @@ use karmor_abi::{counters::Fault, descriptor::Suspect, event::Hook, op::Op};
 
 use crate::{
     decide::{ALLOWED, DENIED, Object, decide, is_suspect},
+    elsewhere,
     emit::count_fault,
     guard::{is_refused_writing, refuse_writing},
     kernel::{
@@ -163,19 +164,31 @@ pub(crate) extern "C" fn task_file(ctx: *mut c_void) -> i32 {
     // SAFETY: the context of this kind of program.
     let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
     if !task.is_null() && !file.is_null() {
-        look_at(task, file);
+        // SAFETY: members of a BTF pointer.
+        let namespace = unsafe { load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load()) };
+        // A task that is about to end has none.
+        if !namespace.is_null() {
+            look_at(task, file, namespace);
+        }
     }
     0
 }
 
 #[inline(always)]
-fn look_at(task: Ptr, file: Ptr) {
+fn look_at(task: Ptr, file: Ptr, namespace: Ptr) {
+    let identity = Identity {
+        label: core::ptr::null_mut(),
+        workload: workload_of_task(task as u64),
+    };
+    if Subject::new(&identity, u32::MAX).is_some() {
+        elsewhere::look_at_home(identity.workload, namespace);
+    }
     let Some(search) = SEARCH.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: a map value, which nothing else writes while the search goes on.
     let (number, notes) = unsafe { ((*search).number, (*search).notes != 0) };
-    let refused = is_refused(task, file);
+    let refused = is_refused(identity, task, file, namespace);
     let known = SUSPECTS.get_ptr_mut(file as u64);
     let inode = inode_of(file) as u64;
     if let Some(known) = known
@@ -218,30 +231,20 @@ fn look_at(task: Ptr, file: Ptr) {
 /// Whether the table of a task's workload refuses its descriptor to somebody, or the daemon's own
 /// protection does.
 #[inline(always)]
-fn is_refused(task: Ptr, file: Ptr) -> bool {
+fn is_refused(identity: Identity, task: Ptr, file: Ptr, namespace: Ptr) -> bool {
     // SAFETY: a member of a BTF pointer.
     let mode = unsafe { load_u32(file, FILE_F_MODE.load()) };
     let ops = open_for(mode);
     if ops == 0 {
         return false;
     }
-    let identity = Identity {
-        label: core::ptr::null_mut(),
-        workload: workload_of_task(task as u64),
-    };
     if mode & FMODE_WRITE != 0 && is_refused_writing(Task(task as u64), identity, file) {
         return true;
     }
     let Some(subject) = Subject::new(&identity, ops) else {
         return false;
     };
-    if !is_decided(file) {
-        return false;
-    }
-    // SAFETY: members of a BTF pointer.
-    let namespace = unsafe { load(load(task, TASK_NSPROXY.load()), NSPROXY_MNT_NS.load()) };
-    // A task that is about to end has none.
-    !namespace.is_null() && is_suspect(&subject, &Object::of(file), subject.ops, namespace as u64)
+    is_decided(file) && is_suspect(&subject, &Object::of(file), subject.ops, namespace as u64)
 }
 
 /// Whether descriptors for this are decided after they were opened: not for what no path leads to, such

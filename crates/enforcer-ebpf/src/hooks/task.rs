@@ -41,6 +41,7 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
         let task = Task::current();
         label.parent = label.source;
         (label.forker, label.forker_execs) = (task.tgid(), task.execs());
+        label.forker_mm = task.mm();
     }
     match LABELS.insert(child as u64, label, 0) {
         Ok(()) => 0,

@@ -26,7 +26,7 @@ use crate::{backend::HookSupport, file::lock_directory};
 
 /// Version of everything pinned: map layouts, table format. Another version gets a directory of its
 /// own.
-const PIN_VERSION: &str = "v8";
+const PIN_VERSION: &str = "v9";
 
 /// The object in the kernel, with what each program's load showed.
 pub(super) struct Loaded {

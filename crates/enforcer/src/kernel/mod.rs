@@ -173,16 +173,22 @@ impl Kernel {
         }
     }
 
-    fn next(&mut self, counter: u32) -> Result<u32> {
+    /// What a counter will be next.
+    fn upcoming(&self, counter: u32) -> Result<u32> {
         let value = self
             .registry
             .get(&counter, 0)
             .context("read the registry")?
             + 1;
-        self.registry
-            .set(counter, value, 0)
-            .context("write the registry")?;
         u32::try_from(value).context("the registry's numbers are used up")
+    }
+
+    fn next(&mut self, counter: u32) -> Result<u32> {
+        let value = self.upcoming(counter)?;
+        self.registry
+            .set(counter, u64::from(value), 0)
+            .context("write the registry")?;
+        Ok(value)
     }
 
     fn ensure(&mut self, table: &Arc<Compiled>) -> Result<Handle, BackendError> {
@@ -217,7 +223,11 @@ impl Kernel {
             ops,
             workload,
             marks: marks_after(&before, workload, handle),
-            reserved: 0,
+            since: if before.workload == workload {
+                before.since
+            } else {
+                0
+            },
         };
         self.workloads
             .set(index, entry, 0)
@@ -326,21 +336,27 @@ impl Backend for Kernel {
     }
 
     fn add_workload(&mut self, workload: u32, cgroup_id: u64) -> Result<(), BackendError> {
-        let index = workload % limits::WORKLOADS;
         let failed = kernel_error("registering a workload");
-        let entry = self
+        let index = workload % limits::WORKLOADS;
+        let before = self
             .workloads
             .get(&index, 0)
             .context("read a workload")
             .map_err(&failed)?;
+        let mut entry = before;
         if entry.workload != workload {
             if entry.handle != Handle::NONE {
                 return Err(BackendError::Full("workload: its number's place is taken"));
             }
-            let entry = Workload {
+            entry = Workload {
                 workload,
                 ..Workload::default()
             };
+        }
+        if self.given(cgroup_id)?.own != Some(workload) {
+            entry.since = self.upcoming(names::EPOCH).map_err(&failed)?;
+        }
+        if entry != before {
             self.workloads
                 .set(index, entry, 0)
                 .context("write a workload")

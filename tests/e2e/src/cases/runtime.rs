@@ -1,6 +1,12 @@
 //! A runtime that is slow or says too little: a container that it leaves out keeps its policy.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,13 +123,13 @@ fn joins_first(guest: &Guest) -> Result<()> {
     })
 }
 
-const JOINING: &str = "/tmp/joining";
+const POLICY_IS_THERE: &str = "/tmp/policy-is-there";
 
 const OWN_TOOLS: &str = "\
 apiVersion: security.kubearmor.com/v1
 kind: KubeArmorPolicy
 metadata:
-  name: of-who-joins
+  name: of-who-was-there
 spec:
   selector:
     matchLabels:
@@ -134,32 +140,44 @@ spec:
   action: Block
 ";
 
-/// A process that the enforcer has not seen start may be one of the container that went to the host's
-/// mount namespace: in the container's cgroup, it is the container's.
+/// Who is in the container's cgroup before the enforcer knows of it may be a process of the container that
+/// went to the host's mount namespace: it is the container's, and so is what it starts.
 fn there_before(guest: &Guest) -> Result<()> {
-    guest.without_enforcer();
-    let _ = fs::remove_file(JOINING);
-    let line = format!(
-        "while ! [ -s {JOINING} ]; do sleep 0.2; done; echo $$ > $(cat {JOINING}) \
-         && exec /usr/local/bin/karmor-tries"
-    );
-    let mut joining = Command::new("/bin/sh").args(["-c", &line]).spawn()?;
-    let joined = guest.watched(&DefaultPostures::AUDIT, |watched| {
-        let container = guest.container(Image::Debian)?.start("occupied")?;
+    guest.watched(&DefaultPostures::AUDIT, |watched| {
+        let _ = fs::remove_file(POLICY_IS_THERE);
+        // It learns of no container until it goes on.
+        watched.enforcer.freeze()?;
+        let container = guest.container(Image::Debian)?.start("occupied");
+        let occupied = container.and_then(|container| {
+            let line = format!(
+                "echo $$ > /sys/fs/cgroup/default/{}/cgroup.procs && echo in && \
+                 while ! [ -e {POLICY_IS_THERE} ]; do sleep 0.2; done; \
+                 (exec /usr/local/bin/karmor-tries); exec /usr/local/bin/karmor-tries",
+                container.name()
+            );
+            let mut command = Command::new("/bin/sh");
+            let mut process = command.args(["-c", &line]).stdout(Stdio::piped()).spawn()?;
+            let output = process.stdout.take().context("it has no output")?;
+            let mut told = String::new();
+            BufReader::new(output).read_line(&mut told)?;
+            ensure!(told == "in\n", "it is not in the cgroup: {told}");
+            Ok((container, process))
+        });
+        watched.enforcer.thaw()?;
+        let (container, mut process) = occupied?;
         watched.enforcer.knows(container.name())?;
         let policy = watched.policy(OWN_TOOLS)?;
-        let cgroup = format!("/sys/fs/cgroup/default/{}/cgroup.procs", container.name());
-        fs::write(JOINING, cgroup)?;
-        let alert = policy.expect("the program", |alert| {
-            alert["Resource"] == "/usr/local/bin/karmor-tries"
-        })?;
-        ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
-        ensure!(alert["Result"] == "Permission denied", "{alert:#}");
+        fs::write(POLICY_IS_THERE, "")?;
+        for who in ["what it starts", "the process"] {
+            let alert = policy.expect(who, |alert| {
+                alert["Resource"] == "/usr/local/bin/karmor-tries"
+            })?;
+            ensure!(alert["ContainerName"] == container.name(), "{alert:#}");
+            ensure!(alert["Result"] == "Permission denied", "{alert:#}");
+        }
+        process.wait()?;
         Ok(())
-    });
-    joining.kill()?;
-    joining.wait()?;
-    joined
+    })
 }
 
 /// The number by which the kernel knows a container.
