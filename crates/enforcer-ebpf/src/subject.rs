@@ -99,14 +99,7 @@ impl Identity {
         };
         let Some(label) = LABELS.get_ptr_mut(task.0) else {
             let workload = workload_of_cgroup();
-            let label = Label {
-                workload,
-                epoch,
-                exec_id: session_in(workload),
-                ..Label::EMPTY
-            };
-            // Without room the task stays unlabelled; it is resolved again at its next access.
-            let _ = LABELS.insert(task.0, label, 0);
+            label_first(workload, epoch);
             let label = LABELS.get_ptr_mut(task.0).unwrap_or(core::ptr::null_mut());
             return Self { label, workload };
         };
@@ -129,6 +122,23 @@ impl Identity {
             }
         }
     }
+}
+
+/// Labels the running task, which has none. Without room it stays unlabelled; it is resolved again at its
+/// next access.
+///
+/// Not inlined: a label is large, for the 512 bytes that a chain of calls has.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn label_first(workload: u32, epoch: u32) -> u32 {
+    let label = Label {
+        workload,
+        epoch,
+        exec_id: session_in(workload),
+        ..Label::EMPTY
+    };
+    let _ = LABELS.insert(Task::current().0, label, 0);
+    0
 }
 
 /// Whether a task with this label, of the host's, has come to the workload's cgroup since that is known,
