@@ -318,6 +318,11 @@ pub(super) const STOPPED: &[Row] = &[
         ],
     },
     Row {
+        technique: "Going to the host's mount namespace before the enforcer knows the container",
+        protects: "who is in its cgroup by then is the container's, wherever it is",
+        cases: &["runtime_is_nobody_who_was_there_before"],
+    },
+    Row {
         technique: "Acting while policies change",
         protects: "a workload is switched by one store",
         cases: &["swap_of_policies_under_load_opens_no_gap"],
